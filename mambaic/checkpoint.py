@@ -1,0 +1,198 @@
+"""Checkpoints: a folder of ``config.json`` and safetensors shards; shipped ones are package data.
+
+Loading untrusted checkpoints is safe: JSON and safetensors hold data, never code (no pickle).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mambaic.coding.tables import LEVELS, PRECISION, Tables
+from mambaic.config import ModelConfig
+from mambaic.errors import CheckpointError, ConfigError
+from mambaic.model import MambaIC
+
+CONFIG_FILE = "config.json"
+SHARD_BYTES = 15 * 10**6
+FORMAT = 1
+
+
+def shipped() -> dict[str, Path]:
+    """Checkpoints inside the installed package, by name."""
+    root = Path(str(resources.files("mambaic.checkpoints")))
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{CONFIG_FILE}"))}
+
+
+def find(name_or_path: str | Path) -> Path:
+    """Folder of a shipped checkpoint or of a path. Raises CheckpointError if neither exists."""
+    known = shipped()
+    if str(name_or_path) in known:
+        return known[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.is_file() and path.name == CONFIG_FILE:
+        path = path.parent
+    if not (path / CONFIG_FILE).is_file():
+        raise CheckpointError(
+            f"{name_or_path}: no checkpoint there (a folder with {CONFIG_FILE}); "
+            f"shipped ones are {', '.join(known) or 'none'}"
+        )
+    return path
+
+
+def weights_id(tensors: dict[str, Tensor], config: ModelConfig) -> bytes:
+    """First 8 bytes of the SHA-256 over configuration, tables and weights as stored."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.digest()[:8]
+
+
+def model_tensors(model: MambaIC, *, half: bool) -> dict[str, Tensor]:
+    """Weights and tables as they are stored; ``half`` keeps weight matrices as fp16."""
+    tables = model.entropy_model.tables
+    if tables is None:
+        raise CheckpointError("a model without coding tables cannot be saved: call update() first")
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        matrix = tensor.is_floating_point() and tensor.ndim >= 2 and "values" not in name
+        stored = tensor.half() if half and matrix else tensor
+        tensors[name] = stored.detach().cpu().contiguous()
+    tensors["tables.radius"] = torch.from_numpy(tables.radius)
+    tensors["tables.frequencies"] = torch.from_numpy(tables.frequencies)
+    tensors["tables.skip"] = torch.tensor(tables.skip)
+    return tensors
+
+
+def save_model(
+    model: MambaIC, path: str | Path, card: dict[str, Any] | None = None, *, half: bool = True
+) -> None:
+    """Write a checkpoint folder: whole or not at all. ``card`` is kept as JSON beside the weights.
+
+    Raises CheckpointError if the folder cannot be written; the previous one is then untouched.
+    """
+    path = Path(path)
+    tensors = model_tensors(model, half=half)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+            fresh = Path(folder) / "new"
+            fresh.mkdir()
+            _write_folder(fresh, tensors, model.config, card or {})
+            if path.exists():
+                _keep_companions(path, fresh)
+                os.replace(path, Path(folder) / "old")
+            os.replace(fresh, path)
+    except OSError as exc:
+        raise CheckpointError(f"{path}: checkpoint not written: {exc}") from exc
+
+
+def _keep_companions(old: Path, fresh: Path) -> None:
+    """Carry over files that are not ours to write (a model card, say)."""
+    for file in old.iterdir():
+        ours = file.name == CONFIG_FILE or file.suffix == ".safetensors"
+        if file.is_file() and not ours:
+            shutil.copy2(file, fresh / file.name)
+
+
+def _write_folder(
+    folder: Path, tensors: dict[str, Tensor], config: ModelConfig, card: dict[str, Any]
+) -> None:
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name in sorted(tensors):
+        n_bytes = tensors[name].numel() * tensors[name].element_size()
+        if size and size + n_bytes > SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensors[name]
+        size += n_bytes
+    files = []
+    for number, shard in enumerate(shards, start=1):
+        files.append(f"weights-{number:05d}.safetensors")
+        save_file(shard, str(folder / files[-1]))
+    description = {
+        "format": FORMAT,
+        "weights_id": weights_id(tensors, config).hex(),
+        "shards": files,
+        "model": config.to_dict(),
+        "card": card,
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(description, indent=1) + "\n")
+
+
+def read_config(name_or_path: str | Path) -> dict[str, Any]:
+    """The JSON description of a checkpoint: model, weights_id, shards, card."""
+    path = find(name_or_path) / CONFIG_FILE
+    try:
+        description = json.loads(path.read_text())
+    except (OSError, ValueError) as exc:
+        raise CheckpointError(f"{path}: unreadable: {exc}") from exc
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of format {FORMAT}")
+    return description
+
+
+def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> MambaIC:
+    """Model of a checkpoint, in eval mode, weights as fp32. Raises CheckpointError."""
+    folder = find(name_or_path)
+    description = read_config(folder)
+    try:
+        config = ModelConfig.from_dict(description["model"])
+        tensors: dict[str, Tensor] = {}
+        for shard in description["shards"]:
+            tensors.update(load_file(str(folder / Path(shard).name)))
+    except (KeyError, TypeError, OSError, SafetensorError, ConfigError) as exc:
+        raise CheckpointError(f"{folder}: unreadable checkpoint: {exc}") from exc
+    found = weights_id(tensors, config)
+    if found.hex() != description.get("weights_id"):
+        raise CheckpointError(
+            f"{folder}: weights are damaged (id {found.hex()}, expected "
+            f"{description.get('weights_id')}); fetch the checkpoint again"
+        )
+    model = _empty_model(config)
+    tables = _take_tables(tensors, folder)
+    try:
+        state = {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as exc:
+        raise CheckpointError(f"{folder}: weights do not fit the model: {exc}") from exc
+    model.entropy_model.set_tables(tables)
+    model.weights_id = found
+    return model.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def _empty_model(config: ModelConfig) -> MambaIC:
+    """Model whose weights will all be loaded; random initialisation would only cost time."""
+    with torch.random.fork_rng(devices=[]):
+        return MambaIC(config)
+
+
+def _take_tables(tensors: dict[str, Tensor], folder: Path) -> Tables:
+    """Remove the tables from ``tensors`` and check what decoding relies on."""
+    try:
+        radius = tensors.pop("tables.radius").numpy().astype(np.int32)
+        frequencies = tensors.pop("tables.frequencies").numpy().astype(np.int32)
+        tables = Tables(radius, frequencies, int(tensors.pop("tables.skip")))
+    except KeyError as exc:
+        raise CheckpointError(f"{folder}: coding tables are missing") from exc
+    sizes_fit = len(radius) == LEVELS and int(np.sum(2 * radius + 2)) == len(frequencies)
+    if not sizes_fit or (radius < 1).any() or (frequencies < 1).any():
+        raise CheckpointError(f"{folder}: coding tables are malformed")
+    if any(int(tables.table(k).sum()) != 1 << PRECISION for k in range(LEVELS)):
+        raise CheckpointError(f"{folder}: coding tables do not sum to 2**{PRECISION}")
+    return tables

@@ -1,0 +1,145 @@
+"""Frozen configurations of the model and the shipped presets.
+
+A configuration is saved inside every checkpoint and never inferred from weight shapes.
+``paper`` follows [Zeng2025] MambaIC, CVPR 2025, arXiv:2503.12461; ``s`` and ``b`` are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from mambaic.errors import ConfigError
+
+LATENT_STRIDE = 16
+HYPER_STRIDE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class VSSConfig:
+    """One visual state-space block. ``lines``: see ``mambaic_kernels.ss2d_scan``."""
+
+    d_state: int = 4
+    expansion: float = 1.0
+    ffn_expansion: float = 1.0
+    lines: Literal["flat", "reset"] = "reset"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that decides the shape of a model and the meaning of its files."""
+
+    name: str
+    transform: Literal["wavelet", "conv"] = "wavelet"
+    M: int = 320  # latent channels
+    z_channels: int = 96
+    groups: tuple[int, ...] = (16, 48, 96, 160)
+    vss: VSSConfig = VSSConfig()
+    # wavelet family: widths at 1/8 and 1/16, and the blocks there ("r" residual conv, "v" VSS,
+    # "a" window attention) of analysis and synthesis
+    width8: int = 128
+    width16: int = 192
+    analysis8: str = "rr"
+    analysis16: str = "vr"
+    synthesis16: str = "vr"
+    synthesis8: str = "rvr"
+    # conv family ([Zeng2025]): width of the stages and VSS depths from 1/2 to 1/16
+    N: int = 128
+    depths: tuple[int, ...] = (2, 2, 9, 2)
+    # entropy model
+    context_width: int = 160
+    context_blocks: str = "va"
+    context_shared: bool = True  # one set of context blocks for all groups
+    lrp: bool = False  # latent residual prediction, [Minnen2020]
+    window: int = 8
+    # rate
+    lmbda_min: float = 0.0009
+    lmbda_max: float = 0.18
+    rate_anchors: int = 9
+    halo: int = 16  # latents of overlap for tiled running
+
+    def __post_init__(self) -> None:
+        if sum(self.groups) != self.M:
+            raise ConfigError(f"groups {self.groups} must sum to M = {self.M}")
+        if not 0 < self.lmbda_min <= self.lmbda_max:
+            raise ConfigError(f"lmbda range [{self.lmbda_min}, {self.lmbda_max}] must be positive")
+        if self.rate_anchors < 2:
+            raise ConfigError(f"rate_anchors = {self.rate_anchors} must be at least 2")
+        for field in ("analysis8", "analysis16", "synthesis8", "synthesis16", "context_blocks"):
+            if set(getattr(self, field)) - set("rva"):
+                raise ConfigError(f"{field} = {getattr(self, field)!r} may use only r, v and a")
+
+    def lmbda(self, quality: float) -> float:
+        """Rate-distortion weight of a quality in [0, 100]; loss = bpp + lmbda * 255**2 * mse."""
+        low, high = math.log(self.lmbda_min), math.log(self.lmbda_max)
+        return math.exp(low + (high - low) * quality / 100.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Inverse of ``to_dict``. Raises ConfigError on unknown or missing fields."""
+        known = {field.name for field in fields(cls)}
+        if unknown := set(values) - known:
+            raise ConfigError(f"unknown model settings {sorted(unknown)}: made by a later version?")
+        try:
+            plain = dict(values)
+            plain["vss"] = VSSConfig(**plain.get("vss", {}))
+            for name in ("groups", "depths"):
+                if name in plain:
+                    plain[name] = tuple(plain[name])
+            return cls(**plain)
+        except TypeError as exc:
+            raise ConfigError(f"model settings are incomplete or malformed: {exc}") from exc
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "unit": ModelConfig(
+        name="unit",
+        M=32,
+        z_channels=8,
+        groups=(8, 24),
+        vss=VSSConfig(d_state=2),
+        width8=16,
+        width16=16,
+        analysis8="r",
+        analysis16="v",
+        synthesis16="v",
+        synthesis8="ra",
+        context_width=16,
+        context_blocks="va",
+        rate_anchors=3,
+        halo=8,
+    ),
+    "s": ModelConfig(name="s"),
+    "b": ModelConfig(
+        name="b",
+        z_channels=128,
+        width8=256,
+        width16=320,
+        analysis8="rrvrr",
+        analysis16="varvr",
+        synthesis16="varvr",
+        synthesis8="rrvrrvrr",
+        context_width=256,
+        context_blocks="vava",
+        vss=VSSConfig(d_state=8, ffn_expansion=2.0),
+    ),
+    "paper": ModelConfig(
+        name="paper",
+        transform="conv",
+        M=320,
+        z_channels=192,
+        groups=(64, 64, 64, 64, 64),
+        vss=VSSConfig(d_state=16, expansion=2.0, ffn_expansion=4.0, lines="flat"),
+        N=128,
+        depths=(2, 2, 9, 2),
+        context_width=320,
+        context_blocks="vv",
+        context_shared=False,
+        lrp=True,
+        halo=16,
+    ),
+}

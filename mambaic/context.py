@@ -1,0 +1,77 @@
+"""One channel group of the entropy model: what its two parities are conditioned on.
+
+[Zeng2025] MambaIC, arXiv:2503.12461, Sec. 3.3: channel groups x checkerboard, hidden state refined
+by VSS blocks and window attention. [He2022] ELIC, arXiv:2203.10886: uneven groups.
+Differs from [Zeng2025] in presets s and b: one set of refining blocks serves all groups, and the
+hidden state is carried from group to group instead of being rebuilt from all decoded groups.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambaic.coding.priors import Prior
+from mambaic.config import ModelConfig
+from mambaic.nn.blocks import QualityModulation, log_features
+from mambaic.rate import RateCurve
+
+
+class PriorHead(nn.Module):
+    """Hidden state (B, C, h, w) -> mean and log-scale of ``channels`` latents, in units of their
+    typical log-scale at this quality."""
+
+    def __init__(self, width: int, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.conv2 = nn.Conv2d(width, 2 * channels, 1)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+            self.conv2.bias.zero_()
+
+    def forward(self, state: Tensor, typical: Tensor) -> Prior:
+        out = self.conv2(F.leaky_relu(self.conv1(state), 0.1)).to(typical.dtype)
+        mean, log_scale = out.chunk(2, dim=1)
+        return Prior(mean * torch.exp(typical), log_scale + typical)
+
+
+class ChannelGroup(nn.Module):
+    """Networks of one channel group; ``before`` is the width of the group decoded last."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        width, channels = config.context_width, config.groups[index]
+        start = sum(config.groups[:index])
+        self.channels = slice(start, start + channels)
+        before = config.groups[index - 1] if index else 0
+        self.absorb = nn.Conv2d(2 * before, width, 3, padding=1) if before else None
+        self.modulate = QualityModulation(width)
+        self.anchor = PriorHead(width, channels, 1)
+        self.spatial = nn.Conv2d(2 * channels, width, 3, padding=1)
+        self.non_anchor = PriorHead(width, channels, 3)
+        self.typical = RateCurve(config.rate_anchors, channels)
+        self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
+
+    def state(self, state: Tensor, decoded: Tensor | None) -> Tensor:
+        """Hidden state with the group decoded last taken in."""
+        if self.absorb is None or decoded is None:
+            return state
+        return state + self.absorb(log_features(decoded))
+
+    def anchor_prior(self, support: Tensor, q: Tensor) -> Prior:
+        return self.anchor(support, self._typical(support, q))
+
+    def non_anchor_prior(self, support: Tensor, y_hat: Tensor, q: Tensor) -> Prior:
+        seen = support + self.spatial(log_features(y_hat))
+        return self.non_anchor(seen, self._typical(support, q))
+
+    def refine(self, support: Tensor, y_hat: Tensor) -> Tensor:
+        """Add the latent residual prediction, within half a step ([Minnen2020])."""
+        if self.lrp is None:
+            return y_hat
+        residual = self.lrp(torch.cat([support, y_hat.to(support.dtype)], dim=1))
+        return y_hat + 0.5 * torch.tanh(residual).to(y_hat.dtype)
+
+    def _typical(self, support: Tensor, q: Tensor) -> Tensor:
+        return self.typical(q).expand(-1, -1, *support.shape[-2:])

@@ -1,0 +1,69 @@
+"""MambaIC: transforms around one entropy model.
+
+    x --g_a--> y --[EntropyModel.walk: z, then groups x parities]--> y_hat --g_s--> x_hat
+
+[Zeng2025] MambaIC: State Space Models for High-Performance Learned Image Compression, CVPR 2025,
+arXiv:2503.12461. Preset ``paper`` follows it; ``s`` and ``b`` keep the method at a size that runs
+on a laptop, with any rate in one model.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mambaic.coding.coders import Estimator
+from mambaic.config import ModelConfig
+from mambaic.entropy_model import EntropyModel
+from mambaic.rate import linear_step
+from mambaic.transforms import WaveletTransform
+
+
+class TrainOutput(NamedTuple):
+    """x_hat (B, 3, H, W), estimated bits per image (B,), and the estimator for details."""
+
+    x_hat: Tensor
+    bits: Tensor
+    estimator: Estimator
+
+
+class MambaIC(nn.Module):
+    """The codec's networks. Sides of x are multiples of 64; q (B,) are qualities in [0, 100]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transform = WaveletTransform(config)
+        self.entropy_model = EntropyModel(config)
+        self.weights_id = b""  # set by checkpoint.py; names the weights in every file
+        self._typical_from_deviation()
+
+    def g_a(self, x: Tensor, q: Tensor) -> Tensor:
+        return self.transform.g_a(x, q)
+
+    def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        return self.transform.g_s(y_hat, q)
+
+    def forward(self, x: Tensor, q: Tensor) -> TrainOutput:
+        """Estimated rate and reconstruction; noise-relaxed and differentiable in training mode."""
+        y = self.g_a(x, q)
+        y_hat, estimator = self.entropy_model.estimate(y, q)
+        return TrainOutput(self.g_s(y_hat, q), estimator.bits(), estimator)
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Fit what has a closed form to photographs: colour axes, kept channels, first scales."""
+        self.transform.wavelet.calibrate(x)
+        self._typical_from_deviation()
+
+    @torch.no_grad()
+    def _typical_from_deviation(self) -> None:
+        """Start every prior at its channel's own deviation in units of the quantiser step."""
+        anchors = self.config.rate_anchors
+        for row, quality in enumerate(torch.linspace(0, 100, anchors).tolist()):
+            step = linear_step(self.config, quality)
+            log_scale = torch.log(self.transform.wavelet.deviation / step).clamp(-3, 5)
+            for group in self.entropy_model.groups:
+                group.typical.values[row].copy_(log_scale[group.channels])

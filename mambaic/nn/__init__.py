@@ -1,0 +1,1 @@
+"""Network blocks. Nothing here knows about entropy coding."""

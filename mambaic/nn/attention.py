@@ -1,0 +1,64 @@
+"""Window-based local attention (WLA of [Zeng2025], arXiv:2503.12461, Sec. 3.3).
+
+Windows are aligned to the top left corner of the map; positions beyond the map are masked out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class WindowAttention(nn.Module):
+    """x + attention inside windows of ``window`` x ``window`` positions, on (B, C, H, W).
+
+    Position enters as a learned bias per head and relative offset ([Liu2021] Swin, Eq. 4).
+    """
+
+    def __init__(self, channels: int, window: int = 8, head_width: int = 32) -> None:
+        super().__init__()
+        self.window = window
+        self.heads = max(1, channels // head_width)
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        with torch.no_grad():
+            self.out.weight.mul_(0.2)
+        self.bias = nn.Parameter(torch.zeros(self.heads, (2 * window - 1) ** 2))
+        row, col = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+        drow = row.reshape(-1, 1) - row.reshape(1, -1) + window - 1
+        dcol = col.reshape(-1, 1) - col.reshape(1, -1) + window - 1
+        self.register_buffer("offset", drow * (2 * window - 1) + dcol, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        size = self.window
+        pad_h, pad_w = -height % size, -width % size
+        t = self.norm(x.permute(0, 2, 3, 1))
+        t = F.pad(t, (0, 0, 0, pad_w, 0, pad_h))
+        rows, cols = (height + pad_h) // size, (width + pad_w) // size
+        t = t.view(batch, rows, size, cols, size, channels).transpose(2, 3)
+        t = t.reshape(batch * rows * cols, size * size, channels)
+        q, k, v = (
+            part.reshape(-1, size * size, self.heads, channels // self.heads).transpose(1, 2)
+            for part in self.qkv(t).chunk(3, dim=-1)
+        )
+        bias = self.bias[:, self.offset].unsqueeze(0)  # (1, heads, S, S)
+        if pad_h or pad_w:
+            bias = bias + self._padding_mask(height, width, rows, cols, batch)
+        t = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        t = self.out(t.transpose(1, 2).reshape(-1, size * size, channels))
+        t = t.view(batch, rows, cols, size, size, channels).transpose(2, 3)
+        t = t.reshape(batch, rows * size, cols * size, channels)[:, :height, :width]
+        return x + t.permute(0, 3, 1, 2)
+
+    def _padding_mask(self, height: int, width: int, rows: int, cols: int, batch: int) -> Tensor:
+        """Large negative for keys beyond the map, (batch * windows, 1, 1, S)."""
+        size, device = self.window, self.bias.device
+        inside = (torch.arange(rows * size, device=device) < height)[:, None] & (
+            torch.arange(cols * size, device=device) < width
+        )
+        inside = inside.view(rows, size, cols, size).transpose(1, 2).reshape(rows * cols, 1, 1, -1)
+        mask = torch.zeros(inside.shape, device=device, dtype=self.bias.dtype)
+        return mask.masked_fill(~inside, -1e4).repeat(batch, 1, 1, 1)

@@ -1,0 +1,30 @@
+"""Changes of resolution, once: rearrangement plus convolution, no striding loss."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Down(nn.Module):
+    """(B, Cin, H, W) -> (B, Cout, H/factor, W/factor): pixel-unshuffle, then 1x1 convolution."""
+
+    def __init__(self, c_in: int, c_out: int, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+        self.conv = nn.Conv2d(c_in * factor**2, c_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pixel_unshuffle(x, self.factor))
+
+
+class Up(nn.Module):
+    """(B, Cin, H, W) -> (B, Cout, H*factor, W*factor): convolution, then pixel-shuffle."""
+
+    def __init__(self, c_in: int, c_out: int, factor: int = 2, kernel: int = 1) -> None:
+        super().__init__()
+        self.factor = factor
+        self.conv = nn.Conv2d(c_in, c_out * factor**2, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), self.factor)

@@ -1,0 +1,50 @@
+"""Quality-dependent vectors: the quantiser step of every latent channel, interpolated in quality.
+
+Variable rate in one model by gain vectors ([Cui2021] AG-VAE, arXiv:2003.02012): log-values at a few
+anchor qualities, linear between them, so that any quality in [0, 100] has its own step.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mambaic.config import ModelConfig
+
+
+class RateCurve(nn.Module):
+    """Per-channel value as a piecewise linear function of quality; (B,) -> (B, channels, 1, 1)."""
+
+    def __init__(self, anchors: int, channels: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(anchors, channels))
+
+    def forward(self, q: Tensor) -> Tensor:
+        position = q.to(self.values.dtype).clamp(0, 100) / 100 * (len(self.values) - 1)
+        lower = position.floor().long().clamp(max=len(self.values) - 2)
+        weight = (position - lower).unsqueeze(1)
+        value = self.values[lower] * (1 - weight) + self.values[lower + 1] * weight
+        return value[:, :, None, None]
+
+
+def linear_step(config: ModelConfig, quality: float) -> float:
+    """Quantiser step that is optimal for a linear codec at high rate: step**2 = 18 / (lmbda 255**2
+    ln 2), from d(bits)/d(step) = 1/(step ln 2) and mse = step**2 / 12 per latent, with 3 colour
+    planes averaged in the mse and about half of the latents active."""
+    return math.sqrt(18.0 / (config.lmbda(quality) * 255**2 * math.log(2.0)))
+
+
+class QuantiserStep(RateCurve):
+    """Step by which every channel of the latent is divided before rounding, (B, M, 1, 1)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config.rate_anchors, config.M)
+        qualities = torch.linspace(0, 100, config.rate_anchors)
+        with torch.no_grad():
+            for row, quality in zip(self.values, qualities, strict=True):
+                row.fill_(math.log(linear_step(config, float(quality))))
+
+    def forward(self, q: Tensor) -> Tensor:
+        return torch.exp(super().forward(q))

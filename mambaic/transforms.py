@@ -1,0 +1,132 @@
+"""Analysis g_a, synthesis g_s, hyper-analysis h_a, hyper-synthesis h_s.
+
+The wavelet family adds networks to a linear codec that works from the first step:
+
+    y     = wavelet(x) / step(q) + net_a(x, wavelet(x) / step(q))
+    x_lin = wavelet^-1(y_hat * step(q));   x_hat = x_lin + net_s(y_hat, x_lin)
+
+(an auxiliary linear shortcut as in [Li2025] AuxT, arXiv:2410.09387). Both nets start at zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambaic.config import ModelConfig
+from mambaic.nn.blocks import QualityModulation, log_features, make_blocks
+from mambaic.nn.sampling import Down, Up
+from mambaic.nn.wavelet import WaveletPacking
+from mambaic.rate import QuantiserStep
+
+
+def zero_start(conv: nn.Conv2d) -> nn.Conv2d:
+    """Start a branch's last convolution at zero, so that it adds nothing until it has learned."""
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+class WaveletAnalysis(nn.Module):
+    """net_a: (B, 3, H, W) and its linear latent (B, M, H/16, W/16) -> correction of the latent."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.stem = Down(3, config.width8, 8)
+        self.modulate8 = QualityModulation(config.width8)
+        self.blocks8 = make_blocks(config.analysis8, config.width8, config)
+        self.down = Down(config.width8, config.width16)
+        self.linear = nn.Conv2d(2 * config.M, config.width16, 1)
+        self.modulate16 = QualityModulation(config.width16)
+        self.blocks16 = make_blocks(config.analysis16, config.width16, config)
+        self.out = zero_start(nn.Conv2d(config.width16, config.M, 1))
+
+    def forward(self, x: Tensor, y_linear: Tensor, q: Tensor) -> Tensor:
+        t = self.blocks8(self.modulate8(self.stem(x - 0.5), q))
+        t = self.down(t) + self.linear(log_features(y_linear))
+        return self.out(self.blocks16(self.modulate16(t, q)))
+
+
+class WaveletSynthesis(nn.Module):
+    """net_s: y_hat (B, M, h, w) and linear image (B, 3, 16h, 16w) -> correction of the image."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.stem16 = nn.Conv2d(2 * config.M, config.width16, 1)
+        self.modulate16 = QualityModulation(config.width16)
+        self.blocks16 = make_blocks(config.synthesis16, config.width16, config)
+        self.up = Up(config.width16, config.width8)
+        self.stem8 = Down(3, config.width8, 8)
+        self.modulate8 = QualityModulation(config.width8)
+        self.blocks8 = make_blocks(config.synthesis8, config.width8, config)
+        self.out = Up(config.width8, 3, 8)
+        zero_start(self.out.conv)
+
+    def forward(self, y_hat: Tensor, x_linear: Tensor, q: Tensor) -> Tensor:
+        t = self.blocks16(self.modulate16(self.stem16(log_features(y_hat)), q))
+        t = self.up(t) + self.stem8(x_linear - 0.5)
+        return self.out(self.blocks8(self.modulate8(t, q)))
+
+
+class WaveletTransform(nn.Module):
+    """g_a and g_s of the wavelet family. ``networks=False`` leaves the linear codec alone."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.wavelet = WaveletPacking(config.M)
+        self.step = QuantiserStep(config)
+        self.analysis = WaveletAnalysis(config)
+        self.synthesis = WaveletSynthesis(config)
+        self.networks = True
+
+    def g_a(self, x: Tensor, q: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1], sides multiples of 16 -> (B, M, H/16, W/16)."""
+        with torch.no_grad():
+            packed = self.wavelet(x)
+        y = packed / self.step(q)
+        return y + self.analysis(x, y, q).to(y.dtype) if self.networks else y
+
+    def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        """(B, M, h, w) -> (B, 3, 16h, 16w), not clamped."""
+        x_linear = self.wavelet.inverse(y_hat * self.step(q))
+        if not self.networks:
+            return x_linear
+        return x_linear + self.synthesis(y_hat, x_linear, q).to(x_linear.dtype)
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: y (B, M, h, w), sides multiples of 4 -> z (B, Nz, h/4, w/4)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.context_width
+        self.stem = nn.Conv2d(2 * config.M, width, 1)
+        self.modulate = QualityModulation(width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.down1 = Down(width, width)
+        self.down2 = Down(width, config.z_channels)
+
+    def forward(self, y: Tensor, q: Tensor) -> Tensor:
+        t = F.leaky_relu(self.modulate(self.stem(log_features(y)), q), 0.1)
+        t = t + F.leaky_relu(self.conv(t), 0.1)
+        return self.down2(F.leaky_relu(self.down1(t), 0.1))
+
+
+class HyperSynthesis(nn.Module):
+    """h_s: z_hat (B, Nz, h, w) -> side (B, context_width, 4h, 4w)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.context_width
+        self.stem = nn.Conv2d(config.z_channels, width, 3, padding=1)
+        self.modulate = QualityModulation(width)
+        self.up1 = Up(width, width // 2)
+        self.conv = nn.Conv2d(width // 2, width // 2, 3, padding=1)
+        self.up2 = Up(width // 2, width)
+
+    def forward(self, z_hat: Tensor, q: Tensor) -> Tensor:
+        t = F.leaky_relu(self.modulate(self.stem(z_hat), q), 0.1)
+        t = F.leaky_relu(self.up1(t), 0.1)
+        return self.up2(t + F.leaky_relu(self.conv(t), 0.1))
