@@ -90,7 +90,7 @@ class EntropyModel(nn.Module):
 
     # -- files -------------------------------------------------------------------------------
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, y: Tensor, quality: float) -> LatentStream:
         """Code one latent tile (1, M, h, w), h and w multiples of 4, at ``quality``."""
         models = self._ready()
@@ -101,7 +101,7 @@ class EntropyModel(nn.Module):
             self.walk((y.shape[-2] // 4, y.shape[-1] // 4), q, encoder)
         return encoder.finish()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, payload: bytes, crc: int, size: tuple[int, int], quality: float) -> Tensor:
         """y_hat (1, M, h, w) of a tile of ``size`` latents.
 
@@ -157,7 +157,8 @@ class EntropyModel(nn.Module):
 
     def _cpu_shape(self) -> Shape:
         shape = self.shape()
-        return Shape(shape.weight.double().cpu(), shape.ratio.double().cpu(), shape.tables)
+        weight, ratio = (v.detach().double().cpu() for v in (shape.weight, shape.ratio))
+        return Shape(weight, ratio, shape.tables)
 
     @property
     def tables(self) -> Tables | None:
@@ -168,9 +169,14 @@ class EntropyModel(nn.Module):
         self._models = TableModels(tables)
         self._double = None
 
+    def clear_tables(self) -> None:
+        """Back to training: no tables, so no latent is skipped."""
+        self._models = None
+        self._double = None
+
     def update(self) -> None:
         """Build the tables from the learned mixture: once, at the end of training."""
-        shape = self.shape()
+        shape = self._cpu_shape()
         self.set_tables(build_tables(float(shape.weight), float(shape.ratio), SKIP_SCALE))
 
     def _ready(self) -> TableModels:

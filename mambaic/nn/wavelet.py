@@ -9,6 +9,7 @@ that squared error in the latent is squared error in the image.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ PACKED = 3 * 4**LEVELS
 # lifting steps (predict, update, predict, update) and the gain that makes both bands orthonormal
 STEPS = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
 GAIN = math.sqrt(2.0) / 1.230174104914001
+MATRIX_MAX = 256
 
 
 def _lift(even: Tensor, odd: Tensor, step: float, update: bool) -> Tensor:
@@ -48,6 +50,35 @@ def _inverse_last(low: Tensor, high: Tensor) -> Tensor:
     even = _lift(even, odd, -STEPS[1], True)
     odd = _lift(even, odd, -STEPS[0], False)
     return torch.stack([even, odd], dim=-1).flatten(-2)
+
+
+@lru_cache(maxsize=64)
+def _matrix(length: int, inverse: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One level along an axis as a matrix: the lifting steps applied to the identity."""
+    identity = torch.eye(length, dtype=torch.float64)
+    if inverse:
+        rows = _inverse_last(*identity.split(length // 2, dim=1))
+    else:
+        rows = torch.cat(_forward_last(identity), dim=1)
+    return rows.to(dtype=dtype, device=device)
+
+
+def _analyse(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Low and high band along the last axis. Short axes (training crops) go through a matrix,
+    which costs a quarter of the lifting steps and their autograd graph."""
+    length = x.shape[-1]
+    if length <= MATRIX_MAX:
+        low, high = (x @ _matrix(length, False, x.dtype, x.device)).split(length // 2, dim=-1)
+        return low, high
+    return _forward_last(x)
+
+
+def _synthesise(low: Tensor, high: Tensor) -> Tensor:
+    """Inverse of ``_analyse``."""
+    length = 2 * low.shape[-1]
+    if length <= MATRIX_MAX:
+        return torch.cat([low, high], dim=-1) @ _matrix(length, True, low.dtype, low.device)
+    return _inverse_last(low, high)
 
 
 class WaveletPacking(nn.Module):
@@ -86,9 +117,9 @@ class WaveletPacking(nn.Module):
         low = torch.einsum("dc,bchw->bdhw", self.colour, x - self.mean.view(1, 3, 1, 1))
         parts = []
         for level in range(1, LEVELS + 1):
-            left, right = _forward_last(low)
-            top_left, bottom_left = _forward_last(left.transpose(-1, -2))
-            top_right, bottom_right = _forward_last(right.transpose(-1, -2))
+            left, right = _analyse(low)
+            top_left, bottom_left = _analyse(left.transpose(-1, -2))
+            top_right, bottom_right = _analyse(right.transpose(-1, -2))
             bands = torch.stack([bottom_left, top_right, bottom_right], dim=2).flatten(1, 2)
             parts.append(F.pixel_unshuffle(bands.transpose(-1, -2), 2 ** (LEVELS - level)))
             low = top_left.transpose(-1, -2)
@@ -106,9 +137,9 @@ class WaveletPacking(nn.Module):
         for level in range(LEVELS, 0, -1):
             bands = F.pixel_shuffle(parts[level - 1], 2 ** (LEVELS - level)).transpose(-1, -2)
             bottom_left, top_right, bottom_right = bands.unflatten(1, (3, 3)).unbind(2)
-            left = _inverse_last(low.transpose(-1, -2), bottom_left)
-            right = _inverse_last(top_right, bottom_right)
-            low = _inverse_last(left.transpose(-1, -2), right.transpose(-1, -2))
+            left = _synthesise(low.transpose(-1, -2), bottom_left)
+            right = _synthesise(top_right, bottom_right)
+            low = _synthesise(left.transpose(-1, -2), right.transpose(-1, -2))
         return torch.einsum("dc,bdhw->bchw", self.colour, low) + self.mean.view(1, 3, 1, 1)
 
     @torch.no_grad()

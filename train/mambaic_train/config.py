@@ -1,0 +1,55 @@
+"""Settings of one training run, saved in its state and its model card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from mambaic.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What decides the course of a run. The schedule runs over ``steps`` or over ``minutes``.
+
+    ``warm_entropy`` and ``large_from`` are shares of the schedule: how long the entropy model
+    learns alone on the linear codec, and from when crops are ``large_crop`` instead of ``crop``.
+    """
+
+    preset: str = "s"
+    lmbda: float | None = None  # one rate instead of all
+    metric: Literal["mse", "ms-ssim"] = "mse"
+    steps: int | None = None
+    minutes: float | None = None
+    batch: int = 16
+    crop: int = 128
+    large_crop: int = 256
+    large_from: float = 0.7
+    warm_entropy: float = 0.0
+    lr: float = 2e-3
+    lr_end: float = 0.02  # share of ``lr`` at the end of the cosine
+    warmup_steps: int = 200
+    clip: float = 1.0
+    ema: float = 0.999
+    # weight of an image is (lmbda / lmbda of quality 50) ** weighting: see docs/training.md
+    weighting: float = -0.5
+    seed: int = 0
+    precision: Literal["bf16", "fp32"] = "bf16"
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ConfigError("a schedule needs either steps or minutes")
+        for field in ("crop", "large_crop"):
+            if getattr(self, field) < 64 or getattr(self, field) % 64:
+                raise ConfigError(f"{field} = {getattr(self, field)} must be a multiple of 64")
+        if self.batch < 1:
+            raise ConfigError(f"batch = {self.batch} must be at least 1")
+        if self.metric == "ms-ssim" and min(self.crop, self.large_crop) < 192:
+            raise ConfigError("ms-ssim needs crops of at least 192 pixels")
+
+    def batch_at(self, crop: int) -> int:
+        """Images per step at a crop size: the pixels of a step stay the same."""
+        return max(1, self.batch * self.crop**2 // crop**2)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

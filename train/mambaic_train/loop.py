@@ -1,0 +1,190 @@
+"""The training loop: one step, the schedule around it, and the state to resume it from."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mambaic.config import ModelConfig
+from mambaic.errors import CheckpointError
+from mambaic.model import MambaIC
+
+from mambaic_train.config import TrainConfig
+from mambaic_train.data import PhotoSet
+from mambaic_train.loss import draw_qualities, rate_distortion
+from mambaic_train.optim import WeightAverage, learning_rate, make_optimiser
+
+log = logging.getLogger(__name__)
+
+STATE_FILE = "state.pt"
+
+
+@dataclass
+class StepReport:
+    """What one step did; rates and errors are means over its images."""
+
+    step: int
+    loss: float
+    bpp: float
+    psnr_db: float
+    lr: float
+    images: int
+    skipped: bool
+
+
+class Trainer:
+    """Model, optimiser, average, random state and position of one run."""
+
+    def __init__(self, model: MambaIC, config: TrainConfig, device: str = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
+        self.optimiser = make_optimiser(self.model, config)
+        self.average = WeightAverage(self.model, config.ema)
+        self.step = 0
+        self.images = 0
+        self.skipped = 0
+        self.seconds = 0.0
+        self.rng = np.random.default_rng(config.seed)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        torch.manual_seed(config.seed)
+
+    @property
+    def progress(self) -> float:
+        """Position in the schedule, 0 to 1."""
+        if self.config.steps is not None:
+            return self.step / self.config.steps
+        assert self.config.minutes is not None
+        return self.seconds / (60 * self.config.minutes)
+
+    def run_step(self, data: PhotoSet) -> StepReport:
+        """One optimiser step. A non-finite gradient is counted and changes nothing."""
+        started = time.perf_counter()
+        config, progress = self.config, self.progress
+        crop = config.large_crop if progress >= config.large_from else config.crop
+        self.model.transform.networks = progress >= config.warm_entropy
+        x = data.crops(config.batch_at(crop), crop, self.rng)
+        x = x.to(self.device).contiguous(memory_format=torch.channels_last)
+        q = draw_qualities(len(x), self.model.config, config, self.generator).to(self.device)
+        with self._autocast():
+            output = self.model(x, q)
+        loss = rate_distortion(x, q, output, self.model.config, config)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.value.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        lr = learning_rate(config, progress, self.step)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            for group in self.optimiser.param_groups:
+                group["lr"] = lr
+            self.optimiser.step()
+            self.average.update(self.model, self.step)
+        self.skipped += not finite
+        self.step += 1
+        self.images += len(x)
+        self.seconds += time.perf_counter() - started
+        return StepReport(
+            step=self.step,
+            loss=float(loss.value.detach()),
+            bpp=float(loss.bpp.mean()),
+            psnr_db=-10 * math.log10(max(1e-10, float(loss.mse.mean()))),
+            lr=lr,
+            images=len(x),
+            skipped=not finite,
+        )
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    # -- state -------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write the state beside the old one, then replace it: a full disk loses nothing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": self.model.state_dict(),
+            "model_config": self.model.config.to_dict(),
+            "train_config": self.config.to_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.values,
+            "position": [self.step, self.images, self.skipped, self.seconds],
+            "rng": self.rng.bit_generator.state,
+            "generator": self.generator.get_state(),
+            "torch_rng": torch.get_rng_state(),
+        }
+        part = folder / (STATE_FILE + ".part")
+        try:
+            torch.save(state, part)
+            os.replace(part, folder / STATE_FILE)
+        except OSError as exc:
+            part.unlink(missing_ok=True)
+            raise CheckpointError(f"{folder}: training state not written: {exc}") from exc
+
+    @classmethod
+    def resume(cls, folder: Path, config: TrainConfig | None, device: str = "cpu") -> Trainer:
+        """Trainer of a saved state; ``config`` replaces the saved settings where given."""
+        state = read_state(folder)
+        model = MambaIC(ModelConfig.from_dict(state["model_config"]))
+        model.load_state_dict(state["model"])
+        trainer = cls(model, config or TrainConfig(**state["train_config"]), device)
+        trainer.optimiser.load_state_dict(state["optimiser"])
+        trainer.average.values = {n: v.to(trainer.device) for n, v in state["average"].items()}
+        trainer.step, trainer.images, trainer.skipped, trainer.seconds = state["position"]
+        trainer.rng.bit_generator.state = state["rng"]
+        trainer.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch_rng"])
+        return trainer
+
+    @contextlib.contextmanager
+    def averaged(self) -> Any:
+        """The model with averaged weights, networks open, tables built, in eval mode."""
+        networks = self.model.transform.networks
+        self.average.swap(self.model)
+        self.model.eval()
+        self.model.transform.networks = True
+        self.model.entropy_model.update()
+        try:
+            yield self.model
+        finally:
+            self.model.entropy_model.clear_tables()
+            self.model.transform.networks = networks
+            self.model.train()
+            self.average.swap(self.model)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Saved state of a run; read without executing code. Raises CheckpointError."""
+    try:
+        state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"{folder}: no training state to resume from") from exc
+    except Exception as exc:
+        raise CheckpointError(f"{folder / STATE_FILE}: unreadable training state: {exc}") from exc
+    return dict(state)
+
+
+def run(
+    trainer: Trainer,
+    data: PhotoSet,
+    *,
+    time_limit_s: float | None,
+    on_step: Callable[[StepReport], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train until the schedule, the time limit or ``stop`` ends it."""
+    started = time.perf_counter()
+    while trainer.progress < 1:
+        if stop() or (time_limit_s is not None and time.perf_counter() - started > time_limit_s):
+            return
+        on_step(trainer.run_step(data))

@@ -1,0 +1,59 @@
+"""Rate + lmbda * distortion, weighted so that every quality stays healthy."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from mambaic.config import ModelConfig
+from mambaic.model import TrainOutput
+from torch import Tensor
+
+from mambaic_train.config import TrainConfig
+
+
+class Loss(NamedTuple):
+    """Scalar to minimise; bpp and mse per image (B,), detached."""
+
+    value: Tensor
+    bpp: Tensor
+    mse: Tensor
+
+
+def draw_qualities(
+    count: int, config: ModelConfig, train: TrainConfig, generator: torch.Generator
+) -> Tensor:
+    """One quality per image (count,): stratified over [0, 100], or the one of a fixed lmbda."""
+    if train.lmbda is not None:
+        return torch.full((count,), quality_of(train.lmbda, config))
+    spread = torch.arange(count) + torch.rand(count, generator=generator)
+    return 100.0 * spread / count
+
+
+def quality_of(lmbda: float, config: ModelConfig) -> float:
+    """Quality whose rate-distortion weight is ``lmbda``, clamped to [0, 100]."""
+    low, high = torch.log(torch.tensor([config.lmbda_min, config.lmbda_max])).tolist()
+    quality = 100.0 * (float(torch.log(torch.tensor(lmbda))) - low) / (high - low)
+    return min(100.0, max(0.0, quality))
+
+
+def rate_distortion(
+    x: Tensor, q: Tensor, output: TrainOutput, config: ModelConfig, train: TrainConfig
+) -> Loss:
+    """loss = weight(q) * (bpp + lmbda(q) * 255**2 * mse), averaged over the batch.
+
+    With metric "ms-ssim" the distortion is lmbda * 100 * (1 - ms_ssim), which keeps the two terms
+    in the proportion that CompressAI's recipes use.
+    """
+    lmbda = torch.tensor([config.lmbda(float(v)) for v in q], device=x.device)
+    bpp = output.bits / (x.shape[-1] * x.shape[-2])
+    x_hat = output.x_hat.float()
+    mse = (x_hat - x).pow(2).mean(dim=(1, 2, 3))
+    if train.metric == "mse":
+        distortion = lmbda * 255**2 * mse
+    else:
+        from pytorch_msssim import ms_ssim
+
+        distortion = lmbda * 100 * (1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False))
+    weight = (lmbda / config.lmbda(50.0)) ** train.weighting
+    return Loss(((bpp + distortion) * weight).mean(), bpp.detach(), mse.detach())

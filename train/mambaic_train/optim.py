@@ -1,0 +1,47 @@
+"""Optimiser, learning-rate schedule and weight average."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mambaic_train.config import TrainConfig
+
+
+def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW without decay; the short second-moment memory follows the sparse wavelet gradients."""
+    return torch.optim.AdamW(
+        model.parameters(), lr=config.lr, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0
+    )
+
+
+def learning_rate(config: TrainConfig, progress: float, step: int) -> float:
+    """Cosine over the schedule's ``progress`` in [0, 1], after a warm-up counted in steps."""
+    floor = config.lr_end
+    cosine = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.lr * cosine * min(1.0, (step + 1) / config.warmup_steps)
+
+
+class WeightAverage:
+    """Exponential moving average of the parameters; short at first, so that it forgets the start."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        weight = 1 - min(self.decay, (step + 1) / (step + 10))
+        current = dict(model.named_parameters())
+        average = [self.values[name] for name in self.values]
+        torch._foreach_lerp_(average, [current[name].detach() for name in self.values], weight)
+
+    @torch.no_grad()
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the model's parameters with the average; calling it twice undoes it."""
+        for name, parameter in model.named_parameters():
+            kept: Tensor = parameter.detach().clone()
+            parameter.copy_(self.values[name])
+            self.values[name] = kept
