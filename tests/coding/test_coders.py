@@ -1,0 +1,89 @@
+"""Schedule and the three interpreters, without networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mambaic.coding.coders import MARGIN, Decoder, Encoder, Estimator
+from mambaic.coding.priors import Prior, Shape
+from mambaic.coding.range_coder import TableModels
+from mambaic.coding.schedule import Parity, Site
+from mambaic.coding.tables import LOG_MIN, LOG_STEP, build_tables
+
+TABLES = build_tables(0.85, 2.2, 0.16)
+MODELS = TableModels(TABLES)
+SHAPE = Shape(torch.tensor(0.85).double(), torch.tensor(2.2).double(), TABLES)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_parities_visit_every_position_once(height, width):
+    like = torch.zeros(1, 2, height, width)
+    masks = [Site("y", slice(0, 2), parity).mask(like) for parity in Parity]
+    assert torch.equal(masks[0] + masks[1], torch.ones(1, 1, height, width))
+    for parity, mask in zip(Parity, masks, strict=True):
+        where = Site("y", slice(0, 2), parity).positions(height, width)
+        assert torch.equal(where, mask.flatten().nonzero().flatten())
+
+
+def random_step(seed: int, height: int = 5, width: int = 7) -> tuple[torch.Tensor, Prior]:
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(1, 6, height, width, generator=generator) * 3
+    log_scale = torch.rand(1, 6, height, width, generator=generator) * 6 - 2.5
+    noise = torch.randn(mean.shape, generator=generator)
+    return mean + noise * torch.exp(log_scale), Prior(mean, log_scale)
+
+
+@pytest.mark.parametrize("parity", [None, Parity.ANCHOR, Parity.NON_ANCHOR])
+def test_three_interpreters_agree(parity):
+    y, prior = random_step(0)
+    site = Site("y", slice(0, 6), parity)
+    encoder = Encoder({"y": y}, SHAPE, MODELS)
+    encoded = encoder.code(site, prior)
+    stream = encoder.finish()
+    decoder = Decoder(stream.payload, MODELS)
+    estimator = Estimator({"y": y}, SHAPE, noise=False)
+    assert torch.equal(decoder.code(site, prior), encoded)
+    assert decoder.crc == stream.crc
+    assert torch.allclose(estimator.code(site, prior), encoded, atol=1e-5)
+
+
+def test_symbol_is_the_rounded_residual_and_zero_elsewhere():
+    y, prior = random_step(1)
+    prior = Prior(prior.mean, prior.log_scale.clamp(min=0.0))
+    site = Site("y", slice(0, 6), Parity.NON_ANCHOR)
+    y_hat = Encoder({"y": y}, SHAPE, MODELS).code(site, prior)
+    mask = site.mask(y)
+    assert torch.allclose(y_hat, (torch.round(y - prior.mean) + prior.mean) * mask, atol=1e-5)
+
+
+def test_drift_within_the_margin_decodes_through_the_record():
+    """Scales placed on the boundaries, then moved by half the margin either way."""
+    y, prior = random_step(2, 16, 16)
+    boundaries = torch.round((prior.log_scale - LOG_MIN) / LOG_STEP + 0.5) - 0.5
+    on_boundary = Prior(prior.mean, LOG_MIN + boundaries * LOG_STEP)
+    site = Site("y", slice(0, 6))
+    encoder = Encoder({"y": y}, SHAPE, MODELS)
+    encoded = encoder.code(site, on_boundary)
+    stream = encoder.finish()
+    for drift in (-0.5, 0.5):
+        moved = Prior(prior.mean, on_boundary.log_scale + drift * MARGIN * LOG_STEP)
+        decoder = Decoder(stream.payload, MODELS)
+        assert torch.equal(decoder.code(site, moved), encoded)
+        assert decoder.crc == stream.crc
+
+
+def test_noisy_estimate_is_differentiable_in_latents_means_and_scales():
+    y, prior = random_step(3)
+    leaves = [t.clone().requires_grad_() for t in (y, prior.mean, prior.log_scale)]
+    estimator = Estimator({"y": leaves[0]}, Shape(SHAPE.weight, SHAPE.ratio, None), noise=True)
+    for parity in Parity:
+        y_hat = estimator.code(Site("y", slice(0, 6), parity), Prior(leaves[1], leaves[2]))
+        assert y_hat.shape == y.shape
+    estimator.bits().sum().backward()
+    for leaf in leaves:
+        assert leaf.grad is not None
+        assert torch.isfinite(leaf.grad).all()
+        assert (leaf.grad != 0).float().mean() > 0.9

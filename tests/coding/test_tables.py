@@ -1,0 +1,64 @@
+"""Integer tables: they sum up, they follow the mixture, and they are what the format says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from mambaic.coding.tables import (
+    LEVELS,
+    LOG_MIN,
+    LOG_STEP,
+    PRECISION,
+    build_tables,
+    level_position,
+    mixture_mass,
+)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return build_tables(0.85, 2.2, 0.16)
+
+
+def test_every_table_sums_to_the_precision_with_no_zero(tables):
+    for level in range(LEVELS):
+        table = tables.table(level)
+        assert table.sum() == 1 << PRECISION
+        assert table.min() >= 1
+        assert len(table) == 2 * tables.radius[level] + 2
+
+
+def test_tables_cost_little_more_than_the_exact_mixture(tables):
+    for level in range(tables.skip, LEVELS, 7):
+        scale = torch.tensor(math.exp(LOG_MIN + level * LOG_STEP), dtype=torch.float64)
+        values = torch.arange(-tables.radius[level], tables.radius[level] + 1, dtype=torch.float64)
+        weight, ratio = torch.tensor(0.85).double(), torch.tensor(2.2).double()
+        exact = mixture_mass(values, scale, weight, ratio).numpy()
+        coded = tables.table(level)[:-1] / (1 << PRECISION)
+        excess = float(np.sum(exact * np.log2(exact / coded)))
+        assert excess < 0.02 * float(-np.sum(exact * np.log2(exact)))
+
+
+def test_tables_under_the_skip_scale_are_skipped(tables):
+    scales = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
+    assert tables.skip == int(np.sum(scales < 0.16))
+
+
+def test_level_position_is_centred_on_the_table_scales():
+    scales = LOG_MIN + torch.arange(LEVELS).double() * LOG_STEP
+    assert torch.allclose(level_position(scales) % 1, torch.tensor(0.5).double(), atol=1e-9)
+    assert level_position(torch.tensor(-50.0)) == 0
+    assert level_position(torch.tensor(50.0)).floor() == LEVELS - 1
+
+
+def test_mixture_mass_sums_to_one_and_has_finite_gradients():
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    weight, ratio = torch.tensor(0.7).double(), torch.tensor(2.0).double()
+    values = torch.arange(-200, 201, dtype=torch.float64)
+    mass = mixture_mass(values, scale, weight, ratio)
+    assert mass.sum().item() == pytest.approx(1.0, abs=1e-12)
+    torch.log(mass.clamp(min=1e-9)).sum().backward()
+    assert math.isfinite(scale.grad.item())

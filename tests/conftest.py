@@ -1,0 +1,52 @@
+"""Fixtures shared by all tests: one small random model, and pictures made from numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from mambaic.config import PRESETS, ModelConfig
+from mambaic.model import MambaIC
+
+
+def make_model(config: ModelConfig, seed: int = 0) -> MambaIC:
+    """Random model with coding tables whose every branch is alive: an untrained one starts its
+    networks at zero, and a test on zeros proves nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = MambaIC(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim >= 2 and not parameter.any():
+                    parameter.normal_(std=0.02)
+    model.entropy_model.update()
+    model.weights_id = b"unitmodl"
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def unit_model() -> MambaIC:
+    """Preset ``unit`` with random weights. Do not change it: it is shared."""
+    return make_model(PRESETS["unit"])
+
+
+@pytest.fixture
+def private_unit_model() -> MambaIC:
+    """A ``unit`` model of the test's own, free to be changed."""
+    return make_model(dataclasses.replace(PRESETS["unit"]))
+
+
+def photo_like(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """Image (1, 3, height, width) in [0, 1] with the falling spectrum of photographs."""
+    rng = np.random.default_rng(seed)
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :]
+    falloff = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
+    planes = []
+    shared = rng.normal(size=(height, width))
+    for _ in range(3):
+        noise = 0.8 * shared + 0.2 * rng.normal(size=(height, width))
+        plane = np.fft.ifft2(np.fft.fft2(noise) * falloff).real
+        planes.append(plane / (plane.std() + 1e-9) * 0.18 + 0.5)
+    return torch.from_numpy(np.stack(planes)).float().clamp(0, 1)[None]
