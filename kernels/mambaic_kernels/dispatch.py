@@ -1,0 +1,55 @@
+"""Which backend runs: asked for by name, or the natural one of the tensor's device.
+
+Nothing heavy is imported before a backend is first used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+
+from mambaic_kernels.errors import KernelUnavailable
+
+BACKENDS = ("reference", "cpu", "triton", "mamba_ssm")
+
+
+def _missing(backend: str) -> str:
+    """Why ``backend`` cannot be used at all here, "" if it can."""
+    if backend == "cpu" and importlib.util.find_spec("numba") is None:
+        return "numba is not installed; pip install numba"
+    if backend == "triton":
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed; pip install triton (Linux)"
+        if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+            return "triton needs a CUDA device (or TRITON_INTERPRET=1 to test on CPU)"
+    if backend == "mamba_ssm":
+        if importlib.util.find_spec("mamba_ssm") is None:
+            return "mamba-ssm is not installed; pip install 'mambaic[mamba]'"
+        if not torch.cuda.is_available():
+            return "mamba_ssm needs a CUDA device"
+    return ""
+
+
+def available() -> tuple[str, ...]:
+    """Backends that can run on this machine."""
+    return tuple(name for name in BACKENDS if not _missing(name))
+
+
+def pick(backend: str, device: torch.device) -> str:
+    """Backend that will run: ``backend`` itself, or for "auto" cpu / triton by device.
+
+    Raises KernelUnavailable if it cannot run here, ValueError if there is no such backend.
+    """
+    if backend == "auto":
+        backend = "triton" if device.type == "cuda" else "cpu"
+    if backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r} is not one of auto, {', '.join(BACKENDS)}")
+    if reason := _missing(backend):
+        raise KernelUnavailable(f"{backend}: {reason}")
+    interpreted = backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
+    needs = {"cpu": "cpu", "triton": "cpu" if interpreted else "cuda", "mamba_ssm": "cuda"}
+    if needs.get(backend, device.type) != device.type:
+        raise KernelUnavailable(f"{backend}: cannot run on tensors of device {device}")
+    return backend

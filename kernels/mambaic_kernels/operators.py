@@ -1,0 +1,101 @@
+"""torch.library custom operators around the backends: fake tensors, autograd, torch.compile.
+
+One operator pair serves both public functions. It works on flattened maps:
+u (B, P, D), dt (B, P, K, D), A (K, N, D), B and C (B, P, K, N) -> y (B, P, D), P = height * width.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _module(backend: str) -> ModuleType:
+    """cpu or triton: imported when first used, as both are slow to import."""
+    return importlib.import_module(f"mambaic_kernels.{backend}")
+
+
+@torch.library.custom_op("mambaic::scan", mutates_args=())
+def scan(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    height: int,
+    width: int,
+    reset: bool,
+    backend: str,
+) -> Tensor:
+    y: Tensor = _module(backend).scan_forward(u, dt, A, B, C, (height, width), reset)
+    return y
+
+
+@scan.register_fake
+def _(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    height: int,
+    width: int,
+    reset: bool,
+    backend: str,
+) -> Tensor:
+    return u.new_empty(u.shape)
+
+
+@torch.library.custom_op("mambaic::scan_backward", mutates_args=())
+def scan_backward(
+    grad: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    height: int,
+    width: int,
+    reset: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grads: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _module(backend).scan_backward(
+        grad, u, dt, A, B, C, (height, width), reset
+    )
+    return grads
+
+
+@scan_backward.register_fake
+def _(
+    grad: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    height: int,
+    width: int,
+    reset: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    u_, dt_, A_, B_, C_ = (t.new_empty(t.shape) for t in (u, dt, A, B, C))
+    return u_, dt_, A_, B_, C_
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.height, ctx.width, ctx.reset, ctx.backend = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    grads = torch.ops.mambaic.scan_backward(
+        grad, *ctx.saved_tensors, ctx.height, ctx.width, ctx.reset, ctx.backend
+    )
+    return (*grads, None, None, None, None)
+
+
+scan.register_autograd(_gradient, setup_context=_setup)
