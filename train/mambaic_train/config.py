@@ -26,10 +26,11 @@ class TrainConfig:
     large_crop: int = 256
     large_from: float = 0.7
     warm_entropy: float = 0.0
-    lr: float = 2e-3
+    lr: float = 4e-3
+    network_lr: float = 0.4  # learning rate of the transform networks, as a share of ``lr``
     lr_end: float = 0.02  # share of ``lr`` at the end of the cosine
     warmup_steps: int = 200
-    clip: float = 1.0
+    clip: float = 0.5
     ema: float = 0.999
     # weight of an image is (lmbda / lmbda of quality 50) ** weighting: see docs/training.md
     weighting: float = -0.5

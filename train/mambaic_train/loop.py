@@ -85,7 +85,7 @@ class Trainer:
         finite = bool(torch.isfinite(norm))
         if finite:
             for group in self.optimiser.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["scale"]
             self.optimiser.step()
             self.average.update(self.model, self.step)
         self.skipped += not finite

@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 
 import torch
+from mambaic.model import MambaIC
 from torch import Tensor, nn
 
 from mambaic_train.config import TrainConfig
 
 
-def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW without decay; the short second-moment memory follows the sparse wavelet gradients."""
-    return torch.optim.AdamW(
-        model.parameters(), lr=config.lr, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0
-    )
+def make_optimiser(model: MambaIC, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW without decay; the short second-moment memory follows the sparse wavelet gradients.
+
+    The transform networks learn slower than the entropy model (``network_lr``): at the entropy
+    model's rate they diverge in the first hundred steps (docs/training.md).
+    """
+    branches = (model.transform.analysis, model.transform.synthesis)
+    slow = [p for branch in branches for p in branch.parameters()]
+    known = {id(p) for p in slow}
+    fast = [p for p in model.parameters() if id(p) not in known]
+    groups = [{"params": fast, "scale": 1.0}, {"params": slow, "scale": config.network_lr}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0)
 
 
 def learning_rate(config: TrainConfig, progress: float, step: int) -> float:

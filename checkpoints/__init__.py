@@ -1,0 +1,1 @@
+"""Shipped weights, one folder per checkpoint, found through ``mambaic.checkpoint.shipped``."""

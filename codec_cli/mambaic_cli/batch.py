@@ -1,0 +1,63 @@
+"""Runs jobs with one progress bar; a bad one is reported and the rest go on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import click
+
+from mambaic.errors import MambaICError
+from mambaic_cli.inputs import Job, report
+
+
+def run_jobs(
+    jobs: list[Job],
+    work: Callable[[Job], dict[str, Any]],
+    *,
+    line: Callable[[dict[str, Any]], str],
+    workers: int,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Exit code: 0, or that of the first job that failed. ``work`` returns what is printed."""
+    from tqdm import tqdm
+
+    failed: list[MambaICError] = []
+
+    def guarded(job: Job) -> tuple[Job, dict[str, Any] | MambaICError]:
+        try:
+            return job, work(job)
+        except MambaICError as exc:
+            return job, exc
+
+    piped = any(job.target is None for job in jobs)
+    bar = tqdm(
+        total=len(jobs),
+        unit="file",
+        disable=quiet or len(jobs) < 2 or not sys.stderr.isatty(),
+        file=sys.stderr,
+    )
+    with bar, ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        futures = [pool.submit(guarded, job) for job in jobs]
+        try:
+            for future in futures:
+                job, result = future.result()
+                bar.update()
+                if isinstance(result, MambaICError):
+                    failed.append(result)
+                    report(job, result)
+                elif as_json and not piped:
+                    click.echo(json.dumps(result))
+                elif not quiet:
+                    # results share the terminal with the bar, and stdout with piped data
+                    tqdm.write(line(result), file=sys.stderr if piped else sys.stdout)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if len(jobs) > 1 and failed:
+        click.echo(f"mambaic: {len(failed)} of {len(jobs)} files failed", err=True)
+    return failed[0].exit_code if failed else 0

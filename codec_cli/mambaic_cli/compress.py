@@ -1,0 +1,126 @@
+"""``mambaic compress``"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mambaic.bitstream import MAX_PIXELS
+from mambaic_cli.batch import run_jobs
+from mambaic_cli.inputs import IMAGE_SUFFIXES, MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
+
+if TYPE_CHECKING:
+    from mambaic.codec import Codec
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for."""
+
+    quality: float
+    target: dict[str, float]
+    strip: bool
+    tile: int | None
+    force: bool
+    verify: bool
+    delete_source: bool
+    workers: int
+    max_pixels: int
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Output file or folder; - is stdout.")
+@click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100 [default: 60].")
+@click.option("--target-bpp", type=click.FloatRange(min=0, min_open=True), help="Bits per pixel, within 1 %.")
+@click.option("--target-size", type=click.IntRange(min=1), help="Bytes, within 1 %.")
+@click.option("--target-psnr", type=click.FloatRange(min=0), help="Decibels, within 0.05.")
+@click.option("--model", default="s", show_default=True, help="Shipped name or checkpoint folder.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--strip", is_flag=True, help="Leave out ICC, EXIF and XMP.")
+@click.option("--tile", type=int, help="Side of latent tiles, multiple of 4; 0 for none [default: by size].")
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@click.option("--verify/--no-verify", default=None, help="Decode before saying done [default: with --delete-source].")
+@click.option("--delete-source", is_flag=True, help="Delete inputs once their files are verified.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files or tiles at a time.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
+@click.option("--quiet", is_flag=True)
+def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
+    """Compress photographs to .mbic files. IN are files, folders, globs, or - for stdin."""
+    names = {"bpp": "target_bpp", "size": "target_size", "psnr": "target_psnr"}
+    target = {key: given[name] for key, name in names.items() if given[name] is not None}
+    if len(target) + (given["quality"] is not None) > 1:
+        raise click.UsageError("give one of --quality, --target-bpp, --target-size, --target-psnr")
+    jobs = plan_jobs(inputs, out, suffixes=IMAGE_SUFFIXES, new_suffix=MBIC_SUFFIX)
+    from mambaic.codec import load
+
+    codec = load(given["model"], given["device"])
+    options = Options(
+        quality=60.0 if given["quality"] is None else given["quality"],
+        target=target,
+        strip=given["strip"],
+        tile=given["tile"],
+        force=given["force"],
+        verify=given["delete_source"] if given["verify"] is None else given["verify"],
+        delete_source=given["delete_source"],
+        # one big file runs its tiles in parallel, many files run beside each other
+        workers=given["jobs"] if len(jobs) == 1 else 1,
+        max_pixels=given["max_pixels"],
+    )
+    if options.delete_source and not options.verify:
+        raise click.UsageError("--delete-source needs --verify")
+    return run_jobs(
+        jobs,
+        lambda job: _compress(codec, job, options),
+        line=lambda r: f"{r['output']}: {r['bytes']} bytes, {r['bpp']:.3f} bpp, {r['seconds']:.2f} s",
+        workers=given["jobs"],
+        as_json=given["as_json"],
+        quiet=given["quiet"],
+    )
+
+
+def _compress(codec: Codec, job: Job, options: Options) -> dict[str, Any]:
+    from mambaic.files import atomic_write
+    from mambaic.image import read_image
+    from mambaic.search import encode_to_target
+
+    check_target(job, options.force)
+    source = sys.stdin.buffer.read() if job.source is None else job.source
+    picture = read_image(source, max_pixels=options.max_pixels)
+    for note in picture.notes:
+        click.echo(f"mambaic: {name_of(job.source)}: note: {note}", err=True)
+    started = time.perf_counter()
+    settings: dict[str, Any] = {
+        "strip": options.strip, "tile": options.tile, "workers": options.workers,
+    }  # fmt: skip
+    if options.target:
+        data = encode_to_target(codec, picture, **options.target, **settings)
+    else:
+        data = codec.encode(picture, options.quality, **settings)
+    if options.verify:
+        codec.verify(data)
+    seconds = time.perf_counter() - started
+    if job.target is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        atomic_write(job.target, data, force=options.force)
+    if options.delete_source and job.source is not None:
+        job.source.unlink()
+    width, height = picture.size
+    return {
+        "input": name_of(job.source),
+        "output": name_of(job.target),
+        "width": width,
+        "height": height,
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (width * height),
+        "seconds": seconds,
+        "notes": list(picture.notes),
+    }

@@ -1,0 +1,110 @@
+"""``mambaic decompress``"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mambaic.bitstream import MAX_PIXELS
+from mambaic.errors import ImageError, OutputError
+from mambaic_cli.batch import run_jobs
+from mambaic_cli.inputs import MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP", "ppm": "PPM"}
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Output file or folder; - is stdout.")
+@click.option("--format", "suffix", type=click.Choice(sorted(FORMATS)), help="Image format [default: by -o, else png].")
+@click.option("--model", help="Checkpoint folder, for files not made with shipped weights.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files at a time.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
+@click.option("--quiet", is_flag=True)
+def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
+    """Turn .mbic files back into images. IN are files, folders, globs, or - for stdin."""
+    suffix = given["suffix"] or "png"
+    jobs = plan_jobs(inputs, out, suffixes={MBIC_SUFFIX}, new_suffix=f".{suffix}")
+
+    def work(job: Job) -> dict[str, Any]:
+        return _decompress(job, given)
+
+    return run_jobs(
+        jobs,
+        work,
+        line=lambda r: f"{r['output']}: {r['width']}x{r['height']}, {r['seconds']:.2f} s",
+        workers=given["jobs"],
+        as_json=given["as_json"],
+        quiet=given["quiet"],
+    )
+
+
+def _decompress(job: Job, given: dict[str, Any]) -> dict[str, Any]:
+    from mambaic.codec import load, load_for
+    from mambaic.files import atomic_write
+
+    check_target(job, given["force"])
+    try:
+        data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
+    except OSError as exc:
+        raise ImageError(f"{job.source}: {exc.strerror or exc}") from exc
+    device = given["device"]
+    codec = load(given["model"], device) if given["model"] else load_for(data, device)
+    started = time.perf_counter()
+    image = codec.decode(data, max_pixels=given["max_pixels"])
+    seconds = time.perf_counter() - started
+    encoded = _image_bytes(image, job.target, given["suffix"])
+    if job.target is None:
+        sys.stdout.buffer.write(encoded)
+        sys.stdout.buffer.flush()
+    else:
+        atomic_write(job.target, encoded, force=given["force"])
+    return {
+        "input": name_of(job.source),
+        "output": name_of(job.target),
+        "width": image.width,
+        "height": image.height,
+        "mode": image.mode,
+        "bytes": len(encoded),
+        "seconds": seconds,
+    }
+
+
+def _image_bytes(image: Image.Image, target: Path | None, suffix: str | None) -> bytes:
+    """The image in the format asked for, metadata kept; lossless where the format can."""
+    chosen = suffix or (target.suffix.lower().lstrip(".") if target else "png")
+    chosen = {"jpeg": "jpg", "tif": "tiff"}.get(chosen, chosen)
+    if chosen not in FORMATS:
+        raise OutputError(f"{target}: cannot write .{chosen}; use one of {', '.join(FORMATS)}")
+    options: dict[str, Any] = {k: image.info[k] for k in ("icc_profile", "exif") if k in image.info}
+    if chosen == "webp":
+        options["lossless"] = True
+    if chosen == "jpg":
+        options |= {"quality": 95, "subsampling": 0}
+        if image.mode in ("RGBA", "LA"):
+            raise OutputError(f"{target}: JPEG has no alpha; use png, webp or tiff")
+    if chosen == "png" and "xmp" in image.info:
+        from PIL import PngImagePlugin
+
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", image.info["xmp"].decode("utf-8", "replace"))
+        options["pnginfo"] = text
+    elif "xmp" in image.info and chosen in ("jpg", "webp"):
+        options["xmp"] = image.info["xmp"]
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, FORMATS[chosen], **options)
+    except (OSError, ValueError) as exc:
+        raise OutputError(f"{target}: cannot be written as .{chosen}: {exc}") from exc
+    return buffer.getvalue()

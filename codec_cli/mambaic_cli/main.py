@@ -1,0 +1,79 @@
+"""The ``mambaic`` command: lazy subcommands, and errors as one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+
+import click
+
+# subcommand -> one-line help, here so that `mambaic --help` imports nothing heavy
+COMMANDS = {
+    "compress": "Compress photographs to .mbic files.",
+    "decompress": "Turn .mbic files back into images.",
+    "info": "Describe a file or a model preset.",
+    "demo": "Compress one photograph beside JPEG, WebP and AVIF.",
+    "eval": "Measure rate-distortion curves on real files.",
+    "train": "Train or fine-tune a model on photographs.",
+}
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Imports the module of a subcommand when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"mambaic_cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mambaic")
+def cli() -> None:
+    """mambaic: a learned image codec. One model, any rate, real files.
+
+    Shell completion: eval "$(_MAMBAIC_COMPLETE=bash_source mambaic)" (or zsh_source, fish_source).
+    """
+
+
+def _on_terminate(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that half-written files are removed."""
+    raise KeyboardInterrupt
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code of design: 0 ok, 1 bug, 2 usage, 3 image or
+    file, 4 bitstream, 5 checkpoint or config, 6 device."""
+    from mambaic.errors import MambaICError
+
+    signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        code = cli.main(args=argv, prog_name="mambaic", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mambaic: interrupted", err=True)
+        return INTERRUPTED
+    except MambaICError as exc:
+        click.echo(f"mambaic: {exc}", err=True)
+        return exc.exit_code
+    except BrokenPipeError:
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""mambaic: a learned image codec with selective state-space transforms.
+
+    import mambaic
+    codec = mambaic.load("s")
+    data = codec.encode(image, quality=60)
+    image = codec.decode(data)
+
+Importing also lets Pillow open and save ``.mbic`` files. torch is imported when first needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mambaic import pillow_plugin as _pillow_plugin
+from mambaic.errors import (
+    BitstreamError,
+    CheckpointError,
+    ConfigError,
+    CorruptStream,
+    DesyncError,
+    DeviceError,
+    ImageError,
+    MambaICError,
+    NotAnMbicFile,
+    OutputError,
+    TruncatedStream,
+    UnsupportedVersion,
+    WrongModel,
+)
+
+if TYPE_CHECKING:
+    from mambaic.codec import Codec, decode, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BitstreamError",
+    "CheckpointError",
+    "Codec",
+    "ConfigError",
+    "CorruptStream",
+    "DesyncError",
+    "DeviceError",
+    "ImageError",
+    "MambaICError",
+    "NotAnMbicFile",
+    "OutputError",
+    "TruncatedStream",
+    "UnsupportedVersion",
+    "WrongModel",
+    "decode",
+    "load",
+]
+
+_pillow_plugin.register()
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Codec", "decode", "load"):
+        from mambaic import codec
+
+        return getattr(codec, name)
+    raise AttributeError(f"module 'mambaic' has no attribute {name!r}")

@@ -1,0 +1,218 @@
+"""Pictures to .mbic bytes and back: where files and people meet the networks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mambaic import bitstream, checkpoint
+from mambaic.alpha import decode_alpha, encode_alpha
+from mambaic.bitstream import MAX_PIXELS, MbicFile, Tile, latent_size, stored_quality, tile_grid
+from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError, WrongModel
+from mambaic.image import Picture, read_image, to_pil
+from mambaic.model import MambaIC
+from mambaic.tiling import Synthesis, analyse, default_tile
+
+Progress = Callable[[int, int], None]  # tiles done, tiles in all
+
+
+class Codec:
+    """One set of weights on one device. Safe to use from several threads."""
+
+    def __init__(self, model: MambaIC) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+
+    # -- encoding ----------------------------------------------------------------------------
+
+    def encode(self, image: Image.Image | Picture, quality: float = 60.0, **options: Any) -> bytes:
+        """Compress a picture; options as in ``encode_picture``."""
+        picture = image if isinstance(image, Picture) else read_image(image)
+        return self.encode_picture(picture, quality, **options)[0]
+
+    def encode_picture(
+        self,
+        picture: Picture,
+        quality: float = 60.0,
+        *,
+        strip: bool = False,
+        tile: int | None = None,
+        workers: int = 1,
+        progress: Progress | None = None,
+    ) -> tuple[bytes, float]:
+        """(file bytes, estimated bits of its latents).
+
+        ``strip`` leaves ICC, EXIF and XMP out; ``tile`` is the side of latent tiles (multiple of 4
+        latents of 16 pixels, 0 for one tile, None to choose by size); ``workers`` tiles are coded
+        at a time. Raises ConfigError on a quality or tile outside its range.
+        """
+        if not 0 <= quality <= 100:
+            raise ConfigError(f"quality = {quality} must lie between 0 and 100")
+        width, height = picture.size
+        if tile is None:
+            tile = default_tile(width, height)
+        if tile < 0 or tile % 4:
+            raise ConfigError(f"tile = {tile} must be 0 or a multiple of 4 latents")
+        quality = stored_quality(quality)
+        grid = tile_grid(width, height, tile)
+
+        def code(index: int) -> tuple[Tile, float]:
+            y = analyse(self.model, picture.pixels, grid[index], quality)
+            stream = self.model.entropy_model.encode(y, quality)
+            return Tile(stream.payload, stream.crc), stream.estimated_bits
+
+        results = _run_tiles(code, len(grid), workers, progress)
+        chunks = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
+        kept = {} if strip else {name: data for name, data in chunks.items() if data}
+        if picture.alpha is not None:
+            kept["alpha"] = encode_alpha(picture.alpha)
+        file = MbicFile(
+            width=width,
+            height=height,
+            gray=picture.gray,
+            quality=quality,
+            weights_id=self.model.weights_id,
+            tile=tile,
+            tiles=tuple(tile_ for tile_, _ in results),
+            chunks=kept,
+        )
+        return bitstream.write(file), sum(bits for _, bits in results)
+
+    # -- decoding ----------------------------------------------------------------------------
+
+    def decode(self, data: bytes, **options: Any) -> Image.Image:
+        """Decompress to a Pillow image; options as in ``decode_picture``."""
+        return to_pil(self.decode_picture(data, **options))
+
+    def decode_picture(
+        self,
+        data: bytes,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        progress: Progress | None = None,
+    ) -> Picture:
+        """Decompress. Raises a BitstreamError: what is wrong and what to do about it."""
+        file = self._read(data, max_pixels)
+        grid = tile_grid(file.width, file.height, file.tile)
+        synthesis = Synthesis(self.model, file.width, file.height, grid, file.quality)
+        for index in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
+            if progress is not None:
+                progress(index + 1, len(grid))
+        alpha = None
+        if "alpha" in file.chunks:
+            alpha = decode_alpha(file.chunks["alpha"], file.width, file.height)
+        return Picture(
+            pixels=synthesis.pixels,
+            gray=file.gray,
+            alpha=alpha,
+            icc=file.chunks.get("icc", b""),
+            exif=file.chunks.get("exif", b""),
+            xmp=file.chunks.get("xmp", b""),
+        )
+
+    def verify(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> None:
+        """Decode every symbol without making the picture. Raises a BitstreamError."""
+        file = self._read(data, max_pixels)
+        grid = tile_grid(file.width, file.height, file.tile)
+        for index in range(len(grid)):
+            self._decode_tile(file, grid, index)
+        if "alpha" in file.chunks:
+            decode_alpha(file.chunks["alpha"], file.width, file.height)
+
+    def _read(self, data: bytes, max_pixels: int) -> MbicFile:
+        file = bitstream.read(data, max_pixels=max_pixels)
+        if file.weights_id != self.model.weights_id:
+            raise WrongModel(
+                f"the file was made with weights {file.weights_id.hex()}, these are "
+                f"{self.model.weights_id.hex()} ({self.model.config.name}): decode with the "
+                "checkpoint it was made with (--model)"
+            )
+        rows, columns = latent_size(file.width, file.height)
+        # every latent tile takes at least its boundary records: a claim of size must be backed
+        if rows * columns > 0 and not any(tile.payload for tile in file.tiles):
+            raise CorruptStream("the file holds no payload: the data is damaged")
+        return file
+
+    def _decode_tile(
+        self, file: MbicFile, grid: list[tuple[int, int, int, int]], index: int
+    ) -> Tensor:
+        _, _, rows, columns = grid[index]
+        tile = file.tiles[index]
+        try:
+            return self.model.entropy_model.decode(
+                tile.payload, tile.crc, (rows, columns), file.quality
+            )
+        except DesyncError as exc:
+            raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
+
+
+def _run_tiles(
+    code: Callable[[int], tuple[Tile, float]],
+    count: int,
+    workers: int,
+    progress: Progress | None,
+) -> list[tuple[Tile, float]]:
+    """Results of code(0..count-1) in order, ``workers`` at a time."""
+    results = []
+    with ThreadPoolExecutor(max_workers=max(1, min(workers, count))) as pool:
+        for done, result in enumerate(pool.map(code, range(count)), start=1):
+            results.append(result)
+            if progress is not None:
+                progress(done, count)
+    return results
+
+
+def pick_device(device: str) -> torch.device:
+    """"auto", "cpu" or "cuda" as a device. Raises DeviceError if it is not there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise DeviceError(f"device {device!r} is not one of auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("no CUDA device is available to this torch: use --device cpu")
+    return torch.device(device)
+
+
+_load_lock = threading.Lock()
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, device: torch.device) -> Codec:
+    return Codec(checkpoint.load_model(path, device))
+
+
+def load(model: str | Path = "s", device: str = "auto") -> Codec:
+    """Codec of a shipped checkpoint ("s") or of a checkpoint folder; loaded once per device.
+
+    Raises CheckpointError, DeviceError.
+    """
+    with _load_lock:
+        return _load(checkpoint.find(model).resolve(), pick_device(device))
+
+
+def load_for(data: bytes, device: str = "auto") -> Codec:
+    """Codec whose shipped weights made the file ``data``. Raises WrongModel if there is none."""
+    wanted = bitstream.describe_weights(data)
+    for name, path in checkpoint.shipped().items():
+        if checkpoint.read_config(path).get("weights_id") == wanted.hex():
+            return load(name, device)
+    raise WrongModel(
+        f"the file was made with weights {wanted.hex()}, which are not among the shipped ones "
+        f"({', '.join(checkpoint.shipped()) or 'none'}): name its checkpoint with --model"
+    )
+
+
+def decode(data: bytes, device: str = "auto") -> Image.Image:
+    """Decompress with the shipped weights that the file names."""
+    return load_for(data, device).decode(data)
+
+
+__all__ = ["Codec", "decode", "load", "load_for", "pick_device"]

@@ -1,0 +1,1 @@
+"""Rate-distortion measurement on real files, beside real rivals and published curves."""

@@ -1,0 +1,60 @@
+"""Outputs appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from mambaic.errors import OutputError
+
+
+def atomic_write(path: str | Path, data: bytes, *, force: bool = False) -> None:
+    """Write beside ``path``, flush to the disk, rename. An existing file needs ``force``.
+
+    Interrupted or failing at any point, ``path`` is what it was before. Raises OutputError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder")
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists already; use --force to replace it")
+    part = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o666 & ~_umask())
+        if force:
+            os.replace(part, path)
+        else:
+            _rename_new(part, path)
+        part = ""
+    except FileExistsError as exc:
+        raise OutputError(f"{path}: exists already; use --force to replace it") from exc
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    finally:
+        if part and os.path.exists(part):
+            os.unlink(part)
+
+
+def _rename_new(part: str, path: Path) -> None:
+    """Rename that fails if the target has appeared meanwhile, where the file system can do it."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here (FAT, some network drives)
+        os.replace(part, path)
+        return
+    os.unlink(part)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,119 @@
+"""Transforms of large pictures piece by piece, without seams and in bounded memory.
+
+Latents live on one global grid. Each tile of it is analysed from its pixels plus a halo of
+neighbouring pixels, and synthesised from its latents plus a halo of neighbouring latents, so the
+pieces agree with the whole wherever the networks' influence has decayed within the halo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mambaic.bitstream import LATENT_STRIDE, latent_size
+from mambaic.model import MambaIC
+
+Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
+
+UNTILED_PIXELS = 1 << 22
+DEFAULT_TILE = 128
+
+
+def default_tile(width: int, height: int) -> int:
+    """0 (one tile) up to about 4 megapixels, else DEFAULT_TILE latents."""
+    return 0 if width * height <= UNTILED_PIXELS else DEFAULT_TILE
+
+
+def grow(box: Box, halo: int, rows: int, columns: int) -> Box:
+    """``box`` with ``halo`` latents more on every side that lies inside the picture."""
+    top, left = max(0, box[0] - halo), max(0, box[1] - halo)
+    bottom = min(rows, box[0] + box[2] + halo)
+    right = min(columns, box[1] + box[3] + halo)
+    return top, left, bottom - top, right - left
+
+
+def inside(box: Box, outer: Box) -> tuple[slice, slice]:
+    """Where ``box`` lies within ``outer``, in latents."""
+    top, left = box[0] - outer[0], box[1] - outer[1]
+    return slice(top, top + box[2]), slice(left, left + box[3])
+
+
+def read_region(pixels: np.ndarray, box: Box) -> Tensor:
+    """Pixels of a box (1, 3, h, w) in [0, 1]; beyond the picture its last pixels repeat."""
+    height, width = pixels.shape[:2]
+    rows = np.arange(box[0] * LATENT_STRIDE, (box[0] + box[2]) * LATENT_STRIDE).clip(max=height - 1)
+    columns = np.arange(box[1] * LATENT_STRIDE, (box[1] + box[3]) * LATENT_STRIDE)
+    region = pixels[rows[:, None], columns.clip(max=width - 1)[None, :]]
+    x = torch.from_numpy(region).permute(2, 0, 1)[None].float().div_(255.0)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Tensor:
+    """Latents (1, M, rows, columns) of one box of the picture (H, W, 3) uint8."""
+    rows, columns = latent_size(pixels.shape[1], pixels.shape[0])
+    outer = grow(box, model.config.halo, rows, columns)
+    device = next(model.parameters()).device
+    q = torch.tensor([quality], device=device)
+    y = model.g_a(read_region(pixels, outer).to(device), q)
+    return y[(..., *inside(box, outer))]
+
+
+class Synthesis:
+    """Turns decoded latent tiles into pixels, keeping only the tiles that a halo still needs."""
+
+    def __init__(self, model: MambaIC, width: int, height: int, grid: list[Box], quality: float):
+        self._model = model
+        self._grid = grid
+        self._quality = quality
+        self._size = latent_size(width, height)
+        self._tiles: dict[int, Tensor] = {}
+        self.pixels = np.empty((height, width, 3), dtype=np.uint8)
+
+    def run(self, decode: Callable[[int], Tensor]) -> Iterator[int]:
+        """Decode and place every tile; yields its number. ``decode(i)`` gives y_hat of tile i."""
+        halo = self._model.config.halo
+        for index, box in enumerate(self._grid):
+            outer = grow(box, halo, *self._size)
+            needed = [i for i, other in enumerate(self._grid) if _overlap(other, outer)]
+            for i in needed:
+                if i not in self._tiles:
+                    self._tiles[i] = decode(i)
+            self._place(box, outer, self._assemble(outer, needed))
+            # in row-major order nothing before this tile's own halo will be needed again
+            for i in [i for i in self._tiles if i < min(needed)]:
+                del self._tiles[i]
+            yield index
+
+    def _assemble(self, outer: Box, needed: list[int]) -> Tensor:
+        first = self._tiles[needed[0]]
+        y_hat = first.new_zeros(1, first.shape[1], outer[2], outer[3])
+        for i in needed:
+            common = _overlap(self._grid[i], outer)
+            assert common is not None
+            y_hat[(..., *inside(common, outer))] = self._tiles[i][
+                (..., *inside(common, self._grid[i]))
+            ]
+        return y_hat
+
+    @torch.no_grad()
+    def _place(self, box: Box, outer: Box, y_hat: Tensor) -> None:
+        q = torch.tensor([self._quality], device=y_hat.device)
+        x_hat = self._model.g_s(y_hat, q)
+        rows, columns = (
+            slice(part.start * LATENT_STRIDE, part.stop * LATENT_STRIDE)
+            for part in inside(box, outer)
+        )
+        x_hat = x_hat[0, :, rows, columns].clamp(0, 1).mul(255).round().to(torch.uint8)
+        top, left = box[0] * LATENT_STRIDE, box[1] * LATENT_STRIDE
+        target = self.pixels[top : top + x_hat.shape[1], left : left + x_hat.shape[2]]
+        target[:] = x_hat[:, : target.shape[0], : target.shape[1]].permute(1, 2, 0).cpu().numpy()
+
+
+def _overlap(a: Box, b: Box) -> Box | None:
+    top, left = max(a[0], b[0]), max(a[1], b[1])
+    bottom, right = min(a[0] + a[2], b[0] + b[2]), min(a[1] + a[3], b[1] + b[3])
+    return (top, left, bottom - top, right - left) if bottom > top and right > left else None
