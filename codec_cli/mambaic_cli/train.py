@@ -1,0 +1,51 @@
+"""``mambaic train``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--data", "paths", multiple=True, required=True, type=click.Path(path_type=Path), help="Folder of images, tar shard, or image; repeat for more.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--preset", default="s", show_default=True, help="unit, s, b or paper.")
+@click.option("--init", help="Start from a checkpoint (fine-tuning): a shipped name or a folder.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--steps", type=click.IntRange(min=1), help="Length of the schedule in steps.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Length of the schedule in minutes of training, over all resumed calls.")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), help="Stop this call cleanly after so many minutes.")
+@click.option("--batch", type=click.IntRange(min=1), help="Images of --crop pixels per step.")
+@click.option("--crop", type=click.IntRange(min=64), help="Side of the crops, multiple of 64.")
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Peak learning rate.")
+@click.option("--lmbda", type=click.FloatRange(min=0, min_open=True), help="Train for one rate only.")
+@click.option("--metric", type=click.Choice(["mse", "ms-ssim"]))
+@click.option("--seed", type=int)
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]))
+@click.option("--valid", type=click.Path(path_type=Path), help="Folder of images to validate on by real files.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def command(paths: tuple[Path, ...], out: Path, **given: Any) -> int:
+    """Train or fine-tune a model; writes a checkpoint folder OUT/checkpoint for --model."""
+    from mambaic_train.session import Request, train
+
+    settings = {
+        name: given[name]
+        for name in ("steps", "minutes", "batch", "crop", "lr", "lmbda", "metric", "seed", "precision")
+        if given[name] is not None
+    }
+    limit = given["time_limit"]
+    return train(
+        Request(
+            paths=paths,
+            out=out,
+            preset=given["preset"],
+            init=given["init"],
+            resume=given["resume"],
+            settings=settings,
+            time_limit_s=None if limit is None else 60 * limit,
+            valid=given["valid"],
+            device=given["device"],
+        )
+    )

@@ -1,0 +1,179 @@
+"""A run as a person starts it: load, train with progress, validate, export, stop cleanly."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from mambaic import checkpoint
+from mambaic.codec import Codec, pick_device
+from mambaic.config import PRESETS
+from mambaic.errors import ConfigError
+from mambaic.model import MambaIC
+
+from mambaic_train.config import TrainConfig
+from mambaic_train.data import PhotoSet
+from mambaic_train.loop import STATE_FILE, StepReport, Trainer, read_state, run
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 300.0
+CHECKPOINT = "checkpoint"
+CALIBRATION_CROPS = 96
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for; ``settings`` override fields of TrainConfig."""
+
+    paths: tuple[Path, ...]
+    out: Path
+    preset: str = "s"
+    init: str | None = None
+    resume: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    time_limit_s: float | None = None
+    valid: Path | None = None
+    device: str = "auto"
+
+
+class _StopFlag:
+    """Ctrl-C or SIGTERM asks the loop to stop after its step; a second Ctrl-C interrupts."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> _StopFlag:
+        self._previous = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def train(request: Request) -> int:
+    """Train, then export the averaged weights to OUT/checkpoint. Returns the exit code.
+
+    Raises ConfigError, CheckpointError or DeviceError before any training.
+    """
+    device = str(pick_device(request.device))
+    if not request.resume and (request.out / STATE_FILE).exists():
+        raise ConfigError(f"{request.out} holds a run already: give --resume or another --out")
+    config = _config(request)
+    data = PhotoSet(request.paths, min_side=64)
+    print(f"{len(data)} images, {data.pixels.size / 3e6:.0f} megapixels, {data.skipped} skipped")
+    trainer = _trainer(request, config, data, device)
+    started = time.time()
+    with _StopFlag() as flag:
+        _loop(trainer, data, request, flag)
+    trainer.save(request.out)
+    export(trainer, request, data)
+    print(
+        f"{trainer.step} steps in {trainer.seconds / 60:.1f} min ({time.time() - started:.0f} s in "
+        f"this call), {trainer.skipped} steps skipped; checkpoint: {request.out / CHECKPOINT}"
+    )
+    return 0
+
+
+def _config(request: Request) -> TrainConfig:
+    if request.resume:
+        saved = TrainConfig(**read_state(request.out)["train_config"])
+        settings = dict(request.settings)
+        if "steps" in settings or "minutes" in settings:
+            settings = {"steps": None, "minutes": None, **settings}
+        return replace(saved, **settings)
+    if request.preset not in PRESETS:
+        raise ConfigError(f"preset {request.preset!r} is not one of {', '.join(PRESETS)}")
+    settings = {"preset": request.preset, **request.settings}
+    if "steps" not in settings and "minutes" not in settings:
+        settings["minutes"] = (request.time_limit_s or 3600.0) / 60
+    if request.init:
+        # a trained model moves little: a gentle rate keeps what it knows
+        settings.setdefault("lr", 3e-4)
+    else:
+        settings.setdefault("warm_entropy", 0.05)
+    if "crop" in settings:
+        settings.setdefault("large_crop", settings["crop"])
+    return TrainConfig(**settings)
+
+
+def _trainer(request: Request, config: TrainConfig, data: PhotoSet, device: str) -> Trainer:
+    if request.resume:
+        return Trainer.resume(request.out, config, device)
+    torch.manual_seed(config.seed)
+    if request.init:
+        model = checkpoint.load_model(request.init)
+        model.entropy_model.clear_tables()
+    else:
+        import numpy as np
+
+        model = MambaIC(PRESETS[config.preset])
+        crops = data.crops(CALIBRATION_CROPS, config.large_crop, np.random.default_rng(config.seed))
+        model.calibrate(crops)
+    return Trainer(model, config, device)
+
+
+def _loop(trainer: Trainer, data: PhotoSet, request: Request, flag: _StopFlag) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+    from tqdm import tqdm
+
+    recent: deque[StepReport] = deque(maxlen=100)
+    writer = SummaryWriter(str(request.out / "tensorboard"))
+    bar = tqdm(total=100.0, unit="%", file=sys.stderr, bar_format="{l_bar}{bar}| {elapsed}{postfix}")
+    saved = shown = time.perf_counter()
+    images = 0
+
+    def on_step(report: StepReport) -> None:
+        nonlocal saved, shown, images
+        recent.append(report)
+        images += report.images
+        now = time.perf_counter()
+        if now - shown >= 2.0:
+            bar.n = min(100.0, round(100 * trainer.progress, 1))
+            bpp, psnr = (sum(getattr(r, k) for r in recent) / len(recent) for k in ("bpp", "psnr_db"))
+            rate = images / (now - shown)
+            left = (1 - trainer.progress) / max(1e-9, trainer.progress) * trainer.seconds / 60
+            bar.set_postfix_str(
+                f"step {report.step} {rate:.1f} images/s {bpp:.3f} bpp {psnr:.2f} dB "
+                f"{left:.0f} min left"
+            )
+            shown, images = now, 0
+        if report.step % 50 == 0:
+            for key in ("loss", "bpp", "psnr_db", "lr"):
+                writer.add_scalar(f"train/{key}", getattr(report, key), report.step)
+        if now - saved > SAVE_EVERY_S:
+            trainer.save(request.out)
+            saved = now
+
+    with bar:
+        run(
+            trainer, data, time_limit_s=request.time_limit_s, on_step=on_step,
+            stop=lambda: flag.asked,
+        )  # fmt: skip
+    writer.close()
+
+
+def export(trainer: Trainer, request: Request, data: PhotoSet) -> None:
+    """Averaged weights with tables and a model card to OUT/checkpoint."""
+    from mambaic_train.card import run_facts, write_card
+
+    with trainer.averaged() as model:
+        facts = run_facts(trainer, data, request.paths)
+        target = request.out / CHECKPOINT
+        checkpoint.save_model(model, target, facts)
+    codec = Codec(checkpoint.load_model(target))
+    write_card(codec, target, facts, request.valid)
