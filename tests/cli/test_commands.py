@@ -1,0 +1,117 @@
+"""The command line with the shipped weights, in process: files, exit codes, one line per error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from mambaic_cli.main import main
+from PIL import Image
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    import matplotlib
+
+    source = f"{matplotlib.get_data_path()}/sample_data/grace_hopper.jpg"
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    with Image.open(source) as image:
+        image.convert("RGB").crop((100, 50, 356, 242)).save(path)
+    return path
+
+
+def test_photograph_round_trips_and_rate_follows_quality(photograph, tmp_path):
+    sizes, errors = [], []
+    for quality in (10, 50, 90):
+        file, back = tmp_path / f"{quality}.mbic", tmp_path / f"{quality}.png"
+        assert main(["compress", str(photograph), "-o", str(file), "-q", str(quality)]) == 0
+        assert main(["decompress", str(file), "-o", str(back)]) == 0
+        sizes.append(file.stat().st_size)
+        a, b = (np.asarray(Image.open(p)).astype(float) for p in (photograph, back))
+        errors.append(np.mean((a - b) ** 2))
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 10
+
+
+def test_flipped_byte_gives_exit_code_4_one_line_and_no_output(photograph, tmp_path, capsys):
+    file, back = tmp_path / "x.mbic", tmp_path / "x.png"
+    assert main(["compress", str(photograph), "-o", str(file)]) == 0
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    capsys.readouterr()
+    assert main(["decompress", str(file), "-o", str(back)]) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not back.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["compress", "missing.png"], 3),
+        (["compress", "{text}"], 3),
+        (["decompress", "{text}", "-o", "{text}.out.png"], 4),
+        (["compress", "{photo}", "--model", "nowhere"], 5),
+        (["compress", "{photo}", "-q", "200"], 2),
+        (["compress", "{photo}", "-q", "20", "--target-bpp", "1"], 2),
+        (["unknown"], 2),
+    ],
+)
+def test_bad_input_gives_its_exit_code(arguments, code, photograph, tmp_path, capsys):
+    text = tmp_path / "text.png"
+    text.write_text("not an image")
+    filled = [a.format(text=text, photo=photograph) for a in arguments]
+    assert main(filled) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_existing_output_is_kept_without_force(photograph, tmp_path):
+    out = tmp_path / "out.mbic"
+    out.write_bytes(b"precious")
+    assert main(["compress", str(photograph), "-o", str(out)]) == 3
+    assert out.read_bytes() == b"precious"
+
+
+def test_one_bad_file_in_a_folder_does_not_stop_the_rest(photograph, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "good.png").write_bytes(photograph.read_bytes())
+    (folder / "bad.png").write_text("broken")
+    assert main(["compress", str(folder), "-o", str(out)]) == 3
+    assert (out / "deep" / "good.mbic").exists()
+    assert not (out / "bad.mbic").exists()
+
+
+def test_help_imports_neither_torch_nor_numpy_nor_pillow():
+    code = (
+        "import sys; from mambaic_cli.main import cli; cli(['--help'], standalone_mode=False);"
+        "bad = {'torch', 'numpy', 'PIL'} & set(sys.modules); sys.exit(bool(bad))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_file_decodes_under_other_numerics(photograph, tmp_path):
+    """One thread, plain instructions and no oneDNN against this process: same symbols, and pixels
+    within 1 of 255."""
+    file = tmp_path / "x.mbic"
+    assert main(["compress", str(photograph), "-o", str(file), "-q", "60"]) == 0
+    here, there = tmp_path / "here.png", tmp_path / "there.png"
+    assert main(["decompress", str(file), "-o", str(here)]) == 0
+    code = (
+        "import sys, torch; torch.backends.mkldnn.enabled = False; torch.set_num_threads(1);"
+        "from mambaic_cli.main import main;"
+        "from mambaic.entropy_model import EntropyModel;"
+        "EntropyModel._in_double = None;"  # the first pass has to do
+        f"sys.exit(main(['decompress', {str(file)!r}, '-o', {str(there)!r}]))"
+    )
+    import os
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    a, b = (np.asarray(Image.open(p)).astype(int) for p in (here, there))
+    assert np.abs(a - b).max() <= 1

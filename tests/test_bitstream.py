@@ -1,0 +1,69 @@
+"""The container: one field list both ways, every damaged byte noticed."""
+
+from __future__ import annotations
+
+import pytest
+from mambaic.bitstream import MbicFile, Tile, describe, read, tile_grid, write
+from mambaic.errors import BitstreamError, NotAnMbicFile, TruncatedStream, UnsupportedVersion
+
+FILE = MbicFile(
+    width=300, height=200, gray=False, quality=61.25, weights_id=b"12345678", tile=0,
+    tiles=(Tile(b"payload!" * 5, 0xDEADBEEF),), chunks={"icc": b"profile", "alpha": b"plane"},
+)  # fmt: skip
+
+
+def test_file_reads_back_as_written():
+    assert read(write(FILE)) == FILE
+
+
+def test_tiled_file_reads_back_as_written():
+    count = len(tile_grid(300, 200, 8))
+    tiles = tuple(Tile(bytes(4 * i), i) for i in range(count))
+    file = MbicFile(
+        width=300, height=200, gray=True, quality=0.0, weights_id=b"12345678", tile=8, tiles=tiles
+    )
+    assert count == 6
+    assert read(write(file)) == file
+
+
+def test_overhead_of_a_plain_photograph_is_at_most_32_bytes():
+    plain = MbicFile(
+        width=6000, height=4000, gray=False, quality=60.0, weights_id=b"12345678", tile=0,
+        tiles=(Tile(bytes(40000), 1),),
+    )  # fmt: skip
+    assert describe(write(plain))["overhead_bytes"] <= 32
+
+
+@pytest.mark.parametrize("bit", [0, 3, 7])
+def test_every_flipped_bit_is_noticed(bit):
+    data = write(FILE)
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << bit
+        with pytest.raises(BitstreamError):
+            read(bytes(damaged))
+
+
+def test_every_truncation_and_every_extension_is_noticed():
+    data = write(FILE)
+    for length in range(4, len(data)):
+        with pytest.raises(TruncatedStream):
+            read(data[:length])
+    with pytest.raises(BitstreamError, match="follow the end"):
+        read(data + b"x")
+
+
+def test_foreign_data_and_later_versions_are_named():
+    with pytest.raises(NotAnMbicFile):
+        read(b"\x89PNG\r\n\x1a\n" + bytes(50))
+    with pytest.raises(UnsupportedVersion, match="update"):
+        read(b"MBIC\x02" + write(FILE)[5:])
+
+
+def test_claims_are_refused_before_memory_is_taken():
+    huge = MbicFile(
+        width=65535, height=65535, gray=False, quality=1.0, weights_id=b"12345678", tile=0,
+        tiles=(Tile(b"", 0),),
+    )  # fmt: skip
+    with pytest.raises(BitstreamError, match="limit"):
+        read(write(huge))

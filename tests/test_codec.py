@@ -1,0 +1,132 @@
+"""Pictures to bytes and back, with a random ``unit`` model."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from conftest import photo_like
+from mambaic.codec import Codec
+from mambaic.errors import BitstreamError, ConfigError, ImageError, WrongModel
+from mambaic.files import atomic_write
+from mambaic.image import read_image
+from mambaic.search import encode_to_target
+from PIL import Image
+
+
+def photo(width, height, seed=0):
+    x = photo_like(height, width, seed)[0]
+    return Image.fromarray((x.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def codec(unit_model):
+    return Codec(unit_model)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (17, 5), (64, 64), (257, 131)])
+def test_any_size_comes_back(codec, width, height):
+    image = photo(width, height)
+    data = codec.encode(image, 70)
+    decoded = codec.decode(data)
+    assert decoded.size == image.size
+    assert decoded.mode == "RGB"
+    assert codec.decode(data).tobytes() == decoded.tobytes()
+
+
+def test_gray_alpha_and_metadata_survive(codec):
+    image = photo(70, 40).convert("LA")
+    image.putalpha(Image.fromarray(np.arange(70 * 40, dtype=np.uint8).reshape(40, 70)))
+    exif = Image.Exif()
+    exif[0x010E] = "a picture"
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    picture = read_image(buffer.getvalue())
+    decoded = codec.decode(codec.encode(picture))
+    assert decoded.mode == "LA"
+    assert decoded.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+    assert decoded.getexif()[0x010E] == "a picture"
+    stripped = codec.decode(codec.encode(picture, strip=True))
+    assert "exif" not in stripped.info
+
+
+def test_orientation_is_applied_once(codec):
+    image = photo(80, 48)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    decoded = codec.decode(codec.encode(read_image(buffer.getvalue())))
+    assert decoded.size == (48, 80)
+    assert decoded.getexif().get(0x0112, 1) == 1
+
+
+def test_sixteen_bits_are_scaled_by_value():
+    values = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    picture = read_image(Image.fromarray(values))
+    assert np.abs(picture.pixels[..., 0] - values / 257).max() <= 0.51
+    assert picture.notes
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + bytes(30)])
+def test_unusable_images_raise_the_typed_error(data):
+    with pytest.raises(ImageError):
+        read_image(data)
+
+
+def test_tiles_agree_with_the_whole(codec):
+    image = photo(512, 320)
+    whole, tiled = (
+        np.asarray(codec.decode(codec.encode(image, 60, tile=tile))).astype(float)
+        for tile in (0, 12)
+    )
+    assert np.mean((whole - tiled) ** 2) < 4.0
+
+
+def test_workers_do_not_change_the_bytes(codec):
+    image = photo(300, 260)
+    assert codec.encode(image, 40, tile=8, workers=3) == codec.encode(image, 40, tile=8)
+
+
+def test_flipped_bytes_never_decode(codec):
+    data = codec.encode(photo(40, 40), 50)
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x10
+        with pytest.raises(BitstreamError):
+            codec.decode(bytes(damaged))
+
+
+def test_other_weights_are_named(codec, private_unit_model):
+    data = codec.encode(photo(40, 40), 50)
+    private_unit_model.weights_id = b"othermod"
+    with pytest.raises(WrongModel, match=b"othermod".hex()):
+        Codec(private_unit_model).decode(data)
+
+
+def test_target_size_is_met_or_refused(codec):
+    image = read_image(photo(256, 192))
+    middle = len(codec.encode(image, 55.0))
+    assert len(encode_to_target(codec, image, size=middle)) == pytest.approx(middle, rel=0.01)
+    with pytest.raises(ConfigError, match="out of reach"):
+        encode_to_target(codec, image, size=10)
+
+
+def test_quality_outside_its_range_is_refused(codec):
+    with pytest.raises(ConfigError, match="quality"):
+        codec.encode(photo(16, 16), 101)
+
+
+def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "out.mbic"
+    atomic_write(path, b"old")
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(Exception, match="No space left"):
+        atomic_write(path, b"new", force=True)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
