@@ -23,6 +23,8 @@ SCAN_MACS = 3
 
 def _macs(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:
     """Multiply-accumulates of one call, without those of submodules."""
+    if isinstance(module, nn.ConvTranspose2d):
+        return int(inputs[0].numel() * module.weight[0].numel())
     if isinstance(module, nn.Conv2d):
         return int(output.numel() * module.weight[0].numel())
     if isinstance(module, nn.Linear):
@@ -58,7 +60,9 @@ def count(config: ModelConfig) -> dict[str, Any]:
 
     for name, part in parts.items():
         for module in part.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear | WindowAttention | SS2D):
+            if isinstance(
+                module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | WindowAttention | SS2D
+            ):
                 handles.append(module.register_forward_hook(counter(name)))
     with torch.no_grad():
         model(torch.rand(1, 3, SIDE, SIDE), torch.tensor([50.0]))

@@ -28,7 +28,7 @@ class PriorHead(nn.Module):
         self.conv2 = nn.Conv2d(width, 2 * channels, 1)
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)
-            self.conv2.bias.zero_()
+            nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, state: Tensor, typical: Tensor) -> Prior:
         out = self.conv2(F.leaky_relu(self.conv1(state), 0.1)).to(typical.dtype)

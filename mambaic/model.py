@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from mambaic.coding.coders import Estimator
 from mambaic.config import ModelConfig
+from mambaic.context import ChannelGroup
+from mambaic.conv_transform import ConvTransform
 from mambaic.entropy_model import EntropyModel
 from mambaic.rate import linear_step
 from mambaic.transforms import WaveletTransform
@@ -35,7 +37,9 @@ class MambaIC(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.transform = WaveletTransform(config)
+        self.transform: WaveletTransform | ConvTransform
+        wavelet = config.transform == "wavelet"
+        self.transform = WaveletTransform(config) if wavelet else ConvTransform(config)
         self.entropy_model = EntropyModel(config)
         self.weights_id = b""  # set by checkpoint.py; names the weights in every file
         self._typical_from_deviation()
@@ -55,15 +59,20 @@ class MambaIC(nn.Module):
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Fit what has a closed form to photographs: colour axes, kept channels, first scales."""
-        self.transform.wavelet.calibrate(x)
-        self._typical_from_deviation()
+        if isinstance(self.transform, WaveletTransform):
+            self.transform.wavelet.calibrate(x)
+            self._typical_from_deviation()
 
     @torch.no_grad()
     def _typical_from_deviation(self) -> None:
         """Start every prior at its channel's own deviation in units of the quantiser step."""
+        if not isinstance(self.transform, WaveletTransform):
+            return
         anchors = self.config.rate_anchors
         for row, quality in enumerate(torch.linspace(0, 100, anchors).tolist()):
             step = linear_step(self.config, quality)
-            log_scale = torch.log(self.transform.wavelet.deviation / step).clamp(-3, 5)
+            deviation = self.transform.wavelet.get_buffer("deviation")
+            log_scale = torch.log(deviation / step).clamp(-3, 5)
             for group in self.entropy_model.groups:
+                assert isinstance(group, ChannelGroup)
                 group.typical.values[row].copy_(log_scale[group.channels])

@@ -48,7 +48,9 @@ def encode_to_target(
         def measure(data: bytes) -> float:
             return math.log(len(data))
 
-    return _search(lambda quality: codec.encode(picture, quality, **options), measure, goal, tolerance, unit)
+    return _search(
+        lambda quality: codec.encode(picture, quality, **options), measure, goal, tolerance, unit
+    )
 
 
 def _search(

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+
 from mambaic.config import PRESETS, ModelConfig
 from mambaic.model import MambaIC
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mambaic.bitstream import MbicFile, Tile, describe, read, tile_grid, write
 from mambaic.errors import BitstreamError, NotAnMbicFile, TruncatedStream, UnsupportedVersion
 

@@ -7,12 +7,13 @@ import io
 import numpy as np
 import pytest
 from conftest import photo_like
+from PIL import Image
+
 from mambaic.codec import Codec
 from mambaic.errors import BitstreamError, ConfigError, ImageError, WrongModel
 from mambaic.files import atomic_write
 from mambaic.image import read_image
 from mambaic.search import encode_to_target
-from PIL import Image
 
 
 def photo(width, height, seed=0):

@@ -7,6 +7,7 @@ import inspect
 import pytest
 import torch
 from conftest import photo_like
+
 from mambaic.coding.coders import Decoder
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
@@ -40,7 +41,12 @@ def test_stream_length_matches_estimate(unit_model, quality):
 
 
 def test_walk_has_no_access_to_y():
-    assert list(inspect.signature(EntropyModel.walk).parameters) == ["self", "z_shape", "q", "coder"]
+    assert list(inspect.signature(EntropyModel.walk).parameters) == [
+        "self",
+        "z_shape",
+        "q",
+        "coder",
+    ]
 
 
 class Tracer:

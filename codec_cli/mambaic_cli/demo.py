@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def command(image: Path | None, out: Path, model: str, device: str) -> int:
     codec.decode(codec.encode(picture, 50.0))  # first use compiles the kernels: not timed
     rows: list[dict[str, Any]] = []
     for quality in QUALITIES:
-        ours, data = _timed(lambda q=quality: codec.encode(picture, q), codec.decode)
+        ours, data = _timed(partial(codec.encode, picture, quality), codec.decode)
         rows.append(_row(f"mambaic q{quality:.0f}", original, ours, len(data)))
         atomic_write(out / f"{Path(source).stem}-q{quality:.0f}.mbic", data, force=True)
         rows += _rivals(original, len(data))
@@ -101,7 +102,7 @@ def _rivals(original: Image.Image, n_bytes: int) -> list[dict[str, Any]]:
                 low = middle
             else:
                 high = middle
-        result, data = _timed(lambda r=rival, q=low: r.encode(original, q), rival.decode)
+        result, data = _timed(partial(rival.encode, original, low), rival.decode)
         rows.append(_row(name, original, result, len(data)))
     return rows
 

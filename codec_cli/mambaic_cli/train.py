@@ -14,6 +14,7 @@ import click
 @click.option("--preset", default="s", show_default=True, help="unit, s, b or paper.")
 @click.option("--init", help="Start from a checkpoint (fine-tuning): a shipped name or a folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--restart", is_flag=True, help="With --resume: begin a new schedule (warm restart) from the state.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the schedule in steps.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Length of the schedule in minutes of training, over all resumed calls.")
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), help="Stop this call cleanly after so many minutes.")
@@ -43,6 +44,7 @@ def command(paths: tuple[Path, ...], out: Path, **given: Any) -> int:
             preset=given["preset"],
             init=given["init"],
             resume=given["resume"],
+            restart=given["restart"],
             settings=settings,
             time_limit_s=None if limit is None else 60 * limit,
             valid=given["valid"],

@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numba
@@ -27,6 +28,7 @@ from torch import Tensor
 CHUNK = 64  # steps whose states backward holds at once
 BLOCK = 128  # channels of one block at most: states of a chunk stay in the L2 cache
 LANES = 16  # blocks are multiples of this many channels
+TILE = 32  # side of the blocks of a transposition
 SERIAL = 1 << 16  # state updates under which threads cost more than they give
 
 f32 = np.float32
@@ -62,12 +64,19 @@ def _exp(x):  # type: ignore[no-untyped-def]
     p = f32(0.008333334) + r * f32(0.0013888889)
     p = f32(0.16666667) + r * (f32(0.041666668) + r * p)
     p = f32(1.0) + r * (f32(1.0) + r * (f32(0.5) + r * p))
-    return p * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
+    # type checkers see the intrinsic's own signature
+    return p * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))  # type: ignore[call-arg]
+
+
+# Arguments travel in tuples, which numba unpacks at no cost:
+# path (direction, line, length, height, width, reset): one line of one direction;
+# block (d0, d1): the channels of this call.
 
 
 @_jit(inline="always")
-def _position(k, line, step, length, width, reset, height):  # type: ignore[no-untyped-def]
-    """Flat position of one step of a line in direction k."""
+def _position(path, step):  # type: ignore[no-untyped-def]
+    """Flat position of one step of a line."""
+    k, line, length, height, width, reset = path
     s = length - 1 - step if k % 2 else step
     if reset:
         return line * width + s if k < 2 else s * width + line
@@ -87,9 +96,10 @@ def _forward(u, dt, A, B, C, y, height, width, reset, d0, d1):  # type: ignore[n
             lines = (height if k < 2 else width) if reset else 1
             length = (width if k < 2 else height) if reset else height * width
             for line in range(lines):
+                path = (k, line, length, height, width, reset)
                 h[:] = f32(0)
                 for step in range(length):
-                    p = _position(k, line, step, length, width, reset, height)
+                    p = _position(path, step)
                     # rows as views: plain 0..channels indices are what LLVM vectorises
                     x, t, out = u[b, p, d0:d1], dt[b, p, k, d0:d1], y[b, p, d0:d1]
                     for d in range(channels):
@@ -106,15 +116,15 @@ def _forward(u, dt, A, B, C, y, height, width, reset, d0, d1):  # type: ignore[n
 
 
 @_jit(nogil=True)
-def _advance(states, decay, u, dt, A, B, k, line, first, count, length, size, reset, d0, d1):  # type: ignore[no-untyped-def]
+def _advance(states, decay, operands, path, first, count, block):  # type: ignore[no-untyped-def]
     """Rebuild the states after steps first..first+count-1 from states[0]."""
-    height, width = size
-    channels = d1 - d0
-    N = A.shape[1]
+    u, dt, A, B, _ = operands
+    d0, d1 = block
+    k, channels = path[0], d1 - d0
     for i in range(count):
-        p = _position(k, line, first + i, length, width, reset, height)
+        p = _position(path, first + i)
         x, t = u[p, d0:d1], dt[p, k, d0:d1]
-        for n in range(N):
+        for n in range(A.shape[1]):
             B_n, A_n = B[p, k, n], A[k, n, d0:d1]
             before, after, a_n = states[i, n], states[i + 1, n], decay[i, n]
             for d in range(channels):
@@ -124,16 +134,17 @@ def _advance(states, decay, u, dt, A, B, k, line, first, count, length, size, re
 
 
 @_jit(nogil=True)
-def _retreat(states, decay, g, u, dt, A, B, C, gy, gu, gdt, gA, gB, gC, k, line, first, count, length, size, reset, d0, d1):  # type: ignore[no-untyped-def]
+def _retreat(states, decay, g, operands, gradients, path, first, count, block):  # type: ignore[no-untyped-def]
     """Carry the gradient g of the state back over one chunk."""
-    height, width = size
-    channels = d1 - d0
-    N = A.shape[1]
+    u, dt, A, B, C = operands
+    gy, gu, gdt, gA, gB, gC = gradients
+    d0, d1 = block
+    k, channels = path[0], d1 - d0
     for i in range(count - 1, -1, -1):
-        p = _position(k, line, first + i, length, width, reset, height)
+        p = _position(path, first + i)
         x, t, dy = u[p, d0:d1], dt[p, k, d0:d1], gy[p, d0:d1]
         gx, gt = gu[p, d0:d1], gdt[p, k, d0:d1]
-        for n in range(N):
+        for n in range(A.shape[1]):
             B_n, C_n, g_n = B[p, k, n], C[p, k, n], g[n]
             A_n, gA_n = A[k, n, d0:d1], gA[k, n, d0:d1]
             before, after, a_n = states[i, n], states[i + 1, n], decay[i, n]
@@ -155,32 +166,35 @@ def _retreat(states, decay, g, u, dt, A, B, C, gy, gu, gdt, gA, gB, gC, k, line,
 
 @_jit(nogil=True)
 def _backward(u, dt, A, B, C, gy, gu, gdt, gA, gB, gC, height, width, reset, d0, d1):  # type: ignore[no-untyped-def]
-    batch, channels = u.shape[0], d1 - d0
+    """Adds the gradients of every direction, on channels d0..d1."""
     directions, N, _ = A.shape
-    size = (height, width)
+    block = (d0, d1)
     longest = max(height, width) if reset else height * width
-    states = np.empty((CHUNK + 1, N, channels), np.float32)
-    decay = np.empty((CHUNK, N, channels), np.float32)
-    starts = np.zeros(((longest + CHUNK - 1) // CHUNK, N, channels), np.float32)
-    g = np.empty((N, channels), np.float32)
-    for b in range(batch):
+    states = np.empty((CHUNK + 1, N, d1 - d0), np.float32)
+    decay = np.empty((CHUNK, N, d1 - d0), np.float32)
+    starts = np.zeros(((longest + CHUNK - 1) // CHUNK, N, d1 - d0), np.float32)
+    g = np.empty((N, d1 - d0), np.float32)
+    for b in range(u.shape[0]):
+        operands = (u[b], dt[b], A, B[b], C[b])
+        gradients = (gy[b], gu[b], gdt[b], gA, gB[b], gC[b])
         for k in range(directions):
             lines = (height if k < 2 else width) if reset else 1
             length = (width if k < 2 else height) if reset else height * width
             chunks = (length + CHUNK - 1) // CHUNK
             for line in range(lines):
+                path = (k, line, length, height, width, reset)
                 starts[0] = f32(0)
                 for c in range(chunks - 1):
                     states[0] = starts[c]
-                    _advance(states, decay, u[b], dt[b], A, B[b], k, line, c * CHUNK, CHUNK, length, size, reset, d0, d1)
+                    _advance(states, decay, operands, path, c * CHUNK, CHUNK, block)
                     starts[c + 1] = states[CHUNK]
                 g[:] = f32(0)
                 for c in range(chunks - 1, -1, -1):
                     first = c * CHUNK
                     count = min(CHUNK, length - first)
                     states[0] = starts[c]
-                    _advance(states, decay, u[b], dt[b], A, B[b], k, line, first, count, length, size, reset, d0, d1)
-                    _retreat(states, decay, g, u[b], dt[b], A, B[b], C[b], gy[b], gu[b], gdt[b], gA, gB[b], gC[b], k, line, first, count, length, size, reset, d0, d1)
+                    _advance(states, decay, operands, path, first, count, block)
+                    _retreat(states, decay, g, operands, gradients, path, first, count, block)
 
 
 _pool: ThreadPoolExecutor | None = None
@@ -225,8 +239,33 @@ def _run(task: Callable[[int, int, int], None], blocks: list[tuple[int, int]]) -
         future.result()
 
 
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [t.detach().contiguous().numpy() for t in tensors]
+@_jit(nogil=True)
+def _transpose(source, out, first, last):  # type: ignore[no-untyped-def]
+    """out[c, r] = source[r, c] for rows first..last, tile by tile."""
+    for r0 in range(first, last, TILE):
+        for c0 in range(0, source.shape[1], TILE):
+            for r in range(r0, min(r0 + TILE, last)):
+                for c in range(c0, min(c0 + TILE, source.shape[1])):
+                    out[c, r] = source[r, c]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """Contiguous numpy array; sequences that lie as (B, D, P) are transposed here, as torch's own
+    copy of such a view takes longer than the scan."""
+    t = tensor.detach()
+    flat = t.squeeze(2) if t.ndim == 4 else t
+    if t.is_contiguous() or flat.ndim != 3 or not flat.transpose(1, 2).is_contiguous():
+        return np.asarray(t.contiguous().numpy())
+    out = torch.empty_like(flat, memory_format=torch.contiguous_format)
+    for source, target in zip(flat.transpose(1, 2).numpy(), out.numpy(), strict=True):
+        _run(partial(_transpose_block, source, target), _blocks(flat.shape[-1], t.numel()))
+    return np.asarray(out.view(t.shape).numpy())
+
+
+def _transpose_block(
+    source: np.ndarray, target: np.ndarray, index: int, first: int, last: int
+) -> None:
+    _transpose(source, target, first, last)
 
 
 def scan_forward(
@@ -236,7 +275,7 @@ def scan_forward(
 
     P = H * W positions of a map of ``size``, K = 4 directions (or 1: a plain sequence, H = 1).
     """
-    inputs = _arrays(u, dt, A, B, C)
+    inputs = [_array(t) for t in (u, dt, A, B, C)]
     y = torch.zeros_like(u, memory_format=torch.contiguous_format)
     y_array = y.numpy()
 
@@ -258,8 +297,8 @@ def scan_backward(
     reset: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, dt, A, B, C for the gradient of y; shapes as in ``scan_forward``."""
-    inputs = _arrays(u, dt, A, B, C)
-    (gy,) = _arrays(grad)
+    inputs = [_array(t) for t in (u, dt, A, B, C)]
+    gy = _array(grad)
     gu, gdt, gA = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (u, dt, A))
     blocks = _blocks(u.shape[-1], dt.numel() * A.shape[1])
     # every block sums over its own channels, so that threads never write to the same place

@@ -159,8 +159,8 @@ def _by_groups(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, backend: 
         zip(u.chunk(groups, 1), dt.chunk(groups, 1), A.chunk(groups, 0), strict=True)
     ):
         y = scan(
-            u_g.transpose(1, 2).contiguous(),
-            dt_g.transpose(1, 2)[:, :, None].contiguous(),
+            u_g.transpose(1, 2),
+            dt_g.transpose(1, 2)[:, :, None],
             A_g.T[None].contiguous(),
             B[:, g].transpose(1, 2)[:, :, None].contiguous(),
             C[:, g].transpose(1, 2)[:, :, None].contiguous(),
@@ -170,7 +170,7 @@ def _by_groups(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, backend: 
             backend,
         )
         rows.append(y.transpose(1, 2))
-    return torch.cat(rows, dim=1)
+    return rows[0] if groups == 1 else torch.cat(rows, dim=1)
 
 
 def _last_state(u: Tensor, dt: Tensor, A: Tensor, B: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def _jxl() -> Rival:
     except ImportError:
         library, missing = "", "pip install pillow-jxl-plugin"
     return Rival(
-        "jxl", "JXL", lambda q: {"quality": round(q), "effort": 7}, (10, 25, 40, 55, 70, 80, 90, 95),
+        "jxl", "JXL", lambda q: {"quality": round(q), "effort": 7}, (10, 25, 40, 55, 70, 85, 95),
         library, missing,
     )  # fmt: skip
 

@@ -44,7 +44,8 @@ class WindowAttention(nn.Module):
             part.reshape(-1, size * size, self.heads, channels // self.heads).transpose(1, 2)
             for part in self.qkv(t).chunk(3, dim=-1)
         )
-        bias = self.bias[:, self.offset].unsqueeze(0)  # (1, heads, S, S)
+        offset = self.get_buffer("offset")
+        bias = self.bias[:, offset].unsqueeze(0)  # (1, heads, S, S)
         if pad_h or pad_w:
             bias = bias + self._padding_mask(height, width, rows, cols, batch)
         t = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))

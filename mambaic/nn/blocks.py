@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)
-            self.conv2.bias.zero_()
+            nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
         self.act = nn.LeakyReLU(0.1)
 
     def forward(self, x: Tensor) -> Tensor:

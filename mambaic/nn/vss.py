@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 
 import torch
-from mambaic_kernels import ss2d_scan
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.config import VSSConfig
+from mambaic_kernels import ss2d_scan
 
 DIRECTIONS = 4
 
@@ -32,7 +32,7 @@ class SS2D(nn.Module):
         self.in_proj = nn.Linear(width, DIRECTIONS * (self.rank + 2 * self.d_state), bias=False)
         self.delta_proj = nn.Parameter(torch.empty(DIRECTIONS, self.rank, width))
         nn.init.uniform_(self.delta_proj, -(self.rank**-0.5), self.rank**-0.5)
-        # delta starts log-uniform in [0.01, 0.3]: memories of 3 to 100 positions, as lines are short
+        # delta starts log-uniform in [0.01, 0.3]: memories of 3 to 100 positions
         delta = torch.exp(
             torch.rand(DIRECTIONS, width) * (math.log(0.3) - math.log(0.01)) + math.log(0.01)
         )
@@ -47,7 +47,10 @@ class SS2D(nn.Module):
         low_rank, B, C = operands.split([self.rank, self.d_state, self.d_state], dim=-1)
         # one plain product per direction instead of one batched one: same numerics for any batch
         delta = torch.stack(
-            [low_rank[..., k, :] @ self.delta_proj[k].to(low_rank.dtype) for k in range(DIRECTIONS)],
+            [
+                low_rank[..., k, :] @ self.delta_proj[k].to(low_rank.dtype)
+                for k in range(DIRECTIONS)
+            ],
             dim=-2,
         )
         scan_type = torch.float64 if self.A_log.dtype == torch.float64 else torch.float32

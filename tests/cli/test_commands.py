@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from mambaic_cli.main import main
 from PIL import Image
+
+from mambaic_cli.main import main
 
 pytestmark = pytest.mark.weights
 
@@ -112,6 +113,8 @@ def test_file_decodes_under_other_numerics(photograph, tmp_path):
     import os
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default"}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    )
     a, b = (np.asarray(Image.open(p)).astype(int) for p in (here, there))
     assert np.abs(a - b).max() <= 1

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mambaic.coding.coders import MARGIN, Decoder, Encoder, Estimator
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.range_coder import TableModels

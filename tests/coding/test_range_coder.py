@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mambaic.coding.range_coder import RangeReader, RangeWriter, TableModels
 from mambaic.coding.tables import LEVELS, PRECISION, build_tables
 from mambaic.errors import CorruptStream

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from mambaic.coding.tables import (
     LEVELS,
     LOG_MIN,

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+
 from mambaic_kernels import KernelUnavailable, available, pick, selective_scan, ss2d_scan
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")

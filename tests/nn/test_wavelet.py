@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import photo_like
+
 from mambaic.nn import wavelet
 from mambaic.nn.wavelet import PACKED, WaveletPacking
 

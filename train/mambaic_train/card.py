@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from mambaic.codec import Codec
 from mambaic.image import read_image
 from mambaic.metrics import bpp_from_bytes, psnr_db
-
 from mambaic_train.data import SUFFIXES, PhotoSet
 from mambaic_train.loop import Trainer
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError
 from mambaic.model import MambaIC
-
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import PhotoSet
 from mambaic_train.loss import draw_qualities, rate_distortion
@@ -54,6 +54,7 @@ class Trainer:
         self.images = 0
         self.skipped = 0
         self.seconds = 0.0
+        self.origin = (0, 0.0)  # step and seconds at which the present schedule began
         self.rng = np.random.default_rng(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed)
@@ -61,10 +62,15 @@ class Trainer:
     @property
     def progress(self) -> float:
         """Position in the schedule, 0 to 1."""
+        step, seconds = self.origin
         if self.config.steps is not None:
-            return self.step / self.config.steps
+            return (self.step - step) / self.config.steps
         assert self.config.minutes is not None
-        return self.seconds / (60 * self.config.minutes)
+        return (self.seconds - seconds) / (60 * self.config.minutes)
+
+    def restart(self) -> None:
+        """Begin a new schedule here: weights, average and optimiser stay."""
+        self.origin = (self.step, self.seconds)
 
     def run_step(self, data: PhotoSet) -> StepReport:
         """One optimiser step. A non-finite gradient is counted and changes nothing."""
@@ -81,7 +87,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.value.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        lr = learning_rate(config, progress, self.step)
+        lr = learning_rate(config, progress, self.step - self.origin[0])
         finite = bool(torch.isfinite(norm))
         if finite:
             for group in self.optimiser.param_groups:
@@ -119,6 +125,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.values,
             "position": [self.step, self.images, self.skipped, self.seconds],
+            "origin": list(self.origin),
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
@@ -141,6 +148,7 @@ class Trainer:
         trainer.optimiser.load_state_dict(state["optimiser"])
         trainer.average.values = {n: v.to(trainer.device) for n, v in state["average"].items()}
         trainer.step, trainer.images, trainer.skipped, trainer.seconds = state["position"]
+        trainer.origin = tuple(state["origin"])
         trainer.rng.bit_generator.state = state["rng"]
         trainer.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_rng"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from mambaic.config import ModelConfig
-from mambaic.model import TrainOutput
 from torch import Tensor
 
+from mambaic.config import ModelConfig
+from mambaic.model import TrainOutput
 from mambaic_train.config import TrainConfig
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from mambaic.model import MambaIC
 from torch import Tensor, nn
 
+from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
 
 
@@ -33,7 +33,7 @@ def learning_rate(config: TrainConfig, progress: float, step: int) -> float:
 
 
 class WeightAverage:
-    """Exponential moving average of the parameters; short at first, so that it forgets the start."""
+    """Exponential moving average of the parameters; short at first, to forget the start."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay

@@ -13,12 +13,12 @@ from types import FrameType
 from typing import Any
 
 import torch
+
 from mambaic import checkpoint
 from mambaic.codec import Codec, pick_device
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
 from mambaic.model import MambaIC
-
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import PhotoSet
 from mambaic_train.loop import STATE_FILE, StepReport, Trainer, read_state, run
@@ -39,6 +39,7 @@ class Request:
     preset: str = "s"
     init: str | None = None
     resume: bool = False
+    restart: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     time_limit_s: float | None = None
     valid: Path | None = None
@@ -74,6 +75,8 @@ def train(request: Request) -> int:
     if not request.resume and (request.out / STATE_FILE).exists():
         raise ConfigError(f"{request.out} holds a run already: give --resume or another --out")
     config = _config(request)
+    if request.restart and not request.resume:
+        raise ConfigError("--restart needs --resume: it begins a new schedule in an old run")
     data = PhotoSet(request.paths, min_side=64)
     print(f"{len(data)} images, {data.pixels.size / 3e6:.0f} megapixels, {data.skipped} skipped")
     trainer = _trainer(request, config, data, device)
@@ -93,6 +96,8 @@ def _config(request: Request) -> TrainConfig:
     if request.resume:
         saved = TrainConfig(**read_state(request.out)["train_config"])
         settings = dict(request.settings)
+        if request.restart:
+            settings.setdefault("warm_entropy", 0.0)
         if "steps" in settings or "minutes" in settings:
             settings = {"steps": None, "minutes": None, **settings}
         return replace(saved, **settings)
@@ -113,7 +118,10 @@ def _config(request: Request) -> TrainConfig:
 
 def _trainer(request: Request, config: TrainConfig, data: PhotoSet, device: str) -> Trainer:
     if request.resume:
-        return Trainer.resume(request.out, config, device)
+        trainer = Trainer.resume(request.out, config, device)
+        if request.restart:
+            trainer.restart()
+        return trainer
     torch.manual_seed(config.seed)
     if request.init:
         model = checkpoint.load_model(request.init)
@@ -133,7 +141,9 @@ def _loop(trainer: Trainer, data: PhotoSet, request: Request, flag: _StopFlag) -
 
     recent: deque[StepReport] = deque(maxlen=100)
     writer = SummaryWriter(str(request.out / "tensorboard"))
-    bar = tqdm(total=100.0, unit="%", file=sys.stderr, bar_format="{l_bar}{bar}| {elapsed}{postfix}")
+    bar = tqdm(
+        total=100.0, unit="%", file=sys.stderr, bar_format="{l_bar}{bar}| {elapsed}{postfix}"
+    )
     saved = shown = time.perf_counter()
     images = 0
 
@@ -144,9 +154,12 @@ def _loop(trainer: Trainer, data: PhotoSet, request: Request, flag: _StopFlag) -
         now = time.perf_counter()
         if now - shown >= 2.0:
             bar.n = min(100.0, round(100 * trainer.progress, 1))
-            bpp, psnr = (sum(getattr(r, k) for r in recent) / len(recent) for k in ("bpp", "psnr_db"))
+            bpp, psnr = (
+                sum(getattr(r, k) for r in recent) / len(recent) for k in ("bpp", "psnr_db")
+            )
             rate = images / (now - shown)
-            left = (1 - trainer.progress) / max(1e-9, trainer.progress) * trainer.seconds / 60
+            spent = (trainer.seconds - trainer.origin[1]) / 60
+            left = (1 - trainer.progress) / max(1e-9, trainer.progress) * spent
             bar.set_postfix_str(
                 f"step {report.step} {rate:.1f} images/s {bpp:.3f} bpp {psnr:.2f} dB "
                 f"{left:.0f} min left"
