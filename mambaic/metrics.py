@@ -32,24 +32,44 @@ def bpp_from_bytes(n_bytes: int, width: int, height: int) -> float:
     return 8 * n_bytes / (width * height)
 
 
-def bd_rate(
-    anchor: tuple[Sequence[float], Sequence[float]], test: tuple[Sequence[float], Sequence[float]]
-) -> float | None:
-    """Bjontegaard-delta rate in percent of (bpp, PSNR) curves, test against anchor; negative is
-    better. Piecewise cubic (PCHIP) over the whole overlap; None if the curves do not overlap."""
+RateDistortion = tuple[Sequence[float], Sequence[float]]  # bpp, PSNR in dB
+
+
+def bd_rate(anchor: RateDistortion, test: RateDistortion) -> float | None:
+    """Bjontegaard-delta rate in percent, test against anchor; negative is better. Piecewise cubic
+    (PCHIP) over the whole overlap in PSNR, on rising points; None if the curves do not overlap."""
+    return _delta(anchor, test, "bd_rate", axis=1)
+
+
+def bd_psnr(anchor: RateDistortion, test: RateDistortion) -> float | None:
+    """Bjontegaard-delta PSNR in dB over the whole overlap in rate; None if there is none."""
+    return _delta(anchor, test, "bd_psnr", axis=0)
+
+
+def rising(bpp: Sequence[float], psnr: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Finite points by rising rate, without those that a point of lower rate matches or beats:
+    Bjontegaard figures exist only for rising curves."""
+    kept: list[tuple[float, float]] = []
+    for rate, quality in sorted(zip(bpp, psnr, strict=True)):
+        if math.isfinite(quality) and (not kept or quality > kept[-1][1]):
+            kept.append((rate, quality))
+    return np.array([rate for rate, _ in kept]), np.array([quality for _, quality in kept])
+
+
+def _delta(anchor: RateDistortion, test: RateDistortion, name: str, axis: int) -> float | None:
     import bjontegaard
 
-    curves = []
-    for bpp, psnr in (anchor, test):
-        order = np.argsort(psnr)
-        curves.append((np.asarray(bpp)[order], np.asarray(psnr)[order]))
-    low = max(curve[1][0] for curve in curves)
-    high = min(curve[1][-1] for curve in curves)
+    curves = [rising(*curve) for curve in (anchor, test)]
+    if min(len(curve[0]) for curve in curves) < 2:
+        return None
+    low = max(curve[axis].min() for curve in curves)
+    high = min(curve[axis].max() for curve in curves)
     if high <= low:
         return None
     (bpp_a, psnr_a), (bpp_b, psnr_b) = curves
+    function = getattr(bjontegaard, name)
     return float(
-        bjontegaard.bd_rate(
+        function(
             bpp_a, psnr_a, bpp_b, psnr_b, method="pchip", require_matching_points=False,
             min_overlap=0,
         )

@@ -37,7 +37,7 @@ def plan_jobs(
         return [Job(None, None if out is None or str(out) == "-" else out)]
     found: list[tuple[Path, Path]] = []  # file, its path below the input that named it
     for name in inputs:
-        found += _expand(name, suffixes)
+        found += expand(name, suffixes)
     single = len(found) == 1 and len(inputs) == 1 and not Path(inputs[0]).is_dir()
     if out is not None and str(out) == "-":
         if not single:
@@ -53,7 +53,8 @@ def plan_jobs(
     return jobs
 
 
-def _expand(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:
+def expand(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:
+    """(file, its path below the folder that was named) of a file, folder or glob."""
     path = Path(name)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in suffixes)

@@ -69,8 +69,8 @@ def rivals() -> dict[str, Rival]:
         ),
         Rival(
             "jpeg2000", "JPEG2000",
-            lambda q: {"quality_mode": "rates", "quality_layers": [24 / q], "irreversible": True},
-            (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0), _version("jpg_2000"), j2k,
+            lambda q: {"quality_mode": "dB", "quality_layers": [q], "irreversible": True, "mct": 1},
+            (26, 28, 30, 32, 34, 36, 38, 40, 42), _version("jpg_2000"), j2k,
         ),
         _jxl(),
     ]  # fmt: skip

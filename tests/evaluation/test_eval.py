@@ -1,0 +1,193 @@
+"""``mambaic eval``: reproducible, resumable, tolerant of bad images; its files and its page."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import photo_like
+from PIL import Image
+
+from mambaic.checkpoint import save_model
+from mambaic.evaluation.curves import bd_rate_by_third, published
+from mambaic.metrics import bd_psnr, bd_rate
+from mambaic_cli.main import main
+
+ARGUMENTS = ["--qualities", "20,50,80", "--codecs", "mbic,jpeg", "--gallery", "1"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two pictures of different sizes and a file that is none."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "below").mkdir()
+    for name, size in {"a.png": (192, 176), "below/b.png": (70, 90)}.items():
+        pixels = (photo_like(*size, seed=len(name))[0] * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "broken.png").write_bytes(b"not an image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp("model") / "unit"
+    save_model(request.getfixturevalue("unit_model"), folder)
+    return folder
+
+
+def evaluate(photos: Path, model: Path, out: Path, *more: str) -> int:
+    return main(["eval", str(photos), "-o", str(out), "--model", str(model), *ARGUMENTS, *more])
+
+
+@pytest.fixture(scope="module")
+def report(photos, model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "r"
+    assert evaluate(photos, model, out) == 3  # complete, but one image could not be read
+    return out
+
+
+def rows(report: Path) -> list[dict[str, str]]:
+    with (report / "points.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_point_is_a_real_file(report):
+    found = rows(report)
+    assert {row["image"] for row in found} == {"a.png", "below/b.png"}
+    assert len(found) == 2 * (3 + 9)
+    for row in found:
+        bpp = 8 * int(row["bytes"]) / (int(row["width"]) * int(row["height"]))
+        assert float(row["bpp"]) == pytest.approx(bpp)
+        assert (row["estimated_bpp"] != "") == (row["codec"] == "mbic")
+        assert (row["ms_ssim"] != "") == (row["image"] == "a.png")
+
+
+def test_second_run_reproduces_bytes_and_psnr(report, photos, model, tmp_path):
+    assert evaluate(photos, model, tmp_path / "again", "--jobs", "2") == 3
+    for first, second in zip(rows(report), rows(tmp_path / "again"), strict=True):
+        for key in ("image", "codec", "quality", "bytes", "psnr_db", "ms_ssim"):
+            assert first[key] == second[key]
+
+
+def test_resume_keeps_what_was_measured(report, photos, model, tmp_path, monkeypatch):
+    out = tmp_path / "cut"
+    out.mkdir()
+    (out / "run.json").write_text((report / "run.json").read_text())
+    lines = (report / "points.jsonl").read_text().splitlines()
+    (out / "points.jsonl").write_text("\n".join(lines[:10]) + "\n" + lines[10][:20])
+    import mambaic.evaluation.run as run
+
+    measured = []
+    original = run.measure
+    monkeypatch.setattr(run, "measure", lambda *a: measured.append(a) or original(*a))
+    assert evaluate(photos, model, out) == 3  # refused: a report is there
+    assert not measured
+    assert evaluate(photos, model, out, "--resume") == 3
+    assert len(measured) == len(lines) - 10
+    strip = ("encode_s", "decode_s")
+    for first, second in zip(rows(report), rows(out), strict=True):
+        assert {k: v for k, v in first.items() if k not in strip} == {
+            k: v for k, v in second.items() if k not in strip
+        }
+
+
+def test_resume_with_other_settings_is_refused(report, photos, model, capsys):
+    assert evaluate(photos, model, report, "--resume", "--qualities", "10") == 5
+    assert "other codecs, qualities" in capsys.readouterr().err
+
+
+def test_compare_runs(report, capsys):
+    file = str(report / "mbic.json")
+    assert main(["eval", "--compare", file, file]) == 0
+    text = capsys.readouterr().out
+    assert "+0.0 %" in text
+    assert "below/b.png" in text
+    assert main(["eval", "--compare", file, str(report / "run.json")]) == 5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compressai_plot_reads_the_report(report, tmp_path):
+    files = [str(report / name) for name in ("mbic.json", "jpeg.json")]
+    out = tmp_path / "plot.png"
+    command = [sys.executable, "-m", "compressai.utils.plot", "-f", *files, "-m", "psnr-rgb"]
+    environment = {"MPLBACKEND": "Agg", "MPLCONFIGDIR": str(tmp_path), "PATH": ""}
+    result = subprocess.run(
+        [*command, "-o", str(out)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert out.exists()
+
+
+def test_no_overlap_is_no_number():
+    low, high = ([0.1, 0.2, 0.3], [20.0, 21.0, 22.0]), ([1.0, 1.5, 2.0], [30.0, 31.0, 32.0])
+    assert bd_rate(low, high) is None
+    assert bd_psnr(low, high) is None
+    assert bd_rate_by_third(low, high) == [None, None, None]
+
+
+def test_bd_rate_of_a_known_shift():
+    """Ten percent more rate at every PSNR is +10 %, in each third too."""
+    psnr = [28.0, 30.0, 33.0, 36.0, 40.0]
+    bpp = [0.1, 0.2, 0.45, 0.9, 1.8]
+    more = [1.1 * rate for rate in bpp]
+    assert bd_rate((bpp, psnr), (more, psnr)) == pytest.approx(10.0, abs=1e-6)
+    assert bd_rate_by_third((bpp, psnr), (more, psnr)) == pytest.approx([10.0] * 3, abs=0.05)
+
+
+def test_published_points_only_for_kodak():
+    names = [f"kodim{number:02d}.png" for number in range(1, 25)]
+    known = published(names)
+    assert "VTM-18.0" in known
+    assert all(len(entry["bpp"]) == len(entry["psnr"]) for entry in known.values())
+    assert all(entry["source"] for entry in known.values())
+    assert published(names[:-1]) == {}
+
+
+def test_plots_and_tables(report):
+    for stem in ("rd-psnr", "rd-ms-ssim", "encode-time", "decode-time"):
+        with Image.open(report / f"{stem}.png") as plot:
+            assert plot.size[0] > 500
+        assert (report / f"{stem}.svg").read_text().startswith("<?xml")
+    table = json.loads((report / "bd.json").read_text())
+    assert table["anchor"] == "jpeg"
+    value = table["rows"][0]["bd_rate"]
+    assert value is None or math.isfinite(value)
+
+
+def test_page_needs_no_network(report):
+    html = (report / "index.html").read_text()
+    assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert "broken.png" in html
+
+
+HAS_QT = importlib.util.find_spec("PyQt6") is not None
+
+
+@pytest.mark.skipif(not HAS_QT, reason="needs a browser: pip install PyQt6-WebEngine")
+@pytest.mark.parametrize("width", [390, 1200], ids=["phone", "desktop"])
+def test_page_in_a_browser(report, width):
+    """The slider works, every picture loads, and nothing is wider than the screen."""
+    script = """(() => {
+      const at = (id) => document.getElementById(id);
+      at('zoom').value = 2; at('zoom').oninput();
+      at('divide').value = 25; at('divide').oninput();
+      return JSON.stringify({
+        fits: document.documentElement.scrollWidth <= innerWidth,
+        loaded: [...document.images].every((i) => i.complete && i.naturalWidth > 0),
+        clip: at('left-layer').style.clipPath, move: at('left-image').style.transform});
+    })()"""
+    page = str(report / "index.html")
+    command = [sys.executable, str(Path(__file__).parent / "browser.py"), page, str(width), "844"]
+    result = subprocess.run([*command, script], capture_output=True, text=True, check=True)
+    line = next(x for x in result.stdout.splitlines() if x.startswith("RESULT"))
+    state = json.loads(line.removeprefix("RESULT "))
+    assert state["fits"]
+    assert state["loaded"]
+    assert "75%" in state["clip"]
+    assert state["move"] == "translate(-50%, -50%) scale(2)"
