@@ -28,6 +28,7 @@ VERSION = 1
 LATENT_STRIDE = 16
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 30
+MAX_TILE_LATENTS = 1 << 16  # of one tile, so that a decoder's memory is bounded by the format
 CHUNKS = ("icc", "exif", "xmp", "alpha")
 GRAY_FLAG = 1 << 4
 
@@ -94,6 +95,12 @@ def tile_grid(width: int, height: int, tile: int) -> list[tuple[int, int, int, i
     ]
 
 
+def largest_tile(width: int, height: int, tile: int) -> int:
+    """Latents of the largest tile."""
+    rows, columns = latent_size(width, height)
+    return min(rows, tile or rows) * min(columns, tile or columns)
+
+
 def stored_quality(quality: float) -> float:
     """Quality as a file keeps it: hundredths. Encoder and decoder both use this value."""
     return round(100 * quality) / 100
@@ -141,6 +148,9 @@ def _check_fields(file: MbicFile, error: type[Exception]) -> None:
         raise error(f"quality {file.quality} is outside 0..100")
     if file.tile % 4:
         raise error(f"tile side {file.tile} is not a multiple of 4 latents")
+    largest = largest_tile(file.width, file.height, file.tile)
+    if largest > MAX_TILE_LATENTS:
+        raise error(f"a tile of {largest} latents is larger than {MAX_TILE_LATENTS}")
     if len(file.weights_id) != 8:
         raise error("the weights id must have 8 bytes")
 

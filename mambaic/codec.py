@@ -15,7 +15,15 @@ from torch import Tensor
 
 from mambaic import bitstream, checkpoint
 from mambaic.alpha import decode_alpha, encode_alpha
-from mambaic.bitstream import MAX_PIXELS, MbicFile, Tile, latent_size, stored_quality, tile_grid
+from mambaic.bitstream import (
+    MAX_PIXELS,
+    MAX_TILE_LATENTS,
+    MbicFile,
+    Tile,
+    largest_tile,
+    stored_quality,
+    tile_grid,
+)
 from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError, WrongModel
 from mambaic.image import Picture, read_image, to_pil
 from mambaic.model import MambaIC
@@ -61,6 +69,11 @@ class Codec:
             tile = default_tile(width, height)
         if tile < 0 or tile % 4:
             raise ConfigError(f"tile = {tile} must be 0 or a multiple of 4 latents")
+        if largest_tile(width, height, tile) > MAX_TILE_LATENTS:
+            raise ConfigError(
+                f"tile = {tile} makes a tile of more than {MAX_TILE_LATENTS} latents: choose at "
+                f"most 256, or leave the choice to the size of the image"
+            )
         quality = stored_quality(quality)
         grid = tile_grid(width, height, tile)
 
@@ -135,10 +148,9 @@ class Codec:
                 f"{self.model.weights_id.hex()} ({self.model.config.name}): decode with the "
                 "checkpoint it was made with (--model)"
             )
-        rows, columns = latent_size(file.width, file.height)
-        # every latent tile takes at least its boundary records: a claim of size must be backed
-        if rows * columns > 0 and not any(tile.payload for tile in file.tiles):
-            raise CorruptStream("the file holds no payload: the data is damaged")
+        # every tile takes at least its boundary records: a claim of size must be backed
+        if not all(tile.payload for tile in file.tiles):
+            raise CorruptStream("a tile has no payload: the data is damaged")
         return file
 
     def _decode_tile(

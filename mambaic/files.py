@@ -19,9 +19,12 @@ def atomic_write(path: str | Path, data: bytes, *, force: bool = False) -> None:
         raise OutputError(f"{path}: is a folder")
     if path.exists() and not force:
         raise OutputError(f"{path}: exists already; use --force to replace it")
-    part = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    part = ""
+    try:
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             file.write(data)

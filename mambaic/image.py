@@ -6,6 +6,7 @@ What becomes of unusual inputs is promised in docs/reliability.md.
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,12 @@ from mambaic.bitstream import MAX_PIXELS, MAX_SIDE
 from mambaic.errors import ImageError
 
 ORIENTATION = 0x0112
+STRIP = 256  # rows
+# sizes, offsets, compression and the like: true of the source file only
+TIFF_LAYOUT = (
+    254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325,
+    338, 339,
+)  # fmt: skip
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 
@@ -42,13 +49,23 @@ class Picture:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
+_open_lock = threading.Lock()
+
+
 @contextmanager
-def _pixel_limit(max_pixels: int) -> Iterator[None]:
-    """Our limit instead of Pillow's warning threshold; what Pillow warns of is checked by us."""
+def _opened(file: str | Path | BinaryIO) -> Iterator[Image.Image]:
+    """Pillow's image, its own pixel limit off: ``_check_size`` applies ours before any pixel is
+    read. Pillow's is a global variable, hence the lock around the short time it is changed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)
-        yield
+        with _open_lock:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(file)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+        with image:
+            yield image
 
 
 def read_image(
@@ -60,7 +77,7 @@ def read_image(
     name = str(source) if isinstance(source, str | Path) else "image"
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with _pixel_limit(max_pixels), Image.open(file) as image:
+        with _opened(file) as image:
             return _picture(image, name, max_pixels)
     except FileNotFoundError as exc:
         raise ImageError(f"{name}: no such file") from exc
@@ -92,6 +109,7 @@ def _picture(image: Image.Image, name: str, max_pixels: int) -> Picture:
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"only the first of {image.n_frames} frames is kept")  # type: ignore[attr-defined]
         image.seek(0)
+    deep_file = "16" in str([entry.args for entry in getattr(image, "tile", [])])
     image.load()
     icc = image.info.get("icc_profile") or b""
     exif = image.getexif()
@@ -100,7 +118,7 @@ def _picture(image: Image.Image, name: str, max_pixels: int) -> Picture:
         image = ImageOps.exif_transpose(image)
         exif = image.getexif()
     image, deep = _eight_bits(image)
-    if deep:
+    if deep or deep_file:  # Pillow itself reduces RGB of 16 bits, by value
         notes.append("reduced to 8 bits a channel")
     image, icc = _to_srgb_family(image, icc, notes)
     alpha = None
@@ -112,7 +130,7 @@ def _picture(image: Image.Image, name: str, max_pixels: int) -> Picture:
             alpha = None
     gray = image.mode in ("L", "1", "La")
     return Picture(
-        pixels=np.ascontiguousarray(np.asarray(image.convert("RGB"))),
+        pixels=_rgb_pixels(image),
         gray=gray,
         alpha=alpha,
         icc=icc,
@@ -120,6 +138,16 @@ def _picture(image: Image.Image, name: str, max_pixels: int) -> Picture:
         xmp=_xmp_bytes(image.info.get("xmp")),
         notes=tuple(notes),
     )
+
+
+def _rgb_pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8, by strips: Pillow's conversion of a whole image takes three copies of it."""
+    width, height = image.size
+    out = np.empty((height, width, 3), dtype=np.uint8)
+    for top in range(0, height, STRIP):
+        bottom = min(top + STRIP, height)
+        out[top:bottom] = np.asarray(image.crop((0, top, width, bottom)).convert("RGB"))
+    return out
 
 
 def _eight_bits(image: Image.Image) -> tuple[Image.Image, bool]:
@@ -169,8 +197,9 @@ def _to_srgb_family(
 
 
 def _exif_bytes(exif: Image.Exif) -> bytes:
-    """EXIF without the orientation, which has been applied."""
-    exif.pop(ORIENTATION, None)
+    """EXIF without the orientation, which has been applied, and without a TIFF's own layout."""
+    for tag in (ORIENTATION, *TIFF_LAYOUT):
+        exif.pop(tag, None)
     return exif.tobytes() if len(exif) else b""
 
 

@@ -29,7 +29,7 @@ def test_tiled_file_reads_back_as_written():
 
 def test_overhead_of_a_plain_photograph_is_at_most_32_bytes():
     plain = MbicFile(
-        width=6000, height=4000, gray=False, quality=60.0, weights_id=b"12345678", tile=0,
+        width=4000, height=3000, gray=False, quality=60.0, weights_id=b"12345678", tile=0,
         tiles=(Tile(bytes(40000), 1),),
     )  # fmt: skip
     assert describe(write(plain))["overhead_bytes"] <= 32
@@ -63,8 +63,14 @@ def test_foreign_data_and_later_versions_are_named():
 
 def test_claims_are_refused_before_memory_is_taken():
     huge = MbicFile(
-        width=65535, height=65535, gray=False, quality=1.0, weights_id=b"12345678", tile=0,
-        tiles=(Tile(b"", 0),),
+        width=65535, height=65535, gray=False, quality=1.0, weights_id=b"12345678", tile=256,
+        tiles=(Tile(b"", 0),) * 256,
     )  # fmt: skip
     with pytest.raises(BitstreamError, match="limit"):
         read(write(huge))
+    one_tile = MbicFile(
+        width=8000, height=8000, gray=False, quality=1.0, weights_id=b"12345678", tile=0,
+        tiles=(Tile(b"", 0),),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="larger than 65536"):
+        write(one_tile)

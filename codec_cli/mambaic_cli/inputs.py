@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +50,7 @@ def plan_jobs(
     for file, below in found:
         target = file.with_suffix(new_suffix) if out is None else out / below.with_suffix(new_suffix)
         jobs.append(Job(file, target))
-    _refuse_collisions(jobs)
-    return jobs
+    return _tell_apart(jobs, new_suffix)
 
 
 def expand(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:
@@ -68,16 +68,28 @@ def expand(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:
     return [(path, Path(path.name))]
 
 
-def _refuse_collisions(jobs: list[Job]) -> None:
-    seen: dict[Path, Path | None] = {}
+def _tell_apart(jobs: list[Job], new_suffix: str) -> list[Job]:
+    """Jobs without a common target: a.gif and a.png become a.gif.mbic and a.png.mbic.
+
+    Raises OutputError where even these meet (files of one name out of different folders).
+    """
+    counts = Counter(job.target for job in jobs)
+    out = []
     for job in jobs:
         assert job.target is not None
+        assert job.source is not None
+        if counts[job.target] > 1:
+            job = Job(job.source, job.target.with_name(job.source.name + new_suffix))
+        out.append(job)
+    seen: dict[Path | None, Path | None] = {}
+    for job in out:
         if job.target in seen:
             raise OutputError(
                 f"{seen[job.target]} and {job.source} would both become {job.target}: "
-                "compress them into different folders with -o"
+                "give them different folders with -o"
             )
         seen[job.target] = job.source
+    return out
 
 
 def check_target(job: Job, force: bool) -> None:
