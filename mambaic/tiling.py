@@ -19,7 +19,7 @@ from mambaic.model import MambaIC
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 
 UNTILED_PIXELS = 1 << 22
-DEFAULT_TILE = 128
+DEFAULT_TILE = 64
 
 
 def default_tile(width: int, height: int) -> int:

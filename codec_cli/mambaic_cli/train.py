@@ -10,7 +10,7 @@ import click
 
 @click.command()
 @click.option("--data", "paths", multiple=True, required=True, type=click.Path(path_type=Path), help="Folder of images, tar shard, or image; repeat for more.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--preset", default="s", show_default=True, help="unit, s, b or paper.")
 @click.option("--init", help="Start from a checkpoint (fine-tuning): a shipped name or a folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
@@ -26,11 +26,14 @@ import click
 @click.option("--seed", type=int)
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]))
 @click.option("--valid", type=click.Path(path_type=Path), help="Folder of images to validate on by real files.")
+@click.option("--benchmark", is_flag=True, help="Only measure images/s and where the time goes; --out is not written.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-def command(paths: tuple[Path, ...], out: Path, **given: Any) -> int:
+def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
     """Train or fine-tune a model; writes a checkpoint folder OUT/checkpoint for --model."""
     from mambaic_train.session import Request, train
 
+    if out is None and not given["benchmark"]:
+        raise click.UsageError("--out: where should the run be kept?")
     settings = {
         name: given[name]
         for name in ("steps", "minutes", "batch", "crop", "lr", "lmbda", "metric", "seed", "precision")
@@ -40,7 +43,7 @@ def command(paths: tuple[Path, ...], out: Path, **given: Any) -> int:
     return train(
         Request(
             paths=paths,
-            out=out,
+            out=out or Path(),
             preset=given["preset"],
             init=given["init"],
             resume=given["resume"],
@@ -49,5 +52,6 @@ def command(paths: tuple[Path, ...], out: Path, **given: Any) -> int:
             time_limit_s=None if limit is None else 60 * limit,
             valid=given["valid"],
             device=given["device"],
+            benchmark=given["benchmark"],
         )
     )

@@ -75,7 +75,7 @@ class PhotoSet:
         self.pixels = np.concatenate([image.reshape(-1) for image in images])
         sizes = np.array([height * width for height, width in self.shapes])
         self.offsets = np.concatenate([[0], np.cumsum(3 * sizes)])
-        self.share = sizes / sizes.sum()
+        self.bounds = np.cumsum(sizes / sizes.sum())
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -85,28 +85,38 @@ class PhotoSet:
         flat = self.pixels[self.offsets[index] : self.offsets[index + 1]]
         return flat.reshape(*self.shapes[index], 3)
 
-    def crops(self, count: int, size: int, rng: np.random.Generator) -> Tensor:
+    def _draw(self, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+        """(image, four numbers that place the crop)."""
+        numbers = rng.random(5)
+        index = int(np.searchsorted(self.bounds, numbers[4], side="right"))
+        return min(index, len(self) - 1), numbers
+
+    def crops(
+        self, count: int, size: int, rng: np.random.Generator, share: slice = slice(None)
+    ) -> Tensor:
         """Random crops, mirrored and transposed at random, (count, 3, size, size) in [0, 1].
 
-        Crops of images smaller than ``size`` are taken from a mirrored extension.
+        ``share`` makes only some of them, with the same draws. Crops of images smaller than
+        ``size`` are taken from a mirrored extension.
         """
-        out = np.empty((count, size, size, 3), dtype=np.uint8)
-        for slot in range(count):
-            image = self.image(int(rng.choice(len(self), p=self.share)))
-            out[slot] = _crop(image, size, rng)
+        drawn = [self._draw(rng) for _ in range(count)][share]
+        out = np.empty((len(drawn), size, size, 3), dtype=np.uint8)
+        for slot, (index, numbers) in enumerate(drawn):
+            out[slot] = _crop(self.image(index), size, numbers)
         return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(255.0)
 
 
-def _crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def _crop(image: np.ndarray, size: int, numbers: np.ndarray) -> np.ndarray:
+    """Crop at the place and with the mirroring that four numbers in [0, 1) say."""
     height, width = image.shape[:2]
     if min(height, width) < size:
         pad = [(0, max(0, size - height)), (0, max(0, size - width)), (0, 0)]
         image = np.pad(image, pad, mode="symmetric")
         height, width = image.shape[:2]
-    top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
+    top, left = int(numbers[0] * (height - size + 1)), int(numbers[1] * (width - size + 1))
     crop = image[top : top + size, left : left + size]
-    if rng.random() < 0.5:
+    if numbers[2] < 0.5:
         crop = crop[:, ::-1]
-    if rng.random() < 0.5:
+    if numbers[3] < 0.5:
         crop = crop.transpose(1, 0, 2)
     return crop

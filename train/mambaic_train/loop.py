@@ -20,6 +20,7 @@ from mambaic.errors import CheckpointError
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import PhotoSet
+from mambaic_train.distributed import World
 from mambaic_train.loss import draw_qualities, rate_distortion
 from mambaic_train.optim import WeightAverage, learning_rate, make_optimiser
 
@@ -44,7 +45,10 @@ class StepReport:
 class Trainer:
     """Model, optimiser, average, random state and position of one run."""
 
-    def __init__(self, model: MambaIC, config: TrainConfig, device: str = "cpu") -> None:
+    def __init__(
+        self, model: MambaIC, config: TrainConfig, device: str = "cpu", world: World | None = None
+    ) -> None:
+        self.world = world or World()
         self.config = config
         self.device = torch.device(device)
         self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
@@ -57,7 +61,7 @@ class Trainer:
         self.origin = (0, 0.0)  # step and seconds at which the present schedule began
         self.rng = np.random.default_rng(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed + self.world.rank)  # noise differs, images do not
 
     @property
     def progress(self) -> float:
@@ -78,14 +82,18 @@ class Trainer:
         config, progress = self.config, self.progress
         crop = config.large_crop if progress >= config.large_from else config.crop
         self.model.transform.networks = progress >= config.warm_entropy
-        x = data.crops(config.batch_at(crop), crop, self.rng)
+        batch = config.batch_at(crop)
+        share = self.world.share(batch)
+        x = data.crops(batch, crop, self.rng, share)
         x = x.to(self.device).contiguous(memory_format=torch.channels_last)
-        q = draw_qualities(len(x), self.model.config, config, self.generator).to(self.device)
-        with self._autocast():
+        q = draw_qualities(batch, self.model.config, config, self.generator)[share]
+        q = q.to(self.device)
+        with self.autocast():
             output = self.model(x, q)
         loss = rate_distortion(x, q, output, self.model.config, config)
         self.optimiser.zero_grad(set_to_none=True)
         loss.value.backward()
+        self.world.average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         lr = learning_rate(config, progress, self.step - self.origin[0])
         finite = bool(torch.isfinite(norm))
@@ -96,19 +104,22 @@ class Trainer:
             self.average.update(self.model, self.step)
         self.skipped += not finite
         self.step += 1
-        self.images += len(x)
-        self.seconds += time.perf_counter() - started
+        self.images += batch
+        figures = (float(loss.value.detach()), float(loss.bpp.mean()), float(loss.mse.mean()))
+        value, bpp, mse = self.world.mean(*figures, device=self.device)
+        elapsed = time.perf_counter() - started
+        self.seconds += self.world.largest(elapsed, self.device)
         return StepReport(
             step=self.step,
-            loss=float(loss.value.detach()),
-            bpp=float(loss.bpp.mean()),
-            psnr_db=-10 * math.log10(max(1e-10, float(loss.mse.mean()))),
+            loss=value,
+            bpp=bpp,
+            psnr_db=-10 * math.log10(max(1e-10, mse)),
             lr=lr,
-            images=len(x),
+            images=batch,
             skipped=not finite,
         )
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
@@ -139,19 +150,26 @@ class Trainer:
             raise CheckpointError(f"{folder}: training state not written: {exc}") from exc
 
     @classmethod
-    def resume(cls, folder: Path, config: TrainConfig | None, device: str = "cpu") -> Trainer:
+    def resume(
+        cls,
+        folder: Path,
+        config: TrainConfig | None,
+        device: str = "cpu",
+        world: World | None = None,
+    ) -> Trainer:
         """Trainer of a saved state; ``config`` replaces the saved settings where given."""
         state = read_state(folder)
         model = MambaIC(ModelConfig.from_dict(state["model_config"]))
         model.load_state_dict(state["model"])
-        trainer = cls(model, config or TrainConfig(**state["train_config"]), device)
+        trainer = cls(model, config or TrainConfig(**state["train_config"]), device, world)
         trainer.optimiser.load_state_dict(state["optimiser"])
         trainer.average.values = {n: v.to(trainer.device) for n, v in state["average"].items()}
         trainer.step, trainer.images, trainer.skipped, trainer.seconds = state["position"]
         trainer.origin = tuple(state["origin"])
         trainer.rng.bit_generator.state = state["rng"]
         trainer.generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch_rng"])
+        if trainer.world.leads:
+            torch.set_rng_state(state["torch_rng"])
         return trainer
 
     @contextlib.contextmanager
@@ -193,6 +211,7 @@ def run(
     """Train until the schedule, the time limit or ``stop`` ends it."""
     started = time.perf_counter()
     while trainer.progress < 1:
-        if stop() or (time_limit_s is not None and time.perf_counter() - started > time_limit_s):
+        late = time_limit_s is not None and time.perf_counter() - started > time_limit_s
+        if trainer.world.largest(float(stop() or late), trainer.device):
             return
         on_step(trainer.run_step(data))

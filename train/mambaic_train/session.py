@@ -21,6 +21,7 @@ from mambaic.errors import ConfigError
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import PhotoSet
+from mambaic_train.distributed import WorkerLost, World, joined
 from mambaic_train.loop import STATE_FILE, StepReport, Trainer, read_state, run
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Request:
     settings: dict[str, Any] = field(default_factory=dict)
     time_limit_s: float | None = None
     valid: Path | None = None
+    benchmark: bool = False
     device: str = "auto"
 
 
@@ -71,18 +73,36 @@ def train(request: Request) -> int:
 
     Raises ConfigError, CheckpointError or DeviceError before any training.
     """
-    device = str(pick_device(request.device))
+    with joined(str(pick_device(request.device))) as (world, device):
+        return _train(request, world, device)
+
+
+def _train(request: Request, world: World, device: str) -> int:
     if not request.resume and (request.out / STATE_FILE).exists():
         raise ConfigError(f"{request.out} holds a run already: give --resume or another --out")
     config = _config(request)
     if request.restart and not request.resume:
         raise ConfigError("--restart needs --resume: it begins a new schedule in an old run")
     data = PhotoSet(request.paths, min_side=64)
-    print(f"{len(data)} images, {data.pixels.size / 3e6:.0f} megapixels, {data.skipped} skipped")
-    trainer = _trainer(request, config, data, device)
+    if world.leads:
+        megapixels = data.pixels.size / 3e6
+        print(f"{len(data)} images, {megapixels:.0f} megapixels, {data.skipped} skipped")
+    if request.benchmark:
+        from mambaic_train.benchmark import benchmark
+
+        benchmark(data, config, device)
+        return 0
+    trainer = _trainer(request, config, data, device, world)
     started = time.time()
     with _StopFlag() as flag:
-        _loop(trainer, data, request, flag)
+        try:
+            _loop(trainer, data, request, flag)
+        except WorkerLost as exc:
+            if world.leads:
+                trainer.save(request.out)
+            raise WorkerLost(f"{exc}; go on with --resume") from exc
+    if not world.leads:
+        return 0
     trainer.save(request.out)
     export(trainer, request, data)
     print(
@@ -116,9 +136,11 @@ def _config(request: Request) -> TrainConfig:
     return TrainConfig(**settings)
 
 
-def _trainer(request: Request, config: TrainConfig, data: PhotoSet, device: str) -> Trainer:
+def _trainer(
+    request: Request, config: TrainConfig, data: PhotoSet, device: str, world: World
+) -> Trainer:
     if request.resume:
-        trainer = Trainer.resume(request.out, config, device)
+        trainer = Trainer.resume(request.out, config, device, world)
         if request.restart:
             trainer.restart()
         return trainer
@@ -132,13 +154,17 @@ def _trainer(request: Request, config: TrainConfig, data: PhotoSet, device: str)
         model = MambaIC(PRESETS[config.preset])
         crops = data.crops(CALIBRATION_CROPS, config.large_crop, np.random.default_rng(config.seed))
         model.calibrate(crops)
-    return Trainer(model, config, device)
+    return Trainer(model, config, device, world)
 
 
 def _loop(trainer: Trainer, data: PhotoSet, request: Request, flag: _StopFlag) -> None:
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
+    if not trainer.world.leads:
+        limit = request.time_limit_s
+        run(trainer, data, time_limit_s=limit, on_step=lambda _: None, stop=lambda: flag.asked)
+        return
     recent: deque[StepReport] = deque(maxlen=100)
     writer = SummaryWriter(str(request.out / "tensorboard"))
     bar = tqdm(

@@ -1,0 +1,237 @@
+"""The training engine: resumable to the bit, tolerant of bad data, the same over two processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import photo_like
+from PIL import Image
+
+from mambaic import checkpoint
+from mambaic.config import PRESETS
+from mambaic.errors import CheckpointError, ConfigError
+from mambaic.model import MambaIC
+from mambaic_cli.main import main
+from mambaic_train.config import TrainConfig
+from mambaic_train.data import PhotoSet
+from mambaic_train.distributed import World
+from mambaic_train.loop import Trainer, run
+
+CONFIG = TrainConfig(preset="unit", steps=12, batch=4, crop=64, large_crop=64, warmup_steps=2)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(4):
+        pixels = (photo_like(96 + 8 * index, 128, index)[0] * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(photos):
+    return PhotoSet([photos], min_side=64)
+
+
+def new_trainer(config=CONFIG, world=None):
+    torch.manual_seed(0)
+    return Trainer(MambaIC(PRESETS["unit"]), config, world=world)
+
+
+def losses(trainer, data, steps):
+    reports = []
+    run(
+        trainer, data, time_limit_s=None, on_step=reports.append,
+        stop=lambda: len(reports) >= steps,
+    )  # fmt: skip
+    return [report.loss for report in reports]
+
+
+def test_resumed_run_is_the_same_to_the_bit(data, tmp_path):
+    whole = losses(new_trainer(), data, 12)
+    first = new_trainer()
+    begun = losses(first, data, 5)
+    first.save(tmp_path)
+    torch.manual_seed(99)  # whatever the process did meanwhile
+    rest = losses(Trainer.resume(tmp_path, None), data, 12)
+    assert begun + rest == whole
+
+
+def test_loss_falls(data):
+    config = TrainConfig(preset="unit", steps=60, batch=4, crop=64, large_crop=64, warmup_steps=5)
+    curve = losses(new_trainer(config), data, 60)
+    assert np.mean(curve[-15:]) < 0.97 * np.mean(curve[:15])
+
+
+def test_non_finite_step_is_skipped_and_counted(data):
+    trainer = new_trainer()
+    losses(trainer, data, 1)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    handle = trainer.model.entropy_model.shape_logit.register_hook(lambda g: g * float("nan"))
+    report = trainer.run_step(data)
+    handle.remove()
+    assert report.skipped
+    assert trainer.skipped == 1
+    after = trainer.model.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not trainer.run_step(data).skipped
+
+
+def test_shares_of_a_batch_are_the_batch(data):
+    whole = data.crops(6, 64, np.random.default_rng(3))
+    parts = [
+        data.crops(6, 64, np.random.default_rng(3), World(rank, 3).share(6)) for rank in range(3)
+    ]
+    assert torch.equal(torch.cat(parts), whole)
+    with pytest.raises(ConfigError, match="batch"):
+        World(0, 4).share(6)
+
+
+def test_bad_images_are_skipped_with_a_count(photos, tmp_path):
+    for file in photos.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a photograph")
+    (tmp_path / "cut.png").write_bytes((photos / "0.png").read_bytes()[:900])
+    Image.new("RGB", (20, 500)).save(tmp_path / "tiny.png")
+    found = PhotoSet([tmp_path], min_side=64)
+    assert (len(found), found.skipped) == (4, 3)
+
+
+def test_tar_shards_hold_the_same_images(photos, data, tmp_path):
+    import tarfile
+
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for file in sorted(photos.iterdir()):
+            archive.add(file, file.name)
+    assert np.array_equal(PhotoSet([tmp_path / "a.tar"], min_side=64).pixels, data.pixels)
+
+
+def test_empty_folder_and_wrong_checkpoint_are_named(tmp_path, photos, capsys):
+    (tmp_path / "empty").mkdir()
+    out = str(tmp_path / "run")
+    assert main(["train", "--data", str(tmp_path / "empty"), "--out", out]) == 5
+    assert "no usable training image" in capsys.readouterr().err
+    assert main(["train", "--data", str(photos), "--out", out, "--init", "nowhere"]) == 5
+    assert main(["train", "--data", str(photos), "--out", out, "--resume"]) == 5
+    assert main(["train", "--data", str(photos), "--out", out, "--preset", "huge"]) == 5
+    assert not (tmp_path / "run").exists()
+
+
+def test_full_disk_keeps_the_previous_state(data, tmp_path, monkeypatch):
+    trainer = new_trainer()
+    trainer.save(tmp_path)
+    before = (tmp_path / "state.pt").read_bytes()
+    losses(trainer, data, 2)
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        trainer.save(tmp_path)
+    assert (tmp_path / "state.pt").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_state_of_another_kind_is_refused_without_running_it(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (os.system, (f"touch {tmp_path / 'ran'}",))
+
+    (tmp_path / "state.pt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CheckpointError):
+        Trainer.resume(tmp_path, None)
+    assert not (tmp_path / "ran").exists()
+
+
+def train(photos, out, *more):
+    settings = ["--preset", "unit", "--batch", "4", "--crop", "64"]
+    return main(["train", "--data", str(photos), "--out", str(out), *settings, *more])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(photos, out, "--steps", "6", "--valid", str(photos)) == 0
+    card = (out / "checkpoint" / "MODEL_CARD.md").read_text()
+    assert "| steps | 6 |" in card
+    assert "| quality | bpp |" in card
+    assert train(photos, out, "--steps", "6") == 5  # a run is there already
+    assert train(photos, out, "--resume", "--restart", "--steps", "3") == 0
+    assert checkpoint.read_config(out / "checkpoint")["card"]["steps"] == 9
+    assert list((out / "tensorboard").iterdir())
+    assert checkpoint.load_model(out / "checkpoint").entropy_model.tables is not None
+
+
+def torchrun(photos, out, processes, *more):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
+        "--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",
+        "-m", "mambaic_train", "--data", str(photos), "--out", str(out), "--preset", "unit",
+        "--batch", "4", "--crop", "64", "--precision", "fp32", *more,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def curve_of(out):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    return [event.value for event in events.Scalars("train/loss")]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_learn_like_one(photos, tmp_path):
+    """Same global batches; only the quantisation noise differs."""
+    for processes in (1, 2):
+        result = torchrun(photos, tmp_path / str(processes), processes, "--steps", "100")
+        assert result.returncode == 0, result.stderr
+    one, two = (curve_of(tmp_path / name) for name in ("1", "2"))
+    assert len(one) == len(two) == 2  # steps 50 and 100
+    assert two == pytest.approx(one, rel=0.03)
+    states = [torch.load(tmp_path / n / "state.pt", weights_only=True) for n in ("1", "2")]
+    assert states[0]["position"][:3] == states[1]["position"][:3]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lost_worker_leaves_a_state_to_resume(photos, tmp_path):
+    """The second process dies at its tenth step."""
+    script = tmp_path / "dies.py"
+    script.write_text(
+        "import os, sys\n"
+        "from mambaic_train import loop\n"
+        "from mambaic_cli.main import main\n"
+        "step = loop.Trainer.run_step\n"
+        "def run_step(self, data):\n"
+        "    if self.world.rank == 1 and self.step == 10:\n"
+        "        os._exit(9)\n"
+        "    return step(self, data)\n"
+        "loop.Trainer.run_step = run_step\n"
+        "sys.exit(main(['train', *sys.argv[1:]]))\n"
+    )
+    out = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(script),
+        "--data", str(photos), "--out", str(out), "--preset", "unit", "--batch", "4",
+        "--crop", "64", "--steps", "1000",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert re.search("a worker was lost", result.stderr)
+    assert train(photos, out, "--resume", "--restart", "--steps", "2") == 0
+    assert checkpoint.read_config(out / "checkpoint")["card"]["steps"] == 12

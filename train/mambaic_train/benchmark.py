@@ -1,0 +1,101 @@
+"""``mambaic train --benchmark``: images per second, and where the time of a step goes.
+
+The bar to reach is the step's own convolutions and linear layers, run alone at the same shapes and
+precision, forward and backward: no training step can be faster than they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from mambaic.config import PRESETS
+from mambaic.model import MambaIC
+from mambaic_train.config import TrainConfig
+from mambaic_train.data import PhotoSet
+from mambaic_train.loop import Trainer
+
+STEPS = 8
+Call = tuple[nn.Module, tuple[int, ...]]
+
+
+def benchmark(data: PhotoSet, config: TrainConfig, device: str) -> dict[str, float]:
+    """Print and return images/s of training steps, and the share of the convolutions in them."""
+    torch.manual_seed(config.seed)
+    trainer = Trainer(MambaIC(PRESETS[config.preset]), config, device)
+    calls = _record(trainer, data)
+    step_s = _median(lambda: trainer.run_step(data), device)
+    dense_s = _dense(calls, trainer, device)
+    images = config.batch_at(config.crop)
+    print(f"{trainer.device}, {torch.get_num_threads()} threads, {config.precision}")
+    print(f"preset {config.preset}, {images} crops of {config.crop}x{config.crop} per step")
+    print(f"training step           {step_s * 1e3:9.1f} ms  {images / step_s:9.1f} images/s")
+    print(f"its convolutions alone  {dense_s * 1e3:9.1f} ms  {images / dense_s:9.1f} images/s")
+    print(f"throughput of the step is {100 * dense_s / step_s:.0f} % of its convolutions'\n")
+    _profile(trainer, data, device)
+    return {"images_per_s": images / step_s, "dense_share": dense_s / step_s}
+
+
+def _median(run: Callable[[], Any], device: str) -> float:
+    times = []
+    for _ in range(STEPS):
+        started = time.perf_counter()
+        run()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+def _record(trainer: Trainer, data: PhotoSet) -> list[Call]:
+    """Every call of a convolution or linear layer in one step; also warms everything up."""
+    trainer.run_step(data)
+    calls: list[Call] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append((module, tuple(inputs[0].shape)))
+
+    dense = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    modules = [m for m in trainer.model.modules() if isinstance(m, dense)]
+    handles = [module.register_forward_hook(keep) for module in modules]
+    trainer.run_step(data)
+    for handle in handles:
+        handle.remove()
+    return calls
+
+
+def _dense(calls: list[Call], trainer: Trainer, device: str) -> float:
+    """Seconds of all dense layers, forward and backward, on random inputs."""
+    total = 0.0
+    dtype = torch.bfloat16 if trainer.config.precision == "bf16" else torch.float32
+    for (module, shape), count in Counter(calls).items():
+        x = torch.randn(shape, device=device, dtype=dtype, requires_grad=True)
+        if len(shape) == 4 and not isinstance(module, nn.Linear):
+            x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+
+        def run(module: nn.Module = module, x: Tensor = x) -> None:
+            with trainer.autocast():
+                y = module(x)
+            torch.autograd.grad(y, [x, *module.parameters()], torch.ones_like(y))
+
+        run()
+        total += count * _median(run, device)
+    return total
+
+
+def _profile(trainer: Trainer, data: PhotoSet, device: str) -> None:
+    """Table of the operators that take the most time."""
+    activities = [ProfilerActivity.CPU]
+    key = "self_cpu_time_total"
+    if device != "cpu":
+        activities.append(ProfilerActivity.CUDA)
+        key = "self_cuda_time_total"
+    with profile(activities=activities) as profiler:
+        trainer.run_step(data)
+    print(profiler.key_averages().table(sort_by=key, row_limit=12, max_name_column_width=40))
