@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,14 @@ import numpy as np
 import torch
 
 from mambaic.codec import Codec
+from mambaic.errors import ConfigError, ImageError
+from mambaic.evaluation.run import plain
 from mambaic.image import read_image
 from mambaic.metrics import bpp_from_bytes, psnr_db
 from mambaic_train.data import SUFFIXES, PhotoSet
 from mambaic_train.loop import Trainer
+
+log = logging.getLogger(__name__)
 
 QUALITIES = (5.0, 15.0, 30.0, 45.0, 60.0, 75.0, 90.0, 100.0)
 
@@ -44,9 +49,14 @@ def rd_points(
     codec: Codec, folder: Path, qualities: Sequence[float] = QUALITIES
 ) -> list[dict[str, float]]:
     """Mean bpp (of files) and PSNR (of 8-bit decodes) over the images of a folder."""
-    pictures = [
-        read_image(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES
-    ]
+    pictures = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        try:
+            pictures.append(plain(read_image(path)))
+        except ImageError as exc:
+            log.warning("%s: not measured", exc)
+    if not pictures:
+        raise ConfigError(f"{folder}: no image to validate on")
     points = []
     for quality in qualities:
         rows = []

@@ -1,0 +1,89 @@
+"""Writes the golden files of format version 1: ``python tests/golden/make.py NAME...``
+
+A golden file is never replaced: it must decode for ever. New features get new files.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conftest import make_model, photo_like
+
+from mambaic.checkpoint import load_model, save_model
+from mambaic.codec import Codec, load
+from mambaic.config import PRESETS
+from mambaic.image import read_image
+
+FOLDER = Path(__file__).parent / "v1"
+
+
+def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    pixels = (photo_like(height, width)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    image = Image.fromarray(pixels).convert(mode.replace("A", ""))
+    if mode.endswith("A"):
+        alpha = np.arange(width * height, dtype=np.uint8).reshape(height, width)
+        image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+def with_metadata() -> bytes:
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    buffer = io.BytesIO()
+    photo(48, 40).save(buffer, "JPEG", exif=exif, icc_profile=profile, xmp=b"<x:xmpmeta/>")
+    return buffer.getvalue()
+
+
+def noise() -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+
+
+# name: picture, quality, further options
+CASES = {
+    "rgb": (photo(96, 64), 60, {}),
+    "gray": (photo(70, 50, "L"), 40, {}),
+    "rgba": (photo(64, 64, "RGBA"), 50, {}),
+    "la": (photo(33, 65, "LA"), 75, {}),
+    "tiled": (photo(200, 150), 55, {"tile": 4}),
+    "metadata": (with_metadata(), 50, {}),
+    "one-pixel": (photo(1, 1), 50, {}),
+    "odd-size": (photo(257, 131), 30, {}),
+    "lowest": (photo(80, 80), 0, {}),
+    "highest": (photo(80, 80), 100, {}),
+    "noise": (noise(), 100, {}),
+    "fraction": (photo(64, 64), 33.33, {}),
+}
+
+
+def write(name: str, codec: Codec, picture: Image.Image | bytes, quality: float, options) -> None:
+    target = FOLDER / f"{name}.mbic"
+    if target.exists():
+        raise SystemExit(f"{target} is golden: it is never replaced")
+    data = codec.encode(read_image(picture), quality, **options)
+    target.write_bytes(data)
+    codec.decode(data).save(FOLDER / f"{name}.png")
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    if not (FOLDER / "unit").exists():
+        save_model(make_model(PRESETS["unit"]), FOLDER / "unit")
+    unit = Codec(load_model(FOLDER / "unit"))
+    for name in sys.argv[1:] or CASES:
+        if name.startswith("s-"):  # with the shipped weights of the day
+            write(name, load("s"), photo(160, 112), 50, {})
+        else:
+            write(name, unit, *CASES[name])
+
+
+if __name__ == "__main__":
+    main()
