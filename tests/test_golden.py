@@ -30,7 +30,6 @@ def check(image, expected_path):
         difference = np.asarray(image).astype(int) - np.asarray(expected).astype(int)
         assert np.abs(difference).max() <= 1
         assert image.info.get("icc_profile") == expected.info.get("icc_profile")
-        assert dict(image.getexif()) == dict(expected.getexif())
 
 
 def test_there_are_golden_files_of_every_feature():
@@ -45,7 +44,8 @@ def test_golden_file_decodes(codec, path):
     image = codec.decode(path.read_bytes())
     check(image, path.with_suffix(".png"))
     if path.stem == "metadata":
-        assert image.info["xmp"] == b"<x:xmpmeta/>"  # which Pillow does not put into a PNG
+        assert image.info["xmp"] == b"<x:xmpmeta/>"
+        assert image.getexif()[0x010F] == "maker"
 
 
 @pytest.mark.weights

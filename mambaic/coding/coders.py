@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mambaic.coding.priors import Prior, Shape
-from mambaic.coding.range_coder import SYMBOL_MAX, RangeReader, RangeWriter, TableModels
+from mambaic.coding.range_coder import GAP_PEAK, SYMBOL_MAX, RangeReader, RangeWriter, TableModels
 from mambaic.coding.schedule import Site
 from mambaic.coding.tables import LEVELS, level_position
 from mambaic.errors import CorruptStream
@@ -143,8 +143,8 @@ class Encoder:
         near = np.abs(level - boundary) < MARGIN
         near &= (boundary >= max(1, self._models.tables.skip)) & (boundary < LEVELS)
         where = np.flatnonzero(near)
-        self._writer.integers(np.array([len(where)]), near_zero=True)
-        self._writer.integers(np.diff(where, prepend=-1) - 1)
+        self._writer.integers(np.array([len(where)]))
+        self._writer.integers(np.diff(where, prepend=-1) - 1, peak=GAP_PEAK)
         self._writer.bits(levels[where] >= boundary[where])
 
     def finish(self) -> LatentStream:
@@ -167,10 +167,10 @@ class Decoder:
         return _dequantise(symbols, prior, positions)
 
     def _obey_record(self, level: np.ndarray) -> np.ndarray:
-        count = int(self._reader.integers(1, near_zero=True)[0])
+        count = int(self._reader.integers(1)[0])
         if count > len(level):
             raise CorruptStream("a boundary record is longer than its step: the data is damaged")
-        where = np.cumsum(self._reader.integers(count) + 1) - 1
+        where = np.cumsum(self._reader.integers(count, peak=GAP_PEAK) + 1) - 1
         upper = self._reader.bits(count)
         levels = np.floor(level).astype(np.int64)
         if count:

@@ -17,7 +17,7 @@ from mambaic.errors import CorruptStream
 
 SYMBOL_MAX = 1 << 20
 _BITS = 32  # lengths of an integer's binary form
-_COUNT_FALLOFF = 0.5
+GAP_PEAK = 11  # of integers that are distances between rare things: about 2000
 
 
 def _constriction() -> Any:
@@ -26,9 +26,9 @@ def _constriction() -> Any:
     return constriction
 
 
-@lru_cache(maxsize=1)
-def _length_model() -> Any:
-    mass = _COUNT_FALLOFF ** np.arange(1, _BITS + 1)
+@lru_cache(maxsize=2)
+def _length_model(peak: int) -> Any:
+    mass = 0.5 ** np.abs(np.arange(_BITS) - peak)
     return _constriction().stream.model.Categorical(mass / mass.sum(), perfect=False)
 
 
@@ -69,12 +69,12 @@ class RangeWriter:
         self._models = models
         self._coder = _constriction().stream.queue.RangeEncoder()
 
-    def integers(self, values: np.ndarray, *, near_zero: bool = False) -> None:
-        """Non-negative integers under 2**31: length of v + 1 in binary, then its lower bits."""
+    def integers(self, values: np.ndarray, *, peak: int = 0) -> None:
+        """Non-negative integers under 2**31: length of v + 1 in binary, then its lower bits.
+        ``peak`` is the likeliest length, less 1."""
         for value in np.asarray(values, dtype=np.int64) + 1:
             length = int(value).bit_length()
-            model = _length_model() if near_zero else _uniform(_BITS)
-            self._coder.encode(np.array([length - 1], dtype=np.int32), model)
+            self._coder.encode(np.array([length - 1], dtype=np.int32), _length_model(peak))
             for shift in range(0, length - 1, 16):
                 width = min(16, length - 1 - shift)
                 chunk = (int(value) >> shift) & ((1 << width) - 1)
@@ -118,10 +118,10 @@ class RangeReader:
         except (AssertionError, ValueError) as exc:
             raise CorruptStream("tile payload does not decode: the data is damaged") from exc
 
-    def integers(self, count: int, *, near_zero: bool = False) -> np.ndarray:
+    def integers(self, count: int, *, peak: int = 0) -> np.ndarray:
         values = np.empty(count, dtype=np.int64)
         for i in range(count):
-            length = int(self._decode(_length_model() if near_zero else _uniform(_BITS), 1)[0]) + 1
+            length = int(self._decode(_length_model(peak), 1)[0]) + 1
             value = 1 << (length - 1)
             for shift in range(0, length - 1, 16):
                 width = min(16, length - 1 - shift)

@@ -32,12 +32,12 @@ def test_steps_of_symbols_integers_and_bits_round_trip():
     steps = [draw(rng, n) for n in (0, 1, 500, 3)]
     writer = RangeWriter(MODELS)
     for symbols, levels in steps:
-        writer.integers(np.array([len(symbols), 70000]), near_zero=True)
+        writer.integers(np.array([len(symbols), 70000]))
         writer.symbols(symbols, levels)
         writer.bits(symbols > 0)
     reader = RangeReader(writer.finish(), MODELS)
     for symbols, levels in steps:
-        assert reader.integers(2, near_zero=True).tolist() == [len(symbols), 70000]
+        assert reader.integers(2).tolist() == [len(symbols), 70000]
         assert np.array_equal(reader.symbols(levels), symbols)
         assert np.array_equal(reader.bits(len(symbols)), symbols > 0)
 
