@@ -16,10 +16,11 @@ from mambaic_kernels.layout import DIRECTIONS, from_sequence, to_sequence
 def recurrence(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """u, dt (S, L, D); A (D, N); B, C (S, L, D, N) or broadcastable -> y (S, L, D), h (S, D, N)."""
     h = u.new_zeros(u.shape[0], u.shape[2], A.shape[-1])
+    inflow = (dt * u)[..., None]
     rows = []
     for step in range(u.shape[1]):
         decay = torch.exp(dt[:, step, :, None] * A)
-        h = decay * h + (dt[:, step] * u[:, step])[..., None] * B[:, step]
+        h = torch.addcmul(inflow[:, step] * B[:, step], decay, h)
         rows.append((h * C[:, step]).sum(-1))
     return torch.stack(rows, dim=1), h
 

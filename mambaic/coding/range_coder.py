@@ -17,7 +17,6 @@ from mambaic.errors import CorruptStream
 
 SYMBOL_MAX = 1 << 20
 _BITS = 32  # lengths of an integer's binary form
-GAP_PEAK = 11  # of integers that are distances between rare things: about 2000
 
 
 def _constriction() -> Any:
@@ -26,9 +25,9 @@ def _constriction() -> Any:
     return constriction
 
 
-@lru_cache(maxsize=2)
-def _length_model(peak: int) -> Any:
-    mass = 0.5 ** np.abs(np.arange(_BITS) - peak)
+@lru_cache(maxsize=1)
+def _length_model() -> Any:
+    mass = 0.5 ** np.arange(_BITS)
     return _constriction().stream.model.Categorical(mass / mass.sum(), perfect=False)
 
 
@@ -51,6 +50,9 @@ class TableModels:
             self._models[level] = categorical(mass, perfect=False)
         return self._models[level]
 
+    def __deepcopy__(self, memo: dict[int, object]) -> TableModels:
+        return self  # tables never change
+
     def runs(self, levels: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """(level, positions with it) for every level present, ascending; skipped ones left out."""
         order = np.argsort(levels, kind="stable")
@@ -69,12 +71,11 @@ class RangeWriter:
         self._models = models
         self._coder = _constriction().stream.queue.RangeEncoder()
 
-    def integers(self, values: np.ndarray, *, peak: int = 0) -> None:
-        """Non-negative integers under 2**31: length of v + 1 in binary, then its lower bits.
-        ``peak`` is the likeliest length, less 1."""
+    def integers(self, values: np.ndarray) -> None:
+        """Non-negative integers under 2**31: length of v + 1 in binary, then its lower bits."""
         for value in np.asarray(values, dtype=np.int64) + 1:
             length = int(value).bit_length()
-            self._coder.encode(np.array([length - 1], dtype=np.int32), _length_model(peak))
+            self._coder.encode(np.array([length - 1], dtype=np.int32), _length_model())
             for shift in range(0, length - 1, 16):
                 width = min(16, length - 1 - shift)
                 chunk = (int(value) >> shift) & ((1 << width) - 1)
@@ -118,10 +119,10 @@ class RangeReader:
         except (AssertionError, ValueError) as exc:
             raise CorruptStream("tile payload does not decode: the data is damaged") from exc
 
-    def integers(self, count: int, *, peak: int = 0) -> np.ndarray:
+    def integers(self, count: int) -> np.ndarray:
         values = np.empty(count, dtype=np.int64)
         for i in range(count):
-            length = int(self._decode(_length_model(peak), 1)[0]) + 1
+            length = int(self._decode(_length_model(), 1)[0]) + 1
             value = 1 << (length - 1)
             for shift in range(0, length - 1, 16):
                 width = min(16, length - 1 - shift)

@@ -70,7 +70,8 @@ def write(name: str, codec: Codec, picture: Image.Image | bytes, quality: float,
         raise SystemExit(f"{target} is golden: it is never replaced")
     data = codec.encode(read_image(picture), quality, **options)
     target.write_bytes(data)
-    codec.decode(data).save(FOLDER / f"{name}.png")
+    image = codec.decode(data)
+    image.save(FOLDER / f"{name}.png", exif=image.getexif())
 
 
 def main() -> None:
