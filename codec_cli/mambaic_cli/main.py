@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -59,6 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     from mambaic.errors import MambaICError
 
     signal.signal(signal.SIGTERM, _on_terminate)
+    # OpenMP threads that wait for one that lost its core spin for milliseconds by default; beside
+    # another busy process, decoding took ten times as long
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         code = cli.main(args=argv, prog_name="mambaic", standalone_mode=False)
     except click.ClickException as exc:

@@ -2,7 +2,8 @@
 
 Work is cut into blocks of channels, one thread each (plain Python threads over nogil functions, so
 that any number of callers may run at once). The exponential is 2**x by a polynomial whose
-exponent is set through the float's bits, which LLVM vectorises; relative error under 3e-7.
+exponent is set through the float's bits, which LLVM vectorises; relative error under 3e-7, and of
+|x| times 1e-15 in float64, in which only the forward scan runs (files are coded in it).
 Backward recomputes: it keeps the states at chunk boundaries and rebuilds one chunk at a time.
 
 Measured: see docs/benchmarks.md, ``python -m mambaic_kernels.bench``.
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from torch import Tensor
 
 CHUNK = 64  # steps whose states backward holds at once
@@ -48,24 +49,52 @@ def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 @intrinsic
 def _float_of_bits(typingctx: Any, bits: Any) -> Any:
-    """float32 whose binary form is the given int32."""
+    """The float whose binary form is the given integer of 32 or 64 bits."""
+    single = bits == types.int32
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
+        return builder.bitcast(arguments[0], ir.FloatType() if single else ir.DoubleType())
 
-    return types.float32(types.int32), codegen
+    return (types.float32 if single else types.float64)(bits), codegen
 
 
 @_jit(inline="always")
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp32(x):  # type: ignore[no-untyped-def]
     t = min(max(x * f32(1.4426950408889634), f32(-126.0)), f32(126.0))
     whole = np.floor(t + f32(0.5))
     r = (t - whole) * f32(0.6931471805599453)
     p = f32(0.008333334) + r * f32(0.0013888889)
     p = f32(0.16666667) + r * (f32(0.041666668) + r * p)
     p = f32(1.0) + r * (f32(1.0) + r * (f32(0.5) + r * p))
-    # type checkers see the intrinsic's own signature
-    return p * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))  # type: ignore[call-arg]
+    bits = np.int32((np.int32(whole) + 127) << 23)
+    return p * _float_of_bits(bits)  # type: ignore[call-arg]
+
+
+@_jit(inline="always")
+def _exp64(x):  # type: ignore[no-untyped-def]
+    t = min(max(x * 1.4426950408889634, -1022.0), 1022.0)
+    whole = np.floor(t + 0.5)
+    r = (t - whole) * 0.6931471805599453
+    p = 1.0 / 39916800 + r * (1.0 / 479001600)
+    p = 1.0 / 362880 + r * (1.0 / 3628800 + r * p)
+    p = 1.0 / 5040 + r * (1.0 / 40320 + r * p)
+    p = 1.0 / 120 + r * (1.0 / 720 + r * p)
+    p = 1.0 / 6 + r * (1.0 / 24 + r * p)
+    p = 1.0 + r * (1.0 + r * (0.5 + r * p))
+    # by way of int32, whose conversion is the one that every SIMD unit has
+    bits = np.int64((np.int64(np.int32(whole)) + 1023) << 52)
+    return p * _float_of_bits(bits)  # type: ignore[call-arg]
+
+
+def _exp(x):  # type: ignore[no-untyped-def]
+    raise NotImplementedError("only in compiled code")
+
+
+@overload(_exp, inline="always")
+def _exp_of_type(x):  # type: ignore[no-untyped-def]
+    if x == types.float32:
+        return lambda x: _exp32(x)
+    return lambda x: _exp64(x)
 
 
 # Arguments travel in tuples, which numba unpacks at no cost:
@@ -88,23 +117,23 @@ def _forward(u, dt, A, B, C, y, height, width, reset, d0, d1):  # type: ignore[n
     """Adds the scan of every direction to y, on channels d0..d1."""
     batch, channels = u.shape[0], d1 - d0
     directions, N, _ = A.shape
-    h = np.empty((N, channels), np.float32)
-    acc = np.empty(channels, np.float32)
-    inflow = np.empty(channels, np.float32)
+    h = np.empty((N, channels), u.dtype)
+    acc = np.empty(channels, u.dtype)
+    inflow = np.empty(channels, u.dtype)
     for b in range(batch):
         for k in range(directions):
             lines = (height if k < 2 else width) if reset else 1
             length = (width if k < 2 else height) if reset else height * width
             for line in range(lines):
                 path = (k, line, length, height, width, reset)
-                h[:] = f32(0)
+                h[:] = 0.0
                 for step in range(length):
                     p = _position(path, step)
                     # rows as views: plain 0..channels indices are what LLVM vectorises
                     x, t, out = u[b, p, d0:d1], dt[b, p, k, d0:d1], y[b, p, d0:d1]
                     for d in range(channels):
                         inflow[d] = t[d] * x[d]
-                        acc[d] = f32(0)
+                        acc[d] = 0.0
                     for n in range(N):
                         B_n, C_n, A_n, h_n = B[b, p, k, n], C[b, p, k, n], A[k, n, d0:d1], h[n]
                         for d in range(channels):
@@ -271,7 +300,8 @@ def _transpose_block(
 def scan_forward(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, size: tuple[int, int], reset: bool
 ) -> Tensor:
-    """u (B, P, D), dt (B, P, K, D), A (K, N, D), B, C (B, P, K, N), all float32 -> y (B, P, D).
+    """u (B, P, D), dt (B, P, K, D), A (K, N, D), B, C (B, P, K, N), all float32 or all float64 ->
+    y (B, P, D).
 
     P = H * W positions of a map of ``size``, K = 4 directions (or 1: a plain sequence, H = 1).
     """

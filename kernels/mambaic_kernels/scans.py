@@ -44,33 +44,35 @@ def ss2d_scan(
         backend: "reference", "cpu", "triton", "mamba_ssm", or "auto" by device.
 
     Returns y (B, H, W, D) in the type of ``u``, the sum of the directions; computed in float32, or
-    in float64 (always by the reference) when ``u`` is float64.
+    in float64 when ``u`` is float64: by the reference, but for "cpu" without gradients.
 
     Raises KernelUnavailable if the backend cannot run here.
     """
     check_lines(lines)
     chosen = pick(backend, u.device)
-    if chosen == "reference" or u.dtype == torch.float64:
+    double = u.dtype == torch.float64
+    if chosen == "reference" or (double and (chosen != "cpu" or torch.is_grad_enabled())):
         return reference.ss2d_scan(u, delta, A, B, C, D, delta_bias, delta_softplus, lines)
-    u32 = u.float()
-    dt = _positive_delta(delta.float(), delta_bias, delta_softplus)
+    kind = torch.float64 if double else torch.float32
+    v, A, B, C = (t.to(kind) for t in (u, A, B, C))
+    dt = _positive_delta(delta.to(kind), delta_bias, delta_softplus)
     if chosen == "mamba_ssm":
-        y = _by_mamba_ssm(u32, dt, A, B, C, lines)
+        y = _by_mamba_ssm(v, dt, A, B, C, lines)
     else:
         batch, height, width, channels = u.shape
         y = scan(
-            u32.reshape(batch, height * width, channels),
+            v.reshape(batch, height * width, channels),
             dt.reshape(batch, height * width, 4, channels),
-            A.float().transpose(1, 2).contiguous(),
-            B.float().reshape(batch, height * width, 4, -1),
-            C.float().reshape(batch, height * width, 4, -1),
+            A.transpose(1, 2).contiguous(),
+            B.reshape(batch, height * width, 4, -1),
+            C.reshape(batch, height * width, 4, -1),
             height,
             width,
             lines == "reset",
             chosen,
         ).view(u.shape)
     if D is not None:
-        y = y + u32 * D.sum(0)
+        y = y + v * D.sum(0)
     return y.to(u.dtype)
 
 
@@ -85,7 +87,7 @@ def _by_mamba_ssm(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, lines:
         u_k, dt_k, B_k, C_k = (
             to_sequence(t, k, lines).transpose(1, 2).contiguous() for t in operands
         )
-        y = selective_scan_fn(u_k, dt_k, A[k].float(), B_k, C_k)
+        y = selective_scan_fn(u_k, dt_k, A[k], B_k, C_k)
         total = total + from_sequence(y.transpose(1, 2), k, lines, size)
     return total
 
