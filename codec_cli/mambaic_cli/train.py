@@ -10,6 +10,9 @@ import click
 
 @click.command()
 @click.option("--data", "paths", multiple=True, required=True, type=click.Path(path_type=Path), help="Folder of images, tar shard, or image; repeat for more.")
+@click.option("--mix", multiple=True, type=click.Path(path_type=Path), help="More images, drawn for --mix-share of the crops: a fine-tuned model that sees what it was trained on does not forget it.")
+@click.option("--mix-share", type=click.FloatRange(0, 1), default=0.25, show_default=True)
+@click.option("--memory", type=click.FloatRange(min=0, min_open=True), help="GB of decoded images to hold; more are streamed.  [default: half of the machine's]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--preset", default="s", show_default=True, help="unit, s, b or paper.")
 @click.option("--init", help="Start from a checkpoint (fine-tuning): a shipped name or a folder.")
@@ -25,7 +28,7 @@ import click
 @click.option("--metric", type=click.Choice(["mse", "ms-ssim"]))
 @click.option("--seed", type=int)
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]))
-@click.option("--valid", type=click.Path(path_type=Path), help="Folder of images to validate on by real files.")
+@click.option("--valid", type=click.Path(path_type=Path), help="Folder of held-out images: measured ten times by real files, and the best checkpoint is kept in OUT/best.")
 @click.option("--benchmark", is_flag=True, help="Only measure images/s and where the time goes; --out is not written.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
@@ -50,6 +53,9 @@ def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
             restart=given["restart"],
             settings=settings,
             time_limit_s=None if limit is None else 60 * limit,
+            mix=given["mix"],
+            mix_share=given["mix_share"],
+            memory_gb=given["memory"],
             valid=given["valid"],
             device=given["device"],
             benchmark=given["benchmark"],

@@ -14,15 +14,16 @@ import torch
 from conftest import photo_like
 from PIL import Image
 
-from mambaic import checkpoint
+from mambaic import checkpoint, load
 from mambaic.config import PRESETS
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC
 from mambaic_cli.main import main
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import PhotoSet
+from mambaic_train.data import Batches, Mixture, PhotoSet, draw_crops
 from mambaic_train.distributed import World
 from mambaic_train.loop import Trainer, run
+from mambaic_train.validate import rd_points, score, validation_pictures
 
 CONFIG = TrainConfig(preset="unit", steps=12, batch=4, crop=64, large_crop=64, warmup_steps=2)
 
@@ -86,13 +87,54 @@ def test_non_finite_step_is_skipped_and_counted(data):
 
 
 def test_shares_of_a_batch_are_the_batch(data):
-    whole = data.crops(6, 64, np.random.default_rng(3))
+    whole = draw_crops(data, 6, 64, np.random.default_rng(3))
     parts = [
-        data.crops(6, 64, np.random.default_rng(3), World(rank, 3).share(6)) for rank in range(3)
+        draw_crops(data, 6, 64, np.random.default_rng(3), World(rank, 3).share(6))
+        for rank in range(3)
     ]
     assert torch.equal(torch.cat(parts), whole)
     with pytest.raises(ConfigError, match="batch"):
         World(0, 4).share(6)
+
+
+def test_batches_depend_on_seed_and_step_alone(data):
+    everything = slice(None)
+    one, other = Batches(data, 1), Batches(data, 1)
+    in_order = [one.get(step, 3, 64, everything) for step in range(4)]
+    assert torch.equal(other.get(2, 3, 64, everything), in_order[2])  # not made in advance
+    assert torch.equal(other.get(3, 3, 64, everything), in_order[3])  # made in advance
+    assert not torch.equal(in_order[2], in_order[3])
+    assert not torch.equal(Batches(data, 2).get(2, 3, 64, everything), in_order[2])
+
+
+def test_set_larger_than_memory_is_streamed_and_resumes(photos, data):
+    budget = data.bytes // 2
+    stream = PhotoSet([photos], min_side=64, memory=budget)
+    assert stream.streamed
+    assert not data.streamed
+    whole = {image.tobytes() for image in data.images}
+    seen, windows = set(), []
+    for step in range(12):
+        stream.seek(step)
+        held = [image.tobytes() for image in stream.images]
+        assert set(held) <= whole
+        assert sum(map(len, held)) <= 1.2 * budget
+        seen |= set(held)
+        windows.append(held)
+    assert seen == whole
+    late = PhotoSet([photos], min_side=64, memory=budget)
+    late.seek(9)
+    assert [image.tobytes() for image in late.images] == windows[9]
+    late.seek(10)
+    assert [image.tobytes() for image in late.images] == windows[10]
+
+
+def test_mixture_draws_its_share(data, tmp_path):
+    Image.new("RGB", (70, 70), (9, 9, 9)).save(tmp_path / "flat.png")
+    flat = PhotoSet([tmp_path], min_side=64)
+    crops = draw_crops(Mixture(data, flat, 0.3), 400, 64, np.random.default_rng(0))
+    share = (crops == 9).flatten(1).all(1).float().mean()
+    assert 0.2 < share < 0.4
 
 
 def test_bad_images_are_skipped_with_a_count(photos, tmp_path):
@@ -111,7 +153,11 @@ def test_tar_shards_hold_the_same_images(photos, data, tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for file in sorted(photos.iterdir()):
             archive.add(file, file.name)
-    assert np.array_equal(PhotoSet([tmp_path / "a.tar"], min_side=64).pixels, data.pixels)
+    from_tar = PhotoSet([tmp_path / "a.tar"], min_side=64).images
+    assert all(np.array_equal(a, b) for a, b in zip(from_tar, data.images, strict=True))
+    (tmp_path / "b.tar").write_bytes(b"no tar")
+    with pytest.raises(ConfigError, match=r"b\.tar"):
+        PhotoSet([tmp_path / "b.tar"], min_side=64)
 
 
 def test_empty_folder_and_wrong_checkpoint_are_named(tmp_path, photos, capsys):
@@ -167,11 +213,36 @@ def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, capsys):
     card = (out / "checkpoint" / "MODEL_CARD.md").read_text()
     assert "| steps | 6 |" in card
     assert "| quality | bpp |" in card
+    best = checkpoint.read_config(out / "best")["card"]
+    assert best["score"] > 0
     assert train(photos, out, "--steps", "6") == 5  # a run is there already
-    assert train(photos, out, "--resume", "--restart", "--steps", "3") == 0
+    assert train(photos, out, "--resume", "--restart", "--steps", "3", "--mix", str(photos)) == 0
     assert checkpoint.read_config(out / "checkpoint")["card"]["steps"] == 9
+    assert checkpoint.read_config(out / "best")["card"] == best  # not measured: not replaced
     assert list((out / "tensorboard").iterdir())
     assert checkpoint.load_model(out / "checkpoint").entropy_model.tables is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fine_tuning_compresses_a_persons_photographs_better(tmp_path):
+    """A folder of 20 pictures of a kind the shipped weights do not know, for some seconds: each is
+    seen through a fine grid."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    grid = torch.ones(128, 128)
+    grid[::5] = grid[:, ::5] = 0.3
+    for index in range(20):
+        pixels = (photo_like(128, 128, index)[0] * grid * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    out = tmp_path / "run"
+    arguments = ["--data", str(folder), "--init", "s", "--steps", "40", "--batch", "4"]
+    assert main(["train", *arguments, "--crop", "128", "--out", str(out)]) == 0
+    pictures = validation_pictures(folder)[:6]
+    scores = [
+        score(rd_points(load(model), pictures, (20.0, 70.0)), PRESETS["s"], CONFIG)
+        for model in ("s", out / "checkpoint")
+    ]
+    assert scores[1] < 0.97 * scores[0]
 
 
 def torchrun(photos, out, processes, *more):

@@ -18,14 +18,14 @@ from torch.profiler import ProfilerActivity, profile
 from mambaic.config import PRESETS
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import PhotoSet
+from mambaic_train.data import Photos
 from mambaic_train.loop import Trainer
 
 STEPS = 8
 Call = tuple[nn.Module, tuple[int, ...]]
 
 
-def benchmark(data: PhotoSet, config: TrainConfig, device: str) -> dict[str, float]:
+def benchmark(data: Photos, config: TrainConfig, device: str) -> dict[str, float]:
     """Print and return images/s of training steps, and the share of the convolutions in them."""
     torch.manual_seed(config.seed)
     trainer = Trainer(MambaIC(PRESETS[config.preset]), config, device)
@@ -53,7 +53,7 @@ def _median(run: Callable[[], Any], device: str) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _record(trainer: Trainer, data: PhotoSet) -> list[Call]:
+def _record(trainer: Trainer, data: Photos) -> list[Call]:
     """Every call of a convolution or linear layer in one step; also warms everything up."""
     trainer.run_step(data)
     calls: list[Call] = []
@@ -89,7 +89,7 @@ def _dense(calls: list[Call], trainer: Trainer, device: str) -> float:
     return total
 
 
-def _profile(trainer: Trainer, data: PhotoSet, device: str) -> None:
+def _profile(trainer: Trainer, data: Photos, device: str) -> None:
     """Table of the operators that take the most time."""
     activities = [ProfilerActivity.CPU]
     key = "self_cpu_time_total"

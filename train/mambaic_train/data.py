@@ -1,109 +1,220 @@
 """Photographs decoded once into memory and cropped from there.
 
-Folders of images and WebDataset-style tar shards. Crops are drawn by pixel count, so that many
-small images do not swamp a few large ones.
+Crops are drawn by pixel count, so that many small images do not swamp a few large ones. A set too
+large for memory is seen through a window of decoded images that moves on with the training steps.
 """
 
 from __future__ import annotations
 
-import io
-import logging
-import tarfile
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mambaic.errors import ConfigError
+from mambaic_train.sources import Source, find_sources
 
-log = logging.getLogger(__name__)
+MEMORY_SHARE = 0.5  # of the machine's memory that decoded images may take
+TURNOVER = 2  # images of a window that are replaced in one step
+AHEAD = 16  # images decoded before they are needed
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
+Drawn = tuple[np.ndarray, np.ndarray]  # image (H, W, 3), five numbers that place the crop in it
 
 
-def _sources(paths: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-    """(name, encoded bytes) of every image under folders, in tars, or named directly."""
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file())
-            known = [p for p in inside if p.suffix.lower() in SUFFIXES | {".tar"}]
-            yield from _sources(known)
-        elif path.suffix.lower() == ".tar":
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                        file = archive.extractfile(member)
-                        assert file is not None
-                        yield f"{path.name}/{member.name}", file.read()
-        elif path.is_file():
-            yield path.name, path.read_bytes()
-        else:
-            raise ConfigError(f"{path}: no such file or folder of training images")
+class Photos(Protocol):
+    """What training draws crops from."""
+
+    skipped: int
+
+    def __len__(self) -> int: ...
+
+    def seek(self, step: int) -> None:
+        """Hold the images of this training step."""
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """One image, and the place of a crop in it."""
 
 
 class PhotoSet:
-    """Decoded photographs as one flat uint8 array. ``skipped`` counts corrupt and tiny ones."""
+    """Decoded photographs of folders and tar shards.
 
-    def __init__(self, paths: Sequence[Path], *, min_side: int) -> None:
-        images: list[np.ndarray] = []
-        self.skipped = 0
-        self.names: list[str] = []
-        for name, data in _sources(paths):
-            try:
-                with Image.open(io.BytesIO(data)) as file:
-                    image = np.asarray(file.convert("RGB"))
-            except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-                log.warning("%s: unreadable, skipped", name)
-                self.skipped += 1
-                continue
-            if min(image.shape[:2]) < min_side:
-                log.warning("%s: smaller than %d pixels, skipped", name, min_side)
-                self.skipped += 1
-                continue
-            images.append(image)
-            self.names.append(name)
-        if not images:
+    ``memory`` bytes of them at most (by default half of the machine's memory): if there are more, a
+    window over an endless shuffled sequence that depends on the training step alone, so that a
+    resumed run sees the same images. ``skipped`` counts corrupt and tiny ones.
+
+    Raises ConfigError if no image has sides of at least ``min_side``.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, min_side: int, memory: int | None = None) -> None:
+        found = list(find_sources(paths))
+        self._pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+        shapes = list(self._pool.map(Source.shape, found))
+        usable = [shape is not None and min(shape) >= min_side for shape in shapes]
+        self.skipped = usable.count(False)
+        self._sources = [source for source, good in zip(found, usable, strict=True) if good]
+        sizes = [3 * s[0] * s[1] for s, good in zip(shapes, usable, strict=True) if s and good]
+        self.bytes = sum(sizes)
+        self._min_side = min_side
+        self._images: deque[np.ndarray | None] = deque()
+        self._coming: deque[Future[np.ndarray | None]] = deque()
+        self._start = 0
+        memory = machine_memory() if memory is None else memory
+        self.streamed = self.bytes > memory
+        if self.streamed:
+            self._window = max(1, len(sizes) * memory // self.bytes)
+        else:
+            self._window = len(sizes)
+        self._fill(0)
+        if not any(image is not None for image in self._images):
             where = ", ".join(str(path) for path in paths)
             raise ConfigError(
                 f"{where}: no usable training image ({self.skipped} skipped; every side must have "
                 f"at least {min_side} pixels)"
             )
-        self.shapes = [image.shape[:2] for image in images]
-        self.pixels = np.concatenate([image.reshape(-1) for image in images])
-        sizes = np.array([height * width for height, width in self.shapes])
-        self.offsets = np.concatenate([[0], np.cumsum(3 * sizes)])
-        self.bounds = np.cumsum(sizes / sizes.sum())
 
     def __len__(self) -> int:
-        return len(self.shapes)
+        return len(self._sources)
 
-    def image(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8 view."""
-        flat = self.pixels[self.offsets[index] : self.offsets[index + 1]]
-        return flat.reshape(*self.shapes[index], 3)
+    @property
+    def images(self) -> list[np.ndarray]:
+        """Those in memory now."""
+        return [image for image in self._images if image is not None]
 
-    def _draw(self, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-        """(image, four numbers that place the crop)."""
+    def seek(self, step: int) -> None:
+        start = step * TURNOVER
+        if not self.streamed or start == self._start:
+            return
+        if not self._start < start <= self._start + AHEAD:
+            self._fill(start)
+            return
+        while self._start < start:
+            self._images.popleft()
+            self._images.append(self._coming.popleft().result())
+            self._start += 1
+            self._coming.append(self._decode(self._start + self._window + len(self._coming)))
+        self._weigh()
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
         numbers = rng.random(5)
-        index = int(np.searchsorted(self.bounds, numbers[4], side="right"))
-        return min(index, len(self) - 1), numbers
+        index = int(np.searchsorted(self._bounds, numbers[4], side="right"))
+        return self._visible[min(index, len(self._visible) - 1)], numbers
 
-    def crops(
-        self, count: int, size: int, rng: np.random.Generator, share: slice = slice(None)
-    ) -> Tensor:
-        """Random crops, mirrored and transposed at random, (count, 3, size, size) in [0, 1].
+    def _fill(self, start: int) -> None:
+        self._coming.clear()
+        jobs = [self._decode(start + i) for i in range(self._window)]
+        self._images = deque(job.result() for job in jobs)
+        self._start = start
+        if self.streamed:
+            later = range(start + self._window, start + self._window + AHEAD)
+            self._coming = deque(self._decode(i) for i in later)
+        else:
+            damaged = [image is None for image in self._images]
+            self.skipped += sum(damaged)
+            self._sources = [s for s, bad in zip(self._sources, damaged, strict=True) if not bad]
+            self._images = deque(self.images)
+        self._weigh()
 
-        ``share`` makes only some of them, with the same draws. Crops of images smaller than
-        ``size`` are taken from a mirrored extension.
-        """
-        drawn = [self._draw(rng) for _ in range(count)][share]
-        out = np.empty((len(drawn), size, size, 3), dtype=np.uint8)
-        for slot, (index, numbers) in enumerate(drawn):
-            out[slot] = _crop(self.image(index), size, numbers)
-        return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(255.0)
+    def _decode(self, position: int) -> Future[np.ndarray | None]:
+        """The image at a position of the endless sequence."""
+        epoch, index = divmod(position, len(self._sources))
+        if self.streamed:
+            index = int(_shuffled(epoch, len(self._sources))[index])
+        return self._pool.submit(self._sources[index].decode)
+
+    def _weigh(self) -> None:
+        self._visible = self.images
+        pixels = np.array([image.shape[0] * image.shape[1] for image in self._visible])
+        self._bounds = np.cumsum(pixels / max(1, pixels.sum()))
+
+
+@lru_cache(maxsize=2)
+def _shuffled(epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng(epoch).permutation(count)
+
+
+class Mixture:
+    """Draws ``share`` of its crops from ``other``: so that a model tuned on ``main`` does not
+    forget what it knew."""
+
+    def __init__(self, main: PhotoSet, other: PhotoSet, share: float) -> None:
+        self.main, self.other, self.share = main, other, share
+        self.skipped = main.skipped + other.skipped
+
+    def __len__(self) -> int:
+        return len(self.main) + len(self.other)
+
+    def seek(self, step: int) -> None:
+        self.main.seek(step)
+        self.other.seek(step)
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        return (self.other if rng.random() < self.share else self.main).draw(rng)
+
+
+def machine_memory() -> int:
+    """Bytes that one training process may fill with images."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(MEMORY_SHARE * whole) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def draw_crops(
+    photos: Photos, count: int, size: int, rng: np.random.Generator, share: slice = slice(None)
+) -> Tensor:
+    """Random crops, mirrored and transposed at random, uint8 (count, 3, size, size).
+
+    ``share`` makes only some of them, with the same draws. Crops of images smaller than ``size``
+    are taken from a mirrored extension.
+    """
+    drawn = [photos.draw(rng) for _ in range(count)][share]
+    out = np.empty((len(drawn), size, size, 3), dtype=np.uint8)
+    for slot, (image, numbers) in enumerate(drawn):
+        out[slot] = _crop(image, size, numbers)
+    return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+
+def to_input(crops: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 crops as the network's input on its device: [0, 1], channels_last."""
+    x = crops.to(device, non_blocking=True).float().div_(255.0)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+class Batches:
+    """Batches of crops by step, each made in the background while the step before it runs.
+
+    A batch depends on the seed and the step alone: resumed runs and all processes of one run draw
+    the same.
+    """
+
+    def __init__(self, photos: Photos, seed: int, *, pinned: bool = False) -> None:
+        self.photos = photos
+        self._seed = seed
+        self._pinned = pinned
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._next: tuple[tuple[object, ...], Future[Tensor]] | None = None
+
+    def get(self, step: int, count: int, size: int, share: slice) -> Tensor:
+        """uint8 (len of share, 3, size, size)."""
+        wanted = (step, count, size, share)
+        if self._next is not None and self._next[0] == wanted:
+            batch = self._next[1].result()
+        else:
+            batch = self._pool.submit(self._make, *wanted).result()
+        later = (step + 1, count, size, share)
+        self._next = (later, self._pool.submit(self._make, *later))
+        return batch
+
+    def _make(self, step: int, count: int, size: int, share: slice) -> Tensor:
+        self.photos.seek(step)
+        rng = np.random.default_rng([self._seed, step])
+        crops = draw_crops(self.photos, count, size, rng, share)
+        return crops.pin_memory() if self._pinned else crops
 
 
 def _crop(image: np.ndarray, size: int, numbers: np.ndarray) -> np.ndarray:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import PhotoSet
+from mambaic_train.data import Batches, Photos, to_input
 from mambaic_train.distributed import World
 from mambaic_train.loss import draw_qualities, rate_distortion
 from mambaic_train.optim import WeightAverage, learning_rate, make_optimiser
@@ -59,7 +58,7 @@ class Trainer:
         self.skipped = 0
         self.seconds = 0.0
         self.origin = (0, 0.0)  # step and seconds at which the present schedule began
-        self.rng = np.random.default_rng(config.seed)
+        self._batches: Batches | None = None
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed + self.world.rank)  # noise differs, images do not
 
@@ -76,7 +75,7 @@ class Trainer:
         """Begin a new schedule here: weights, average and optimiser stay."""
         self.origin = (self.step, self.seconds)
 
-    def run_step(self, data: PhotoSet) -> StepReport:
+    def run_step(self, photos: Photos) -> StepReport:
         """One optimiser step. A non-finite gradient is counted and changes nothing."""
         started = time.perf_counter()
         config, progress = self.config, self.progress
@@ -84,8 +83,7 @@ class Trainer:
         self.model.transform.networks = progress >= config.warm_entropy
         batch = config.batch_at(crop)
         share = self.world.share(batch)
-        x = data.crops(batch, crop, self.rng, share)
-        x = x.to(self.device).contiguous(memory_format=torch.channels_last)
+        x = to_input(self._crops(photos, batch, crop, share), self.device)
         q = draw_qualities(batch, self.model.config, config, self.generator)[share]
         q = q.to(self.device)
         with self.autocast():
@@ -95,8 +93,11 @@ class Trainer:
         loss.value.backward()
         self.world.average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        # the one point of a step at which a GPU is waited for
+        figures = torch.stack([loss.value.detach(), loss.bpp.mean(), loss.mse.mean(), norm])
+        *means, gradient = figures.tolist()
         lr = learning_rate(config, progress, self.step - self.origin[0])
-        finite = bool(torch.isfinite(norm))
+        finite = math.isfinite(gradient)
         if finite:
             for group in self.optimiser.param_groups:
                 group["lr"] = lr * group["scale"]
@@ -105,8 +106,7 @@ class Trainer:
         self.skipped += not finite
         self.step += 1
         self.images += batch
-        figures = (float(loss.value.detach()), float(loss.bpp.mean()), float(loss.mse.mean()))
-        value, bpp, mse = self.world.mean(*figures, device=self.device)
+        value, bpp, mse = self.world.mean(*means, device=self.device)
         elapsed = time.perf_counter() - started
         self.seconds += self.world.largest(elapsed, self.device)
         return StepReport(
@@ -118,6 +118,12 @@ class Trainer:
             images=batch,
             skipped=not finite,
         )
+
+    def _crops(self, photos: Photos, count: int, size: int, share: slice) -> torch.Tensor:
+        if self._batches is None or self._batches.photos is not photos:
+            pinned = self.device.type == "cuda"
+            self._batches = Batches(photos, self.config.seed, pinned=pinned)
+        return self._batches.get(self.step, count, size, share)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "fp32":
@@ -137,7 +143,6 @@ class Trainer:
             "average": self.average.values,
             "position": [self.step, self.images, self.skipped, self.seconds],
             "origin": list(self.origin),
-            "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
         }
@@ -166,7 +171,6 @@ class Trainer:
         trainer.average.values = {n: v.to(trainer.device) for n, v in state["average"].items()}
         trainer.step, trainer.images, trainer.skipped, trainer.seconds = state["position"]
         trainer.origin = tuple(state["origin"])
-        trainer.rng.bit_generator.state = state["rng"]
         trainer.generator.set_state(state["generator"])
         if trainer.world.leads:
             torch.set_rng_state(state["torch_rng"])
@@ -202,7 +206,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def run(
     trainer: Trainer,
-    data: PhotoSet,
+    data: Photos,
     *,
     time_limit_s: float | None,
     on_step: Callable[[StepReport], None],

@@ -45,7 +45,7 @@ def rate_distortion(
     With metric "ms-ssim" the distortion is lmbda * 100 * (1 - ms_ssim), which keeps the two terms
     in the proportion that CompressAI's recipes use.
     """
-    lmbda = torch.tensor([config.lmbda(float(v)) for v in q], device=x.device)
+    lmbda = config.lmbda(0.0) * (config.lmbda(100.0) / config.lmbda(0.0)) ** (q / 100.0)
     bpp = output.bits / (x.shape[-1] * x.shape[-2])
     x_hat = output.x_hat.float()
     mse = (x_hat - x).pow(2).mean(dim=(1, 2, 3))

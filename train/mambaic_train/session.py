@@ -15,19 +15,21 @@ from typing import Any
 import torch
 
 from mambaic import checkpoint
-from mambaic.codec import Codec, pick_device
+from mambaic.codec import pick_device
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import PhotoSet
+from mambaic_train.data import Mixture, Photos, PhotoSet, draw_crops, to_input
 from mambaic_train.distributed import WorkerLost, World, joined
+from mambaic_train.export import LAST, Exporter
 from mambaic_train.loop import STATE_FILE, StepReport, Trainer, read_state, run
+from mambaic_train.validate import validation_pictures
 
 log = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 300.0
-CHECKPOINT = "checkpoint"
+VALIDATIONS = 10  # over one schedule
 CALIBRATION_CROPS = 96
 
 
@@ -43,6 +45,9 @@ class Request:
     restart: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     time_limit_s: float | None = None
+    mix: tuple[Path, ...] = ()
+    mix_share: float = 0.25
+    memory_gb: float | None = None
     valid: Path | None = None
     benchmark: bool = False
     device: str = "auto"
@@ -83,20 +88,19 @@ def _train(request: Request, world: World, device: str) -> int:
     config = _config(request)
     if request.restart and not request.resume:
         raise ConfigError("--restart needs --resume: it begins a new schedule in an old run")
-    data = PhotoSet(request.paths, min_side=64)
-    if world.leads:
-        megapixels = data.pixels.size / 3e6
-        print(f"{len(data)} images, {megapixels:.0f} megapixels, {data.skipped} skipped")
+    photos = _photos(request, world)
     if request.benchmark:
         from mambaic_train.benchmark import benchmark
 
-        benchmark(data, config, device)
+        benchmark(photos, config, device)
         return 0
-    trainer = _trainer(request, config, data, device, world)
+    pictures = validation_pictures(request.valid) if request.valid and world.leads else []
+    trainer = _trainer(request, config, photos, device, world)
+    exporter = Exporter(request.out, photos, request.paths + request.mix, pictures)
     started = time.time()
     with _StopFlag() as flag:
         try:
-            _loop(trainer, data, request, flag)
+            _loop(trainer, photos, request, exporter, flag)
         except WorkerLost as exc:
             if world.leads:
                 trainer.save(request.out)
@@ -104,12 +108,28 @@ def _train(request: Request, world: World, device: str) -> int:
     if not world.leads:
         return 0
     trainer.save(request.out)
-    export(trainer, request, data)
+    exporter.write(trainer, final=True)
     print(
         f"{trainer.step} steps in {trainer.seconds / 60:.1f} min ({time.time() - started:.0f} s in "
-        f"this call), {trainer.skipped} steps skipped; checkpoint: {request.out / CHECKPOINT}"
+        f"this call), {trainer.skipped} steps skipped; checkpoint: {request.out / LAST}"
     )
     return 0
+
+
+def _photos(request: Request, world: World) -> Photos:
+    memory = None if request.memory_gb is None else int(1e9 * request.memory_gb)
+    main = PhotoSet(request.paths, min_side=64, memory=memory)
+    photos: Photos = main
+    if request.mix:
+        other = PhotoSet(request.mix, min_side=64, memory=memory)
+        photos = Mixture(main, other, request.mix_share)
+    if world.leads:
+        held = f", {len(main.images)} at a time in memory" if main.streamed else ""
+        print(
+            f"{len(photos)} images, {main.bytes / 3e6:.0f} megapixels{held}, "
+            f"{photos.skipped} skipped"
+        )
+    return photos
 
 
 def _config(request: Request) -> TrainConfig:
@@ -127,8 +147,10 @@ def _config(request: Request) -> TrainConfig:
     if "steps" not in settings and "minutes" not in settings:
         settings["minutes"] = (request.time_limit_s or 3600.0) / 60
     if request.init:
-        # a trained model moves little: a gentle rate keeps what it knows
-        settings.setdefault("lr", 3e-4)
+        # a trained model moves little: a gentle rate keeps what it knows, and a short warm-up
+        # leaves time to learn in a run of two minutes
+        settings.setdefault("lr", 1e-3)
+        settings.setdefault("warmup_steps", 20)
     else:
         settings.setdefault("warm_entropy", 0.05)
     if "crop" in settings:
@@ -137,7 +159,7 @@ def _config(request: Request) -> TrainConfig:
 
 
 def _trainer(
-    request: Request, config: TrainConfig, data: PhotoSet, device: str, world: World
+    request: Request, config: TrainConfig, photos: Photos, device: str, world: World
 ) -> Trainer:
     if request.resume:
         trainer = Trainer.resume(request.out, config, device, world)
@@ -152,18 +174,20 @@ def _trainer(
         import numpy as np
 
         model = MambaIC(PRESETS[config.preset])
-        crops = data.crops(CALIBRATION_CROPS, config.large_crop, np.random.default_rng(config.seed))
-        model.calibrate(crops)
+        rng = np.random.default_rng(config.seed)
+        model.calibrate(to_input(draw_crops(photos, CALIBRATION_CROPS, config.large_crop, rng)))
     return Trainer(model, config, device, world)
 
 
-def _loop(trainer: Trainer, data: PhotoSet, request: Request, flag: _StopFlag) -> None:
+def _loop(
+    trainer: Trainer, photos: Photos, request: Request, exporter: Exporter, flag: _StopFlag
+) -> None:
     from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
     if not trainer.world.leads:
         limit = request.time_limit_s
-        run(trainer, data, time_limit_s=limit, on_step=lambda _: None, stop=lambda: flag.asked)
+        run(trainer, photos, time_limit_s=limit, on_step=lambda _: None, stop=lambda: flag.asked)
         return
     recent: deque[StepReport] = deque(maxlen=100)
     writer = SummaryWriter(str(request.out / "tensorboard"))
@@ -172,9 +196,10 @@ def _loop(trainer: Trainer, data: PhotoSet, request: Request, flag: _StopFlag) -
     )
     saved = shown = time.perf_counter()
     images = 0
+    validated = int(VALIDATIONS * trainer.progress)
 
     def on_step(report: StepReport) -> None:
-        nonlocal saved, shown, images
+        nonlocal saved, shown, images, validated
         recent.append(report)
         images += report.images
         now = time.perf_counter()
@@ -194,25 +219,18 @@ def _loop(trainer: Trainer, data: PhotoSet, request: Request, flag: _StopFlag) -
         if report.step % 50 == 0:
             for key in ("loss", "bpp", "psnr_db", "lr"):
                 writer.add_scalar(f"train/{key}", getattr(report, key), report.step)
+        if exporter.pictures and validated < int(VALIDATIONS * trainer.progress) < VALIDATIONS:
+            validated = int(VALIDATIONS * trainer.progress)
+            for point in exporter.write(trainer, final=False):
+                writer.add_scalar(f"valid/bpp_q{point.quality:g}", point.bpp, report.step)
+                writer.add_scalar(f"valid/psnr_db_q{point.quality:g}", point.psnr_db, report.step)
         if now - saved > SAVE_EVERY_S:
             trainer.save(request.out)
             saved = now
 
     with bar:
         run(
-            trainer, data, time_limit_s=request.time_limit_s, on_step=on_step,
+            trainer, photos, time_limit_s=request.time_limit_s, on_step=on_step,
             stop=lambda: flag.asked,
         )  # fmt: skip
     writer.close()
-
-
-def export(trainer: Trainer, request: Request, data: PhotoSet) -> None:
-    """Averaged weights with tables and a model card to OUT/checkpoint."""
-    from mambaic_train.card import run_facts, write_card
-
-    with trainer.averaged() as model:
-        facts = run_facts(trainer, data, request.paths)
-        target = request.out / CHECKPOINT
-        checkpoint.save_model(model, target, facts)
-    codec = Codec(checkpoint.load_model(target))
-    write_card(codec, target, facts, request.valid)

@@ -1,0 +1,59 @@
+"""What a run leaves behind: the last checkpoint, the best one, and their model cards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mambaic import checkpoint
+from mambaic.codec import Codec
+from mambaic.errors import CheckpointError
+from mambaic.image import Picture
+from mambaic_train.card import run_facts, write_card
+from mambaic_train.data import Photos
+from mambaic_train.loop import Trainer
+from mambaic_train.loss import quality_of
+from mambaic_train.validate import QUALITIES, QUICK_QUALITIES, RDPoint, rd_points, score
+
+LAST, BEST = "checkpoint", "best"
+
+
+class Exporter:
+    """Writes OUT/checkpoint from the averaged weights; with validation pictures also OUT/best, the
+    one of the lowest score so far (also over resumed calls)."""
+
+    def __init__(
+        self, out: Path, photos: Photos, paths: Sequence[Path], pictures: Sequence[Picture]
+    ) -> None:
+        self.out, self.photos, self.paths, self.pictures = out, photos, paths, pictures
+
+    def write(self, trainer: Trainer, *, final: bool) -> list[RDPoint]:
+        """Export, measure (at all qualities if ``final``) and keep the better of this and the best.
+
+        Raises CheckpointError if the disk does not take it; what was there stays.
+        """
+        facts = run_facts(trainer, self.photos, self.paths)
+        with trainer.averaged() as model:
+            checkpoint.save_model(model, self.out / LAST, facts)
+        codec = Codec(checkpoint.load_model(self.out / LAST, trainer.device))
+        quick: list[RDPoint] = []
+        points: list[RDPoint] = []
+        if self.pictures:
+            lmbda, config = trainer.config.lmbda, codec.model.config
+            fixed = None if lmbda is None else (quality_of(lmbda, config),)
+            quick = rd_points(codec, self.pictures, fixed or QUICK_QUALITIES)
+            facts["score"] = round(score(quick, config, trainer.config), 6)
+            if final:
+                points = quick if fixed else rd_points(codec, self.pictures, QUALITIES)
+            if facts["score"] < self._best_score():
+                checkpoint.save_model(codec.model, self.out / BEST, facts)
+                write_card(codec, self.out / BEST, facts, points or quick)
+        write_card(codec, self.out / LAST, facts, points or quick)
+        return quick
+
+    def _best_score(self) -> float:
+        try:
+            return float(checkpoint.read_config(self.out / BEST)["card"]["score"])
+        except (CheckpointError, KeyError):
+            return math.inf

@@ -1,0 +1,87 @@
+"""Validation on held-out photographs by real files: rates of files, errors of 8-bit decodes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mambaic.codec import Codec
+from mambaic.config import ModelConfig
+from mambaic.errors import ConfigError, ImageError
+from mambaic.evaluation.run import plain
+from mambaic.image import Picture, read_image
+from mambaic.metrics import bpp_from_bytes, ms_ssim, psnr_db
+from mambaic_train.config import TrainConfig
+from mambaic_train.sources import SUFFIXES
+
+log = logging.getLogger(__name__)
+
+QUALITIES = (5.0, 15.0, 30.0, 45.0, 60.0, 75.0, 90.0, 100.0)
+QUICK_QUALITIES = (10.0, 50.0, 90.0)  # while training goes on
+
+
+class RDPoint(NamedTuple):
+    """Means over the validation images at one quality."""
+
+    quality: float
+    bpp: float
+    estimated_bpp: float
+    psnr_db: float
+    ms_ssim: float  # NaN if no image is large enough for it
+
+
+def validation_pictures(folder: Path) -> list[Picture]:
+    """Readable images of a folder, or one image. Raises ConfigError if there is none."""
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    pictures = []
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        try:
+            pictures.append(plain(read_image(path)))
+        except ImageError as exc:
+            log.warning("%s: not measured", exc)
+    if not pictures:
+        raise ConfigError(f"{folder}: no image to validate on")
+    return pictures
+
+
+def rd_points(
+    codec: Codec, pictures: Sequence[Picture], qualities: Sequence[float] = QUALITIES
+) -> list[RDPoint]:
+    """Mean bpp (of files) and PSNR (of 8-bit decodes) at every quality."""
+    points = []
+    for quality in qualities:
+        rows = []
+        for picture in pictures:
+            data, bits = codec.encode_picture(picture, quality)
+            decoded = codec.decode_picture(data)
+            pixels = picture.size[0] * picture.size[1]
+            psnr = psnr_db(picture.pixels, decoded.pixels)
+            similarity = ms_ssim(picture.pixels, decoded.pixels)
+            rate = bpp_from_bytes(len(data), *picture.size)
+            rows.append((rate, bits / pixels, psnr, math.nan if similarity is None else similarity))
+        bpp, estimated, psnr, _ = np.mean(rows, axis=0).tolist()
+        known = [row[-1] for row in rows if not math.isnan(row[-1])]
+        similarity = float(np.mean(known)) if known else math.nan
+        points.append(RDPoint(quality, bpp, estimated, psnr, similarity))
+    return points
+
+
+def score(points: Sequence[RDPoint], model: ModelConfig, train: TrainConfig) -> float:
+    """The training loss of measured points: lower is better, comparable within one run. NaN for
+    MS-SSIM on images that are too small for it."""
+    total = 0.0
+    for point in points:
+        lmbda = model.lmbda(point.quality) if train.lmbda is None else train.lmbda
+        distortion = 255**2 * 10 ** (-point.psnr_db / 10)
+        if train.metric == "ms-ssim":
+            distortion = 100 * (1 - point.ms_ssim)
+        loss = point.bpp + lmbda * distortion
+        total += loss * (lmbda / model.lmbda(50.0)) ** train.weighting
+    return total / len(points)
