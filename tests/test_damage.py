@@ -48,3 +48,11 @@ def test_forged_damage_ends_in_a_typed_error_or_a_picture(codec, files):
 def test_parser_meets_any_bytes(body):
     with pytest.raises(BitstreamError):
         read(forge(b"MBIC\x01" + body + b"    "), max_pixels=1 << 12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.binary(max_size=300), st.integers(0, 2**32 - 1))
+def test_entropy_decoder_meets_any_bytes(codec, payload, crc):
+    """Noise decodes to noise, and its CRC says so."""
+    with pytest.raises(BitstreamError):
+        codec.model.entropy_model.decode(payload, crc, (4, 4), 50.0)

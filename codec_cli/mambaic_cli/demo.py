@@ -85,7 +85,7 @@ def _row(name: str, original: Image.Image, result: dict[str, Any], n_bytes: int)
 
 
 def _rivals(original: Image.Image, n_bytes: int) -> list[dict[str, Any]]:
-    """Each rival at the highest quality that takes no more bytes (its smallest file if none)."""
+    """Each rival at the quality whose file is nearest to ``n_bytes``."""
     from mambaic.evaluation.rivals import rivals
 
     rows = []
@@ -102,7 +102,9 @@ def _rivals(original: Image.Image, n_bytes: int) -> list[dict[str, Any]]:
                 low = middle
             else:
                 high = middle
-        result, data = _timed(partial(rival.encode, original, low), rival.decode)
+        sizes = {q: abs(len(rival.encode(original, q)) - n_bytes) for q in (low, high)}
+        nearest = min(sizes, key=lambda q: sizes[q])
+        result, data = _timed(partial(rival.encode, original, nearest), rival.decode)
         rows.append(_row(name, original, result, len(data)))
     return rows
 
