@@ -116,9 +116,9 @@ class Codec:
         file = self._read(data, max_pixels)
         grid = tile_grid(file.width, file.height, file.tile)
         synthesis = Synthesis(self.model, file.width, file.height, grid, file.quality)
-        for index in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
+        for done, count in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
             if progress is not None:
-                progress(index + 1, len(grid))
+                progress(done, count)
         alpha = None
         if "alpha" in file.chunks:
             alpha = decode_alpha(file.chunks["alpha"], file.width, file.height)

@@ -13,9 +13,43 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 M = TypeVar("M", bound=nn.Module)
+
+
+STRIP_BYTES = 8 << 20
+
+
+class StripConv2d(nn.Conv2d):
+    """3x3 convolution of float64 on CPUs, some rows at a time.
+
+    torch has no such convolution but unfolding the map into one matrix, nine times its size: over a
+    gigabyte for a large tile, and slower than what fits a cache (docs/benchmarks.md).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        height, width = input.shape[-2:]
+        rows = max(1, STRIP_BYTES // (9 * 8 * self.in_channels * width))
+        if input.is_cuda or rows >= height:
+            return super().forward(input)
+        padded = F.pad(input, (1, 1, 1, 1))
+        out = input.new_empty(input.shape[0], self.out_channels, height, width)
+        for top in range(0, height, rows):
+            strip = padded[..., top : top + rows + 2, :]
+            out[..., top : top + rows, :] = F.conv2d(strip, self.weight, self.bias)
+        return out
+
+
+def _double(module: M) -> M:
+    module = copy.deepcopy(module).double()
+    for conv in module.modules():
+        # a stride or groups would need other strips
+        plain = type(conv) is nn.Conv2d and conv.stride == (1, 1) and conv.groups == 1
+        if plain and conv.kernel_size == (3, 3) and conv.padding == (1, 1):
+            conv.__class__ = StripConv2d
+    return module
 
 
 class DoubleCopy:
@@ -33,7 +67,7 @@ class DoubleCopy:
         state = [(t.data_ptr(), t._version) for t in (*module.parameters(), *module.buffers())]
         with self._lock:
             if self._copy is None or self._state != state:
-                self._copy, self._state = copy.deepcopy(module).double(), state
+                self._copy, self._state = _double(module), state
             assert isinstance(self._copy, type(module))
             return self._copy
 

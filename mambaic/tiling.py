@@ -1,8 +1,9 @@
 """Transforms of large pictures piece by piece, without seams and in bounded memory.
 
-Latents live on one global grid. Each tile of it is analysed from its pixels plus a halo of
+Latents live on one global grid. Every piece of it is analysed from its pixels plus a halo of
 neighbouring pixels, and synthesised from its latents plus a halo of neighbouring latents, so the
-pieces agree with the whole wherever the networks' influence has decayed within the halo.
+pieces agree with the whole wherever the networks' influence has decayed within the halo. Pieces are
+the business of whoever runs the networks; a file knows only the tiles that are coded on their own.
 """
 
 from __future__ import annotations
@@ -20,11 +21,22 @@ Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 
 UNTILED_PIXELS = 1 << 22
 DEFAULT_TILE = 64
+PIECE = 64  # side of what the transforms see at once, without its halo
 
 
 def default_tile(width: int, height: int) -> int:
     """0 (one tile) up to about 4 megapixels, else DEFAULT_TILE latents."""
     return 0 if width * height <= UNTILED_PIXELS else DEFAULT_TILE
+
+
+def cut(box: Box) -> list[Box]:
+    """``box`` in pieces of at most PIECE latents a side, row by row."""
+    top, left, rows, columns = box
+    return [
+        (y, x, min(PIECE, top + rows - y), min(PIECE, left + columns - x))
+        for y in range(top, top + rows, PIECE)
+        for x in range(left, left + columns, PIECE)
+    ]
 
 
 def grow(box: Box, halo: int, rows: int, columns: int) -> Box:
@@ -55,11 +67,14 @@ def read_region(pixels: np.ndarray, box: Box) -> Tensor:
 def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Tensor:
     """Latents (1, M, rows, columns) of one box of the picture (H, W, 3) uint8."""
     rows, columns = latent_size(pixels.shape[1], pixels.shape[0])
-    outer = grow(box, model.config.halo, rows, columns)
     device = next(model.parameters()).device
     q = torch.tensor([quality], device=device)
-    y = model.g_a(read_region(pixels, outer).to(device), q)
-    return y[(..., *inside(box, outer))]
+    latents = torch.empty(1, model.config.M, box[2], box[3], device=device)
+    for piece in cut(box):
+        outer = grow(piece, model.config.halo, rows, columns)
+        y = model.g_a(read_region(pixels, outer).to(device), q)
+        latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
+    return latents
 
 
 class Synthesis:
@@ -73,20 +88,25 @@ class Synthesis:
         self._tiles: dict[int, Tensor] = {}
         self.pixels = np.empty((height, width, 3), dtype=np.uint8)
 
-    def run(self, decode: Callable[[int], Tensor]) -> Iterator[int]:
-        """Decode and place every tile; yields its number. ``decode(i)`` gives y_hat of tile i."""
-        halo = self._model.config.halo
-        for index, box in enumerate(self._grid):
-            outer = grow(box, halo, *self._size)
-            needed = [i for i, other in enumerate(self._grid) if _overlap(other, outer)]
-            for i in needed:
+    def run(self, decode: Callable[[int], Tensor]) -> Iterator[tuple[int, int]]:
+        """Decode and place everything; yields (pieces done, pieces in all). ``decode(i)`` gives
+        y_hat of tile i, once."""
+        pieces = cut((0, 0, *self._size))
+        outers = [grow(piece, self._model.config.halo, *self._size) for piece in pieces]
+        needed = [self._tiles_under(outer) for outer in outers]
+        last = {i: step for step, tiles in enumerate(needed) for i in tiles}
+        for step, (piece, outer) in enumerate(zip(pieces, outers, strict=True)):
+            for i in needed[step]:
                 if i not in self._tiles:
                     self._tiles[i] = decode(i)
-            self._place(box, outer, self._assemble(outer, needed))
-            # in row-major order nothing before this tile's own halo will be needed again
-            for i in [i for i in self._tiles if i < min(needed)]:
-                del self._tiles[i]
-            yield index
+            self._place(piece, outer, self._assemble(outer, needed[step]))
+            for i in needed[step]:
+                if last[i] == step:
+                    del self._tiles[i]
+            yield step + 1, len(pieces)
+
+    def _tiles_under(self, box: Box) -> list[int]:
+        return [i for i, tile in enumerate(self._grid) if _overlap(tile, box)]
 
     def _assemble(self, outer: Box, needed: list[int]) -> Tensor:
         first = self._tiles[needed[0]]

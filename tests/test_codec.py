@@ -9,6 +9,7 @@ import pytest
 from conftest import photo_like
 from PIL import Image
 
+from mambaic import tiling
 from mambaic.codec import Codec
 from mambaic.errors import BitstreamError, ConfigError, ImageError, WrongModel
 from mambaic.files import atomic_write
@@ -83,6 +84,17 @@ def test_tiles_agree_with_the_whole(codec):
         for tile in (0, 12)
     )
     assert np.mean((whole - tiled) ** 2) < 4.0
+
+
+@pytest.mark.parametrize("tile", [0, 16])
+def test_pieces_of_the_transforms_do_not_show(codec, monkeypatch, tile):
+    image = photo(400, 330)
+    whole = np.asarray(codec.decode(codec.encode(image, 60, tile=tile))).astype(float)
+    monkeypatch.setattr(tiling, "PIECE", 8)  # smaller than tiles, which they need not fit
+    data = codec.encode(image, 60, tile=tile)
+    pieces = np.asarray(codec.decode(data)).astype(float)
+    assert pieces.shape == whole.shape
+    assert np.mean((whole - pieces) ** 2) < 4.0
 
 
 def test_workers_do_not_change_the_bytes(codec):

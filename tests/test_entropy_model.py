@@ -8,8 +8,10 @@ import pytest
 import torch
 from conftest import photo_like
 
+from mambaic import determinism
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
+from mambaic.determinism import DoubleCopy
 from mambaic.entropy_model import EntropyModel
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
 
@@ -158,3 +160,15 @@ def test_model_without_tables_refuses_to_code(private_unit_model):
     private_unit_model.entropy_model.clear_tables()
     with pytest.raises(ConfigError, match="update"):
         private_unit_model.entropy_model.encode(torch.zeros(1, 32, 4, 4), 50.0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (97, 40)])
+def test_strips_of_a_convolution_are_the_convolution(monkeypatch, size):
+    monkeypatch.setattr(determinism, "STRIP_BYTES", 1 << 16)
+    conv = torch.nn.Conv2d(5, 7, 3, padding=1)
+    double = DoubleCopy().of(torch.nn.Sequential(conv))
+    x = torch.randn(1, 5, *size, dtype=torch.float64)
+    expected = torch.nn.functional.conv2d(x, conv.weight.double(), conv.bias.double(), padding=1)
+    assert type(double[0]) is determinism.StripConv2d
+    torch.testing.assert_close(double(x), expected)
+    assert type(conv) is torch.nn.Conv2d

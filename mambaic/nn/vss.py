@@ -105,9 +105,9 @@ class VSSBlock(nn.Module):
         height, width = u.shape[-2:]
         padded = F.pad(u, (1, 1, 1, 1))
         assert self.conv.bias is not None
-        out = self.conv.bias[:, None, None].expand(u.shape)
+        out = torch.empty_like(u).copy_(self.conv.bias[:, None, None])
         for i in range(3):
             for j in range(3):
                 tap = self.conv.weight[:, 0, i, j, None, None]
-                out = out + tap * padded[..., i : i + height, j : j + width]
+                out.addcmul_(tap, padded[..., i : i + height, j : j + width])
         return out
