@@ -20,7 +20,7 @@ from mambaic.model import MambaIC
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 
 UNTILED_PIXELS = 1 << 22
-DEFAULT_TILE = 64
+DEFAULT_TILE = 128
 PIECE = 64  # side of what the transforms see at once, without its halo
 
 
