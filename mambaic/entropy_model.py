@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -97,7 +98,7 @@ class EntropyModel(nn.Module):
         models = self._ready()
         with coding_mode(y.device):
             z = self.h_a(y, torch.tensor([quality], device=y.device, dtype=y.dtype))
-            encoder = Encoder({"y": y.double(), "z": z.double()}, self._cpu_shape(), models)
+            encoder = Encoder({"y": y.double(), "z": z.double()}, models)
             q = torch.tensor([quality], device=y.device, dtype=torch.float64)
             self._double.of(self).walk((y.shape[-2] // 4, y.shape[-1] // 4), q, encoder)
         return encoder.finish()
@@ -128,11 +129,6 @@ class EntropyModel(nn.Module):
         tables = None if self._models is None else self._models.tables
         return Shape(torch.sigmoid(self.shape_logit), torch.exp(self.shape_log_ratio), tables)
 
-    def _cpu_shape(self) -> Shape:
-        shape = self.shape()
-        weight, ratio = (v.detach().double().cpu() for v in (shape.weight, shape.ratio))
-        return Shape(weight, ratio, shape.tables)
-
     @property
     def tables(self) -> Tables | None:
         return None if self._models is None else self._models.tables
@@ -145,10 +141,12 @@ class EntropyModel(nn.Module):
         """Back to training: no tables, so no latent is skipped."""
         self._models = None
 
-    def update(self) -> None:
-        """Build the tables from the learned mixture: once, at the end of training."""
-        shape = self._cpu_shape()
-        self.set_tables(build_tables(float(shape.weight), float(shape.ratio), SKIP_SCALE))
+    def update(self, counts: np.ndarray | None = None) -> None:
+        """Build the tables from the learned mixture, and from ``Estimator.counts`` of photographs
+        if given: once, at the end of training."""
+        shape = self.shape()
+        weight, ratio = shape.weight.item(), shape.ratio.item()
+        self.set_tables(build_tables(weight, ratio, SKIP_SCALE, counts))
 
     def _ready(self) -> TableModels:
         if self._models is None:

@@ -9,8 +9,10 @@ on a laptop, with any rate in one model.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,6 +64,15 @@ class MambaIC(nn.Module):
         if isinstance(self.transform, WaveletTransform):
             self.transform.wavelet.calibrate(x)
             self._typical_from_deviation()
+
+    @torch.no_grad()
+    def fit_tables(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Move the coding tables to the symbols of photographs, (x, q) as in ``forward``.
+
+        In eval mode, with tables; see ``mambaic.coding.tables``.
+        """
+        counts = [self.entropy_model.estimate(self.g_a(x, q), q)[1].counts() for x, q in batches]
+        self.entropy_model.update(np.sum(counts, axis=0))
 
     @torch.no_grad()
     def _typical_from_deviation(self) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.range_coder import SYMBOL_MAX, RangeReader, RangeWriter, TableModels
 from mambaic.coding.schedule import Site
-from mambaic.coding.tables import LEVELS, level_position
+from mambaic.coding.tables import LEVELS, count_magnitudes, level_position
 from mambaic.errors import CorruptStream
 
 # in units of one level (a factor of 1.13 in scale); docs/reliability.md has the drift it must cover
@@ -85,13 +85,13 @@ class Estimator:
 
     def likelihoods(self) -> dict[tuple[str, int], Tensor]:
         """Likelihood of every latent, by latent and first channel; 1 where it is not coded."""
-        out = {}
-        for key, (residual, log_scale) in self._parts.items():
-            likelihood = self._shape.likelihood(residual, log_scale)
-            if not self._noise:
-                likelihood = likelihood.masked_fill(self._shape.skipped(log_scale), 1.0)
-            out[key] = likelihood
-        return out
+        price = self._shape.likelihood if self._noise else self._shape.coded_likelihood
+        return {key: price(*part) for key, part in self._parts.items()}
+
+    def counts(self) -> np.ndarray:
+        """``count_magnitudes`` of all rounded latents."""
+        assert not self._noise, "only rounded residuals can be counted"
+        return np.sum([count_magnitudes(*part) for part in self._parts.values()], axis=0)
 
 
 def _site_values(tensor: Tensor, positions: Tensor) -> np.ndarray:
@@ -113,9 +113,8 @@ def _dequantise(symbols: np.ndarray, prior: Prior, positions: Tensor) -> Tensor:
 class Encoder:
     """Interprets the walk by writing symbols."""
 
-    def __init__(self, latents: Mapping[str, Tensor], shape: Shape, models: TableModels) -> None:
+    def __init__(self, latents: Mapping[str, Tensor], models: TableModels) -> None:
         self._latents = latents
-        self._shape = shape
         self._models = models
         self._writer = RangeWriter(models)
         self._crc = 0
@@ -132,9 +131,8 @@ class Encoder:
         symbols = np.where(levels < self._models.tables.skip, 0, bounded).astype(np.int32)
         self._writer.symbols(symbols, levels)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        coded = torch.from_numpy(levels >= self._models.tables.skip)
-        log_scale = torch.from_numpy(_site_values(prior.log_scale, positions))[coded]
-        likelihood = self._shape.likelihood(torch.from_numpy(symbols)[coded].double(), log_scale)
+        log_scale = torch.from_numpy(_site_values(prior.log_scale, positions))
+        likelihood = self._models.tables.likelihood(torch.from_numpy(symbols), log_scale)
         self._bits -= float(torch.log2(likelihood).sum())
         return _dequantise(symbols, prior, positions)
 

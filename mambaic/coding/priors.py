@@ -29,10 +29,16 @@ class Shape:
     tables: Tables | None
 
     def likelihood(self, residual: Tensor, log_scale: Tensor) -> Tensor:
-        """P of the rounded residual (or density of the noisy one) at a continuous scale."""
+        """P of the unit interval around a residual at a continuous scale: what training prices."""
         scale = torch.exp(log_scale.clamp(min=LOG_MIN))
         mass = mixture_mass(residual, scale, self.weight, self.ratio)
         return mass.clamp(min=LIKELIHOOD_MIN)
+
+    def coded_likelihood(self, symbols: Tensor, log_scale: Tensor) -> Tensor:
+        """2 ** -bits of rounded residuals in a file; of the mixture while there are no tables."""
+        if self.tables is None:
+            return self.likelihood(symbols, log_scale)
+        return self.tables.likelihood(symbols, log_scale)
 
     def skipped(self, log_scale: Tensor) -> Tensor:
         """True where the latent is not coded because its scale is under the threshold."""

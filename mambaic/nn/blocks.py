@@ -69,5 +69,7 @@ def make_blocks(kinds: str, channels: int, config: ModelConfig) -> nn.Sequential
 def log_features(y: Tensor) -> Tensor:
     """asinh(y) and its magnitude, (B, 2C, H, W): shallow networks cannot see by themselves that a
     large neighbour of either sign means a large scale."""
-    t = torch.asinh(y)
-    return torch.cat([t, t.abs()], dim=1)
+    magnitude = y.abs()
+    # asinh by its definition: torch.asinh has no SIMD form and takes five times as long
+    t = torch.log(magnitude + torch.sqrt(magnitude * magnitude + 1))
+    return torch.cat([torch.copysign(t, y), t], dim=1)

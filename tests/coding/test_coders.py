@@ -41,7 +41,7 @@ def random_step(seed: int, height: int = 5, width: int = 7) -> tuple[torch.Tenso
 def test_three_interpreters_agree(parity):
     y, prior = random_step(0)
     site = Site("y", slice(0, 6), parity)
-    encoder = Encoder({"y": y}, SHAPE, MODELS)
+    encoder = Encoder({"y": y}, MODELS)
     encoded = encoder.code(site, prior)
     stream = encoder.finish()
     decoder = Decoder(stream.payload, MODELS)
@@ -51,11 +51,25 @@ def test_three_interpreters_agree(parity):
     assert torch.allclose(estimator.code(site, prior), encoded, atol=1e-5)
 
 
+@pytest.mark.parametrize("spread", [1, 500])
+def test_estimate_is_what_the_range_coder_writes(spread):
+    """Also of residuals far beyond their tables, which are escaped."""
+    y, prior = random_step(4, 40, 40)
+    y = prior.mean + (y - prior.mean) * spread
+    site = Site("y", slice(0, 6))
+    encoder, estimator = Encoder({"y": y}, MODELS), Estimator({"y": y}, SHAPE, noise=False)
+    encoder.code(site, prior)
+    estimator.code(site, prior)
+    stream = encoder.finish()
+    assert float(estimator.bits().sum()) == pytest.approx(stream.estimated_bits, rel=1e-5)
+    assert abs(8 * len(stream.payload) - stream.estimated_bits) < 0.001 * stream.estimated_bits + 64
+
+
 def test_symbol_is_the_rounded_residual_and_zero_elsewhere():
     y, prior = random_step(1)
     prior = Prior(prior.mean, prior.log_scale.clamp(min=0.0))
     site = Site("y", slice(0, 6), Parity.NON_ANCHOR)
-    y_hat = Encoder({"y": y}, SHAPE, MODELS).code(site, prior)
+    y_hat = Encoder({"y": y}, MODELS).code(site, prior)
     mask = site.mask(y)
     assert torch.allclose(y_hat, (torch.round(y - prior.mean) + prior.mean) * mask, atol=1e-5)
 
@@ -66,7 +80,7 @@ def test_drift_within_the_margin_decodes_through_the_record():
     boundaries = torch.round((prior.log_scale - LOG_MIN) / LOG_STEP + 0.5) - 0.5
     on_boundary = Prior(prior.mean, LOG_MIN + boundaries * LOG_STEP)
     site = Site("y", slice(0, 6))
-    encoder = Encoder({"y": y}, SHAPE, MODELS)
+    encoder = Encoder({"y": y}, MODELS)
     encoded = encoder.code(site, on_boundary)
     stream = encoder.finish()
     for drift in (-0.5, 0.5):

@@ -14,6 +14,7 @@ from mambaic.coding.tables import (
     LOG_STEP,
     PRECISION,
     build_tables,
+    count_magnitudes,
     level_position,
     mixture_mass,
 )
@@ -46,6 +47,36 @@ def test_tables_cost_little_more_than_the_exact_mixture(tables):
 def test_tables_under_the_skip_scale_are_skipped(tables):
     scales = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
     assert tables.skip == int(np.sum(scales < 0.16))
+
+
+def test_counted_symbols_move_the_tables(tables):
+    """Two-sided geometric symbols, which no mixture of two Gaussians fits, at one level."""
+    generator = torch.Generator().manual_seed(0)
+    log_scale = torch.zeros(200_000)
+    magnitude = torch.empty(200_000).exponential_(0.9, generator=generator).floor()
+    sign = torch.randint(0, 2, magnitude.shape, generator=generator) * 2 - 1
+    symbols, level = magnitude * sign, int(level_position(torch.tensor(0.0)))
+    counts = count_magnitudes(symbols[::2], log_scale[::2])
+    assert counts.sum() == 100_000
+    assert counts[level].sum() == 100_000
+    fitted = build_tables(0.85, 2.2, 0.16, counts)
+    before, after = (
+        -torch.log2(t.likelihood(symbols[1::2], log_scale[1::2].double())).mean()
+        for t in (tables, fitted)
+    )
+    entropy = -torch.log2(_geometric_mass(symbols[1::2])).mean()
+    assert after < before - 0.05
+    assert after < 1.002 * entropy
+    for other in range(LEVELS):
+        table = fitted.table(other)
+        assert table.sum() == 1 << PRECISION
+        assert table.min() >= 1
+        assert other == level or np.array_equal(table, tables.table(other))
+
+
+def _geometric_mass(symbols):
+    mass = (1 - math.exp(-0.9)) * torch.exp(-0.9 * symbols.abs().double())
+    return torch.where(symbols == 0, mass, mass / 2)
 
 
 def test_level_position_is_centred_on_the_table_scales():

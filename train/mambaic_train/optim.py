@@ -22,7 +22,9 @@ def make_optimiser(model: MambaIC, config: TrainConfig) -> torch.optim.AdamW:
     known = {id(p) for p in slow}
     fast = [p for p in model.parameters() if id(p) not in known]
     groups = [{"params": fast, "scale": 1.0}, {"params": slow, "scale": config.network_lr}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0)
+    return torch.optim.AdamW(
+        groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0, fused=True
+    )
 
 
 def learning_rate(config: TrainConfig, progress: float, step: int) -> float:
