@@ -52,9 +52,9 @@ def find(name_or_path: str | Path) -> Path:
     return path
 
 
-def weights_id(tensors: dict[str, Tensor], config: ModelConfig) -> bytes:
-    """First 8 bytes of the SHA-256 over configuration, tables and weights as stored."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+def weights_id(tensors: dict[str, Tensor], settings: dict[str, Any]) -> bytes:
+    """First 8 bytes of the SHA-256 over model settings, tables and weights as stored."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -127,7 +127,7 @@ def _write_folder(
         save_file(shard, str(folder / files[-1]))
     description = {
         "format": FORMAT,
-        "weights_id": weights_id(tensors, config).hex(),
+        "weights_id": weights_id(tensors, config.to_dict()).hex(),
         "shards": files,
         "model": config.to_dict(),
         "card": card,
@@ -158,7 +158,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
             tensors.update(load_file(str(folder / Path(shard).name)))
     except (KeyError, TypeError, OSError, SafetensorError, ConfigError) as exc:
         raise CheckpointError(f"{folder}: unreadable checkpoint: {exc}") from exc
-    found = weights_id(tensors, config)
+    found = weights_id(tensors, description["model"])
     if found.hex() != description.get("weights_id"):
         raise CheckpointError(
             f"{folder}: weights are damaged (id {found.hex()}, expected "

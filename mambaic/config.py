@@ -51,6 +51,7 @@ class ModelConfig:
     context_width: int = 160
     context_blocks: str = "va"
     context_shared: bool = True  # one set of context blocks for all groups
+    coarse_to_fine: int = 0  # groups whose anchors are coded in four steps instead of one
     lrp: bool = False  # latent residual prediction, [Minnen2020]
     window: int = 8
     # rate
@@ -110,10 +111,11 @@ PRESETS: dict[str, ModelConfig] = {
         synthesis8="ra",
         context_width=16,
         context_blocks="va",
+        coarse_to_fine=1,
         rate_anchors=3,
         halo=8,
     ),
-    "s": ModelConfig(name="s"),
+    "s": ModelConfig(name="s", coarse_to_fine=1),
     "b": ModelConfig(
         name="b",
         z_channels=128,
@@ -125,6 +127,7 @@ PRESETS: dict[str, ModelConfig] = {
         synthesis8="rrvrr",
         context_width=224,
         context_blocks="vava",
+        coarse_to_fine=1,
         vss=VSSConfig(d_state=8, ffn_expansion=2.0),
     ),
     "paper": ModelConfig(

@@ -1,9 +1,11 @@
-"""One channel group of the entropy model: what its two parities are conditioned on.
+"""One channel group of the entropy model: what its coding steps are conditioned on.
 
 [Zeng2025] MambaIC, arXiv:2503.12461, Sec. 3.3: channel groups x checkerboard, hidden state refined
 by VSS blocks and window attention. [He2022] ELIC, arXiv:2203.10886: uneven groups.
 Differs from [Zeng2025] in presets s and b: one set of refining blocks serves all groups, and the
-hidden state is carried from group to group instead of being rebuilt from all decoded groups.
+hidden state is carried from group to group instead of being rebuilt from all decoded groups, and
+the anchors of the first group, half of them blind guesses of the local brightness otherwise, are
+coded coarse to fine (hierarchical progressive context, [Li2025] HPCM, arXiv:2507.19125).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.coding.priors import Prior
+from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, DISTANCES
 from mambaic.config import ModelConfig
 from mambaic.nn.blocks import QualityModulation, log_features
 from mambaic.rate import RateCurve
@@ -47,7 +50,14 @@ class ChannelGroup(nn.Module):
         before = config.groups[index - 1] if index else 0
         self.absorb = nn.Conv2d(2 * before, width, 3, padding=1) if before else None
         self.modulate = QualityModulation(width)
+        fine = index < config.coarse_to_fine
+        self.lattices = COARSE_TO_FINE if fine else CHECKERBOARD
         self.anchor = PriorHead(width, channels, 1)
+        between = DISTANCES[:-1] if fine else ()
+        self.between_spatial = nn.ModuleList(
+            nn.Conv2d(2 * channels, width, 3, padding=d, dilation=d) for d in between
+        )
+        self.between = nn.ModuleList(PriorHead(width, channels, 1) for _ in between)
         self.spatial = nn.Conv2d(2 * channels, width, 3, padding=1)
         self.non_anchor = PriorHead(width, channels, 3)
         self.typical = RateCurve(config.rate_anchors, channels)
@@ -59,12 +69,15 @@ class ChannelGroup(nn.Module):
             return state
         return state + self.absorb(log_features(decoded))
 
-    def anchor_prior(self, support: Tensor, q: Tensor) -> Prior:
-        return self.anchor(support, self._typical(support, q))
-
-    def non_anchor_prior(self, support: Tensor, y_hat: Tensor, q: Tensor) -> Prior:
-        seen = support + self.spatial(log_features(y_hat))
-        return self.non_anchor(seen, self._typical(support, q))
+    def prior(self, step: int, support: Tensor, y_hat: Tensor | None, q: Tensor) -> Prior:
+        """Prior of the ``step``-th lattice; ``y_hat`` is what the lattices before it hold, and zero
+        elsewhere."""
+        spatial = [*self.between_spatial, self.spatial]
+        heads = [self.anchor, *self.between, self.non_anchor]
+        if y_hat is not None:
+            support = support + spatial[step - 1](log_features(y_hat))
+        prior: Prior = heads[step](support, self._typical(support, q))
+        return prior
 
     def refine(self, support: Tensor, y_hat: Tensor) -> Tensor:
         """Add the latent residual prediction, within half a step ([Minnen2020])."""

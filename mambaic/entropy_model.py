@@ -2,8 +2,8 @@
 
       y --h_a--> z --[code z]--> z_hat --h_s--> state
                                                   |
-    group 1:  state -> refine -> anchor prior -> [code] -> non-anchor prior -> [code] -> y_hat_1
-    group 2:  state + absorb(y_hat_1) -> refine -> ...                                -> y_hat_2
+    group 1:  state -> refine -> prior of the first lattice -> [code] -> of the next -> ... y_hat_1
+    group 2:  state + absorb(y_hat_1) -> refine -> ...                                      y_hat_2
     ...                                               y_hat = concatenation of the groups
 
 [Minnen2020] Channel-wise autoregressive models, arXiv:2007.08739.
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mambaic.coding.coders import Decoder, Encoder, Estimator, LatentStream, StepCoder
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.range_coder import TableModels
-from mambaic.coding.schedule import Parity, Site
+from mambaic.coding.schedule import Site
 from mambaic.coding.tables import Tables, build_tables
 from mambaic.config import ModelConfig
 from mambaic.context import ChannelGroup
@@ -70,10 +70,12 @@ class EntropyModel(nn.Module):
             assert isinstance(group, ChannelGroup)
             state = group.state(state, decoded[-1] if decoded else None)
             support = group.modulate(self.refine[index % len(self.refine)](state), q)
-            anchor = group.anchor_prior(support, q)
-            y_hat = coder.code(Site("y", group.channels, Parity.ANCHOR), anchor)
-            rest = group.non_anchor_prior(support, y_hat, q)
-            y_hat = y_hat + coder.code(Site("y", group.channels, Parity.NON_ANCHOR), rest)
+            y_hat: Tensor | None = None
+            for step, lattice in enumerate(group.lattices):
+                prior = group.prior(step, support, y_hat, q)
+                coded = coder.code(Site("y", group.channels, lattice), prior)
+                y_hat = coded if y_hat is None else y_hat + coded
+            assert y_hat is not None
             decoded.append(group.refine(support, y_hat))
         return torch.cat(decoded, dim=1)
 

@@ -63,7 +63,7 @@ class Estimator:
         rounded = torch.round(residual)
         if not self._noise:
             rounded = rounded.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
-        # the two parities of a group share no position, so their masked sum is the whole map
+        # the lattices of a group share no position, so their masked sum is the whole map
         priced = residual + torch.rand_like(residual) - 0.5 if self._noise else rounded
         key = (site.latent, site.channels.start)
         part = (priced * mask, prior.log_scale * mask)

@@ -11,39 +11,66 @@ import torch
 from torch import Tensor
 
 
-class Parity(enum.IntEnum):
-    """Half of the checkerboard: (row + column) even or odd."""
+class Lattice(enum.Enum):
+    """Positions that one step covers, as a rule on row and column; enough for odd sizes too."""
 
-    ANCHOR = 0
-    NON_ANCHOR = 1
+    ANCHOR = "even row + column"
+    NON_ANCHOR = "odd row + column"
+    # the anchors again, coarse to fine: each step lies between the ones before it
+    FOURTH = "row and column multiples of 4"
+    FOURTH_CENTRE = "row and column 2 more than a multiple of 4"
+    SECOND = "even row and column, in neither of the above"
+    SECOND_CENTRE = "odd row and column"
+
+
+CHECKERBOARD = (Lattice.ANCHOR, Lattice.NON_ANCHOR)
+COARSE_TO_FINE = (
+    Lattice.FOURTH,
+    Lattice.FOURTH_CENTRE,
+    Lattice.SECOND,
+    Lattice.SECOND_CENTRE,
+    Lattice.NON_ANCHOR,
+)
+# distance to the nearest positions of earlier steps, for every step of COARSE_TO_FINE but the first
+DISTANCES = (2, 2, 1, 1)
 
 
 @dataclass(frozen=True)
 class Site:
-    """Latents coded in one step: ``channels`` of ``latent`` on one checkerboard parity.
+    """Latents coded in one step: ``channels`` of ``latent`` on one lattice.
 
-    ``parity=None`` covers every position (used for z). Works for odd heights and widths.
+    ``lattice=None`` covers every position (used for z). Works for odd heights and widths.
     """
 
     latent: Literal["y", "z"]
     channels: slice
-    parity: Parity | None = None
+    lattice: Lattice | None = None
 
     def mask(self, like: Tensor) -> Tensor:
         """1 where ``like`` (B, C, H, W) is covered, else 0; (1, 1, H, W)."""
         height, width = like.shape[-2:]
-        if self.parity is None:
+        if self.lattice is None:
             return like.new_ones(1, 1, height, width)
-        return _checkerboard(height, width, int(self.parity)).to(like)[None, None]
+        return _covered(height, width, self.lattice).to(like)[None, None]
 
     def positions(self, height: int, width: int) -> Tensor:
         """Flat positions covered, ascending (row-major)."""
-        if self.parity is None:
+        if self.lattice is None:
             return torch.arange(height * width)
-        return _checkerboard(height, width, int(self.parity)).flatten().nonzero().flatten()
+        return _covered(height, width, self.lattice).flatten().nonzero().flatten()
 
 
-@lru_cache(maxsize=64)
-def _checkerboard(height: int, width: int, parity: int) -> Tensor:
-    grid = torch.arange(height)[:, None] + torch.arange(width)[None, :]
-    return grid % 2 == parity
+@lru_cache(maxsize=128)
+def _covered(height: int, width: int, lattice: Lattice) -> Tensor:
+    row, column = torch.arange(height)[:, None], torch.arange(width)[None, :]
+    if lattice is Lattice.ANCHOR:
+        return (row + column) % 2 == 0
+    if lattice is Lattice.NON_ANCHOR:
+        return (row + column) % 2 == 1
+    if lattice is Lattice.FOURTH:
+        return (row % 4 == 0) & (column % 4 == 0)
+    if lattice is Lattice.FOURTH_CENTRE:
+        return (row % 4 == 2) & (column % 4 == 2)
+    if lattice is Lattice.SECOND:
+        return (row % 2 == 0) & (column % 2 == 0) & ((row + column) % 4 == 2)
+    return (row % 2 == 1) & (column % 2 == 1)

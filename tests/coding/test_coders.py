@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mambaic.coding.coders import MARGIN, Decoder, Encoder, Estimator
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.range_coder import TableModels
-from mambaic.coding.schedule import Parity, Site
+from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
 from mambaic.coding.tables import LOG_MIN, LOG_STEP, build_tables
 
 TABLES = build_tables(0.85, 2.2, 0.16)
@@ -19,13 +19,13 @@ SHAPE = Shape(torch.tensor(0.85).double(), torch.tensor(2.2).double(), TABLES)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 9))
-def test_parities_visit_every_position_once(height, width):
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([CHECKERBOARD, COARSE_TO_FINE]))
+def test_lattices_visit_every_position_once(height, width, lattices):
     like = torch.zeros(1, 2, height, width)
-    masks = [Site("y", slice(0, 2), parity).mask(like) for parity in Parity]
-    assert torch.equal(masks[0] + masks[1], torch.ones(1, 1, height, width))
-    for parity, mask in zip(Parity, masks, strict=True):
-        where = Site("y", slice(0, 2), parity).positions(height, width)
+    masks = [Site("y", slice(0, 2), lattice).mask(like) for lattice in lattices]
+    assert torch.equal(sum(masks), torch.ones(1, 1, height, width))
+    for lattice, mask in zip(lattices, masks, strict=True):
+        where = Site("y", slice(0, 2), lattice).positions(height, width)
         assert torch.equal(where, mask.flatten().nonzero().flatten())
 
 
@@ -37,10 +37,10 @@ def random_step(seed: int, height: int = 5, width: int = 7) -> tuple[torch.Tenso
     return mean + noise * torch.exp(log_scale), Prior(mean, log_scale)
 
 
-@pytest.mark.parametrize("parity", [None, Parity.ANCHOR, Parity.NON_ANCHOR])
-def test_three_interpreters_agree(parity):
+@pytest.mark.parametrize("lattice", [None, *Lattice])
+def test_three_interpreters_agree(lattice):
     y, prior = random_step(0)
-    site = Site("y", slice(0, 6), parity)
+    site = Site("y", slice(0, 6), lattice)
     encoder = Encoder({"y": y}, MODELS)
     encoded = encoder.code(site, prior)
     stream = encoder.finish()
@@ -68,7 +68,7 @@ def test_estimate_is_what_the_range_coder_writes(spread):
 def test_symbol_is_the_rounded_residual_and_zero_elsewhere():
     y, prior = random_step(1)
     prior = Prior(prior.mean, prior.log_scale.clamp(min=0.0))
-    site = Site("y", slice(0, 6), Parity.NON_ANCHOR)
+    site = Site("y", slice(0, 6), Lattice.NON_ANCHOR)
     y_hat = Encoder({"y": y}, MODELS).code(site, prior)
     mask = site.mask(y)
     assert torch.allclose(y_hat, (torch.round(y - prior.mean) + prior.mean) * mask, atol=1e-5)
@@ -94,8 +94,8 @@ def test_noisy_estimate_is_differentiable_in_latents_means_and_scales():
     y, prior = random_step(3)
     leaves = [t.clone().requires_grad_() for t in (y, prior.mean, prior.log_scale)]
     estimator = Estimator({"y": leaves[0]}, Shape(SHAPE.weight, SHAPE.ratio, None), noise=True)
-    for parity in Parity:
-        y_hat = estimator.code(Site("y", slice(0, 6), parity), Prior(leaves[1], leaves[2]))
+    for lattice in CHECKERBOARD:
+        y_hat = estimator.code(Site("y", slice(0, 6), lattice), Prior(leaves[1], leaves[2]))
         assert y_hat.shape == y.shape
     estimator.bits().sum().backward()
     for leaf in leaves:
