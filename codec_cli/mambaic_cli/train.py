@@ -8,6 +8,23 @@ from typing import Any
 import click
 
 
+class Duration(click.ParamType):
+    """Seconds of "90s", "25m", "1.5h", or of plain minutes."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:].lower())
+        try:
+            seconds = float(text if unit is None else text[:-1]) * (unit or 60.0)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r} is not a time such as 90s, 25m or 1.5h", param, ctx)
+        return seconds
+
+
 @click.command()
 @click.option("--data", "paths", multiple=True, required=True, type=click.Path(path_type=Path), help="Folder of images, tar shard, or image; repeat for more.")
 @click.option("--mix", multiple=True, type=click.Path(path_type=Path), help="More images, drawn for --mix-share of the crops: a fine-tuned model that sees what it was trained on does not forget it.")
@@ -20,7 +37,7 @@ import click
 @click.option("--restart", is_flag=True, help="With --resume: begin a new schedule (warm restart) from the state.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the schedule in steps.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Length of the schedule in minutes of training, over all resumed calls.")
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), help="Stop this call cleanly after so many minutes.")
+@click.option("--time-limit", type=Duration(), help="Stop this call cleanly after a time such as 90s, 25m (or 25) or 1.5h.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images of --crop pixels per step.")
 @click.option("--crop", type=click.IntRange(min=64), help="Side of the crops, multiple of 64.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Peak learning rate.")
@@ -42,7 +59,6 @@ def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
         for name in ("steps", "minutes", "batch", "crop", "lr", "lmbda", "metric", "seed", "precision")
         if given[name] is not None
     }
-    limit = given["time_limit"]
     return train(
         Request(
             paths=paths,
@@ -52,7 +68,7 @@ def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
             resume=given["resume"],
             restart=given["restart"],
             settings=settings,
-            time_limit_s=None if limit is None else 60 * limit,
+            time_limit_s=given["time_limit"],
             mix=given["mix"],
             mix_share=given["mix_share"],
             memory_gb=given["memory"],

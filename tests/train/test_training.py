@@ -19,6 +19,7 @@ from mambaic.config import PRESETS
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC
 from mambaic_cli.main import main
+from mambaic_cli.train import Duration
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Batches, Mixture, PhotoSet, draw_crops
 from mambaic_train.distributed import World
@@ -306,3 +307,16 @@ def test_lost_worker_leaves_a_state_to_resume(photos, tmp_path):
     assert re.search("a worker was lost", result.stderr)
     assert train(photos, out, "--resume", "--restart", "--steps", "2") == 0
     assert checkpoint.read_config(out / "checkpoint")["card"]["steps"] == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("25m", 1500), ("25", 1500), ("1.5h", 5400), ("0.5", 30)]
+)
+def test_time_limit_is_read_with_or_without_a_unit(text, seconds):
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "ten", "-5m", "0", "nan", "inf"])
+def test_time_limit_that_is_no_time_is_refused(text, photos, tmp_path, capsys):
+    assert train(photos, tmp_path / "run", "--time-limit", text) == 2
+    assert "90s" in capsys.readouterr().err
