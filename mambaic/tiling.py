@@ -8,7 +8,10 @@ the business of whoever runs the networks; a file knows only the tiles that are 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +25,21 @@ Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 UNTILED_PIXELS = 1 << 22
 DEFAULT_TILE = 128
 PIECE = 64  # side of what the transforms see at once, without its halo
+
+
+@lru_cache(maxsize=1)
+def _malloc_trim() -> Any:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return None
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system after a piece of a large picture: glibc keeps what is
+    fragmented, 0.8 GB after 25 megapixels."""
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
 
 
 def default_tile(width: int, height: int) -> int:
@@ -70,10 +88,13 @@ def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Ten
     device = next(model.parameters()).device
     q = torch.tensor([quality], device=device)
     latents = torch.empty(1, model.config.M, box[2], box[3], device=device)
-    for piece in cut(box):
+    pieces = cut(box)
+    for piece in pieces:
         outer = grow(piece, model.config.halo, rows, columns)
         y = model.g_a(read_region(pixels, outer).to(device), q)
         latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
+        if len(pieces) > 1:
+            return_memory()
     return latents
 
 
@@ -103,6 +124,8 @@ class Synthesis:
             for i in needed[step]:
                 if last[i] == step:
                     del self._tiles[i]
+            if len(pieces) > 1:
+                return_memory()
             yield step + 1, len(pieces)
 
     def _tiles_under(self, box: Box) -> list[int]:
