@@ -53,7 +53,7 @@ class ChannelGroup(nn.Module):
         fine = index < config.coarse_to_fine
         self.lattices = COARSE_TO_FINE if fine else CHECKERBOARD
         self.anchor = PriorHead(width, channels, 1)
-        between = DISTANCES[:-1] if fine else ()
+        between = DISTANCES if fine else ()
         self.between_spatial = nn.ModuleList(
             nn.Conv2d(2 * channels, width, 3, padding=d, dilation=d) for d in between
         )

@@ -31,8 +31,8 @@ COARSE_TO_FINE = (
     Lattice.SECOND_CENTRE,
     Lattice.NON_ANCHOR,
 )
-# distance to the nearest positions of earlier steps, for every step of COARSE_TO_FINE but the first
-DISTANCES = (2, 2, 1, 1)
+# rows to the nearest positions of earlier steps, for the steps between its first and its last
+DISTANCES = (2, 2, 1)
 
 
 @dataclass(frozen=True)
