@@ -13,7 +13,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # compressai imports deprecat
 
 @pytest.fixture
 def bridge():
-    return pytest.importorskip("mambaic.compressai_bridge")
+    """The bridge; CompressAI's evaluation sets one thread for the whole process when imported, and
+    the last bit of later tests' pixels depends on their number."""
+    threads = torch.get_num_threads()
+    yield pytest.importorskip("mambaic.compressai_bridge")
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.weights
