@@ -131,8 +131,9 @@ class Encoder:
         symbols = np.where(levels < self._models.tables.skip, 0, bounded).astype(np.int32)
         self._writer.symbols(symbols, levels)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        log_scale = torch.from_numpy(_site_values(prior.log_scale, positions))
-        likelihood = self._models.tables.likelihood(torch.from_numpy(symbols), log_scale)
+        likelihood = self._models.tables.likelihood(
+            torch.from_numpy(symbols), torch.from_numpy(levels)
+        )
         self._bits -= float(torch.log2(likelihood).sum())
         return _dequantise(symbols, prior, positions)
 

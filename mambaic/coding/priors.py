@@ -38,7 +38,8 @@ class Shape:
         """2 ** -bits of rounded residuals in a file; of the mixture while there are no tables."""
         if self.tables is None:
             return self.likelihood(symbols, log_scale)
-        return self.tables.likelihood(symbols, log_scale)
+        level = level_position(log_scale).long()
+        return self.tables.likelihood(symbols, level).to(log_scale.dtype)
 
     def skipped(self, log_scale: Tensor) -> Tensor:
         """True where the latent is not coded because its scale is under the threshold."""

@@ -64,19 +64,19 @@ class Tables:
         sizes = 2 * self.radius.astype(np.int64) + 2
         return np.cumsum(sizes) - sizes
 
-    def likelihood(self, symbols: Tensor, log_scale: Tensor) -> Tensor:
-        """2 ** -bits of what the range coder writes for each symbol; 1 for levels not coded."""
-        kind, device = log_scale.dtype, log_scale.device
+    def likelihood(self, symbols: Tensor, level: Tensor) -> Tensor:
+        """2 ** -bits of what the range coder writes for each symbol under the table of its level
+        (int64), in float64; 1 for levels not coded."""
+        device = level.device
         radius, start, frequency = (
             torch.from_numpy(v).to(device) for v in (self.radius, self._starts, self.frequencies)
         )
-        level = level_position(log_scale).long()
         reach = radius[level]
         beyond = symbols.abs() - reach  # over 0: written as the escape, an integer and a sign
         place = torch.where(beyond > 0, 2 * reach + 1, (symbols + reach).long())
-        mass = frequency[start[level] + place].to(kind) / (1 << PRECISION)
+        mass = frequency[start[level] + place].double() / (1 << PRECISION)
         # an integer v takes the length of v + 1 in binary twice, less one; the sign one bit
-        length = torch.floor(torch.log2(beyond.clamp(min=1).to(kind))) + 1
+        length = torch.floor(torch.log2(beyond.clamp(min=1).double())) + 1
         mass = torch.where(beyond > 0, mass * torch.exp2(-2 * length), mass)
         return mass.masked_fill(level < self.skip, 1.0)
 
