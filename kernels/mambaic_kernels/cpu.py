@@ -1,100 +1,27 @@
 """CPU backend: numba kernels on channels-last data, SIMD across channels, no compiler needed.
 
 Work is cut into blocks of channels, one thread each (plain Python threads over nogil functions, so
-that any number of callers may run at once). The exponential is 2**x by a polynomial whose
-exponent is set through the float's bits, which LLVM vectorises; relative error under 3e-7, and of
-|x| times 1e-15 in float64, in which only the forward scan runs (files are coded in it).
-Backward recomputes: it keeps the states at chunk boundaries and rebuilds one chunk at a time.
+that any number of callers may run at once). In float64 only the forward scan runs (files are coded
+in it). Backward recomputes: it keeps the states at chunk boundaries and rebuilds one chunk at a
+time.
 
 Measured: see docs/benchmarks.md, ``python -m mambaic_kernels.bench``.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
-import numba
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 from torch import Tensor
+
+from mambaic_kernels.simd import cut, exp, f32, jit, run
 
 CHUNK = 64  # steps whose states backward holds at once
 BLOCK = 128  # channels of one block at most: states of a chunk stay in the L2 cache
-LANES = 16  # blocks are multiples of this many channels
 TILE = 32  # side of the blocks of a transposition
 SERIAL = 1 << 16  # state updates under which threads cost more than they give
-
-f32 = np.float32
-
-
-def _jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """njit, cached on disk where any cache folder is writable."""
-
-    def wrap(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(fastmath=True, error_model="numpy", cache=True, **options)(function)
-        except RuntimeError:  # no folder to cache in
-            return numba.njit(fastmath=True, error_model="numpy", **options)(function)
-
-    return wrap
-
-
-@intrinsic
-def _float_of_bits(typingctx: Any, bits: Any) -> Any:
-    """The float whose binary form is the given integer of 32 or 64 bits."""
-    single = bits == types.int32
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType() if single else ir.DoubleType())
-
-    return (types.float32 if single else types.float64)(bits), codegen
-
-
-@_jit(inline="always")
-def _exp32(x):  # type: ignore[no-untyped-def]
-    t = min(max(x * f32(1.4426950408889634), f32(-126.0)), f32(126.0))
-    whole = np.floor(t + f32(0.5))
-    r = (t - whole) * f32(0.6931471805599453)
-    p = f32(0.008333334) + r * f32(0.0013888889)
-    p = f32(0.16666667) + r * (f32(0.041666668) + r * p)
-    p = f32(1.0) + r * (f32(1.0) + r * (f32(0.5) + r * p))
-    bits = np.int32((np.int32(whole) + 127) << 23)
-    return p * _float_of_bits(bits)  # type: ignore[call-arg]
-
-
-@_jit(inline="always")
-def _exp64(x):  # type: ignore[no-untyped-def]
-    t = min(max(x * 1.4426950408889634, -1022.0), 1022.0)
-    whole = np.floor(t + 0.5)
-    r = (t - whole) * 0.6931471805599453
-    p = 1.0 / 39916800 + r * (1.0 / 479001600)
-    p = 1.0 / 362880 + r * (1.0 / 3628800 + r * p)
-    p = 1.0 / 5040 + r * (1.0 / 40320 + r * p)
-    p = 1.0 / 120 + r * (1.0 / 720 + r * p)
-    p = 1.0 / 6 + r * (1.0 / 24 + r * p)
-    p = 1.0 + r * (1.0 + r * (0.5 + r * p))
-    # by way of int32, whose conversion is the one that every SIMD unit has
-    bits = np.int64((np.int64(np.int32(whole)) + 1023) << 52)
-    return p * _float_of_bits(bits)  # type: ignore[call-arg]
-
-
-def _exp(x):  # type: ignore[no-untyped-def]
-    raise NotImplementedError("only in compiled code")
-
-
-@overload(_exp, inline="always")
-def _exp_of_type(x):  # type: ignore[no-untyped-def]
-    if x == types.float32:
-        return lambda x: _exp32(x)
-    return lambda x: _exp64(x)
 
 
 # Arguments travel in tuples, which numba unpacks at no cost:
@@ -102,7 +29,7 @@ def _exp_of_type(x):  # type: ignore[no-untyped-def]
 # block (d0, d1): the channels of this call.
 
 
-@_jit(inline="always")
+@jit(inline="always")
 def _position(path, step):  # type: ignore[no-untyped-def]
     """Flat position of one step of a line."""
     k, line, length, height, width, reset = path
@@ -112,7 +39,7 @@ def _position(path, step):  # type: ignore[no-untyped-def]
     return s if k < 2 else (s % height) * width + s // height
 
 
-@_jit(nogil=True)
+@jit(nogil=True)
 def _forward(u, dt, A, B, C, y, height, width, reset, d0, d1):  # type: ignore[no-untyped-def]
     """Adds the scan of every direction to y, on channels d0..d1."""
     batch, channels = u.shape[0], d1 - d0
@@ -137,14 +64,14 @@ def _forward(u, dt, A, B, C, y, height, width, reset, d0, d1):  # type: ignore[n
                     for n in range(N):
                         B_n, C_n, A_n, h_n = B[b, p, k, n], C[b, p, k, n], A[k, n, d0:d1], h[n]
                         for d in range(channels):
-                            v = _exp(t[d] * A_n[d]) * h_n[d] + inflow[d] * B_n
+                            v = exp(t[d] * A_n[d]) * h_n[d] + inflow[d] * B_n
                             h_n[d] = v
                             acc[d] += C_n * v
                     for d in range(channels):
                         out[d] += acc[d]
 
 
-@_jit(nogil=True)
+@jit(nogil=True)
 def _advance(states, decay, operands, path, first, count, block):  # type: ignore[no-untyped-def]
     """Rebuild the states after steps first..first+count-1 from states[0]."""
     u, dt, A, B, _ = operands
@@ -157,12 +84,12 @@ def _advance(states, decay, operands, path, first, count, block):  # type: ignor
             B_n, A_n = B[p, k, n], A[k, n, d0:d1]
             before, after, a_n = states[i, n], states[i + 1, n], decay[i, n]
             for d in range(channels):
-                a = _exp(t[d] * A_n[d])
+                a = exp(t[d] * A_n[d])
                 a_n[d] = a
                 after[d] = a * before[d] + t[d] * x[d] * B_n
 
 
-@_jit(nogil=True)
+@jit(nogil=True)
 def _retreat(states, decay, g, operands, gradients, path, first, count, block):  # type: ignore[no-untyped-def]
     """Carry the gradient g of the state back over one chunk."""
     u, dt, A, B, C = operands
@@ -193,7 +120,7 @@ def _retreat(states, decay, g, operands, gradients, path, first, count, block): 
             gC[p, k, n] += sum_c
 
 
-@_jit(nogil=True)
+@jit(nogil=True)
 def _backward(u, dt, A, B, C, gy, gu, gdt, gA, gB, gC, height, width, reset, d0, d1):  # type: ignore[no-untyped-def]
     """Adds the gradients of every direction, on channels d0..d1."""
     directions, N, _ = A.shape
@@ -226,49 +153,12 @@ def _backward(u, dt, A, B, C, gy, gu, gdt, gA, gB, gC, height, width, reset, d0,
                     _retreat(states, decay, g, operands, gradients, path, first, count, block)
 
 
-_pool: ThreadPoolExecutor | None = None
-_pool_owner = 0
-_pool_lock = threading.Lock()
-
-
-def _threads() -> ThreadPoolExecutor:
-    """Worker threads of this process (a fork must not inherit its parent's)."""
-    global _pool, _pool_owner
-    with _pool_lock:
-        if _pool is None or _pool_owner != os.getpid():
-            _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
-            _pool_owner = os.getpid()
-        return _pool
-
-
 def _blocks(width: int, updates: int) -> list[tuple[int, int]]:
-    """Channel ranges to work on: enough for all threads, none wider than BLOCK."""
-    threads = 1 if updates < SERIAL else torch.get_num_threads()
-    share = -(-width // threads)
-    size = min(BLOCK, max(LANES, -(-share // LANES) * LANES))
-    return [(start, min(start + size, width)) for start in range(0, width, size)]
+    """Channel ranges to work on."""
+    return cut(width, 1 if updates < SERIAL else torch.get_num_threads(), BLOCK)
 
 
-def _run(task: Callable[[int, int, int], None], blocks: list[tuple[int, int]]) -> None:
-    """task(index, first, last) for every block, over as many threads as torch uses."""
-    threads = min(torch.get_num_threads(), len(blocks))
-    if threads <= 1:
-        for index, (first, last) in enumerate(blocks):
-            task(index, first, last)
-        return
-    lanes = [list(range(lane, len(blocks), threads)) for lane in range(threads)]
-
-    def work(lane: list[int]) -> None:
-        for index in lane:
-            task(index, *blocks[index])
-
-    futures = [_threads().submit(work, lane) for lane in lanes[1:]]
-    work(lanes[0])
-    for future in futures:
-        future.result()
-
-
-@_jit(nogil=True)
+@jit(nogil=True)
 def _transpose(source, out, first, last):  # type: ignore[no-untyped-def]
     """out[c, r] = source[r, c] for rows first..last, tile by tile."""
     for r0 in range(first, last, TILE):
@@ -287,7 +177,7 @@ def _array(tensor: Tensor) -> np.ndarray:
         return np.asarray(t.contiguous().numpy())
     out = torch.empty_like(flat, memory_format=torch.contiguous_format)
     for source, target in zip(flat.transpose(1, 2).numpy(), out.numpy(), strict=True):
-        _run(partial(_transpose_block, source, target), _blocks(flat.shape[-1], t.numel()))
+        run(partial(_transpose_block, source, target), _blocks(flat.shape[-1], t.numel()))
     return np.asarray(out.view(t.shape).numpy())
 
 
@@ -312,7 +202,7 @@ def scan_forward(
     def task(index: int, first: int, last: int) -> None:
         _forward(*inputs, y_array, *size, reset, first, last)
 
-    _run(task, _blocks(u.shape[-1], dt.numel() * A.shape[1]))
+    run(task, _blocks(u.shape[-1], dt.numel() * A.shape[1]))
     return y
 
 
@@ -341,5 +231,5 @@ def scan_backward(
         grads = (*outs, gB_array[index], gC_array[index])
         _backward(*inputs, gy, *grads, *size, reset, first, last)
 
-    _run(task, blocks)
+    run(task, blocks)
     return gu, gdt, gA, gB.sum(0), gC.sum(0)

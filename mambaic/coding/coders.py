@@ -56,16 +56,19 @@ class Estimator:
         self._shape = shape
         self._noise = noise
         self._parts: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
+        self._sources: dict[tuple[str, int], Tensor] = {}
 
     def code(self, site: Site, prior: Prior) -> Tensor:
         mask = site.mask(prior.mean)
-        residual = self._latents[site.latent][:, site.channels] - prior.mean
+        key = (site.latent, site.channels.start)
+        if key not in self._sources:  # cut out once: every cut's gradient is a map of all latents
+            self._sources[key] = self._latents[site.latent][:, site.channels]
+        residual = self._sources[key] - prior.mean
         rounded = torch.round(residual)
         if not self._noise:
             rounded = rounded.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
         # the lattices of a group share no position, so their masked sum is the whole map
         priced = residual + torch.rand_like(residual) - 0.5 if self._noise else rounded
-        key = (site.latent, site.channels.start)
         part = (priced * mask, prior.log_scale * mask)
         if key in self._parts:
             part = (self._parts[key][0] + part[0], self._parts[key][1] + part[1])

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mambaic.coding.tables import LOG_MIN, Tables, level_position, mixture_mass
+from mambaic.coding.tables import LOG_MIN, Tables, level_position
+from mambaic_kernels.mixture import mixture_mass
 
 LIKELIHOOD_MIN = 1e-9
 

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic_kernels.mixture import mixture_mass
+
 LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
 LOG_MIN = math.log(SCALE_MIN)
@@ -28,18 +30,6 @@ MIXTURE_COUNT = 256  # how many counted symbols of a level the learned mixture i
 def level_position(log_scale: Tensor) -> Tensor:
     """Continuous table position: level k covers [k, k + 1). Clamped to the first and last."""
     return ((log_scale - LOG_MIN) / LOG_STEP + 0.5).clamp(0.0, LEVELS - 1e-3)
-
-
-def mixture_mass(value: Tensor, scale: Tensor, weight: Tensor, ratio: Tensor) -> Tensor:
-    """Probability of the unit interval around ``value``; any float dtype, differentiable."""
-    magnitude = value.abs()
-
-    def mass(deviation: Tensor) -> Tensor:
-        root = deviation * math.sqrt(2.0)
-        upper = torch.erfc((magnitude - 0.5) / root)
-        return 0.5 * (upper - torch.erfc((magnitude + 0.5) / root))
-
-    return weight * mass(scale) + (1 - weight) * mass(scale * ratio)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from mambaic.coding.tables import (
     build_tables,
     count_magnitudes,
     level_position,
-    mixture_mass,
 )
+from mambaic_kernels.mixture import mixture_mass
 
 
 @pytest.fixture(scope="module")

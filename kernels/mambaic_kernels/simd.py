@@ -1,0 +1,140 @@
+"""Building blocks of the numba kernels: compilation, functions that LLVM vectorises, threads.
+
+``exp``: 2**x by a polynomial whose exponent is set through the float's bits; relative error under
+3e-7, and of |x| times 1e-15 in float64. ``scaled_erfc``: a Chebyshev fit of erfc(z) exp(z**2) in
+1 / (1 + z / 2), relative error under 2e-7 for every z >= 0; in float32 alone, for training.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+LANES = 16  # blocks are multiples of this many elements
+
+f32 = np.float32
+
+
+def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """njit, cached on disk where any cache folder is writable."""
+
+    def wrap(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(fastmath=True, error_model="numpy", cache=True, **options)(function)
+        except RuntimeError:  # no folder to cache in
+            return numba.njit(fastmath=True, error_model="numpy", **options)(function)
+
+    return wrap
+
+
+@intrinsic
+def _float_of_bits(typingctx: Any, bits: Any) -> Any:
+    """The float whose binary form is the given integer of 32 or 64 bits."""
+    single = bits == types.int32
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType() if single else ir.DoubleType())
+
+    return (types.float32 if single else types.float64)(bits), codegen
+
+
+@jit(inline="always")
+def exp32(x):  # type: ignore[no-untyped-def]
+    t = min(max(x * f32(1.4426950408889634), f32(-126.0)), f32(126.0))
+    whole = np.floor(t + f32(0.5))
+    r = (t - whole) * f32(0.6931471805599453)
+    p = f32(0.008333334) + r * f32(0.0013888889)
+    p = f32(0.16666667) + r * (f32(0.041666668) + r * p)
+    p = f32(1.0) + r * (f32(1.0) + r * (f32(0.5) + r * p))
+    bits = np.int32((np.int32(whole) + 127) << 23)
+    return p * _float_of_bits(bits)  # type: ignore[call-arg]
+
+
+@jit(inline="always")
+def exp64(x):  # type: ignore[no-untyped-def]
+    t = min(max(x * 1.4426950408889634, -1022.0), 1022.0)
+    whole = np.floor(t + 0.5)
+    r = (t - whole) * 0.6931471805599453
+    p = 1.0 / 39916800 + r * (1.0 / 479001600)
+    p = 1.0 / 362880 + r * (1.0 / 3628800 + r * p)
+    p = 1.0 / 5040 + r * (1.0 / 40320 + r * p)
+    p = 1.0 / 120 + r * (1.0 / 720 + r * p)
+    p = 1.0 / 6 + r * (1.0 / 24 + r * p)
+    p = 1.0 + r * (1.0 + r * (0.5 + r * p))
+    # by way of int32, whose conversion is the one that every SIMD unit has
+    bits = np.int64((np.int64(np.int32(whole)) + 1023) << 52)
+    return p * _float_of_bits(bits)  # type: ignore[call-arg]
+
+
+@jit(inline="always")
+def scaled_erfc(z):  # type: ignore[no-untyped-def]
+    t = f32(1.0) / (f32(1.0) + f32(0.5) * z)
+    p = f32(0.0653309961) - t * f32(0.0256889674)
+    p = f32(-0.19639277) + t * (f32(0.028879432) + t * p)
+    p = f32(0.0588173) + t * (f32(0.078035535) + t * p)
+    p = f32(0.246525122) + t * (f32(0.18029476) + t * p)
+    p = f32(0.282094751) + t * (f32(0.282103688) + t * p)
+    return t * p
+
+
+def exp(x):  # type: ignore[no-untyped-def]
+    """e**x in the type of x; in compiled code alone."""
+    raise NotImplementedError
+
+
+@overload(exp, inline="always")
+def _exp_of_type(x):  # type: ignore[no-untyped-def]
+    if x == types.float32:
+        return lambda x: exp32(x)
+    return lambda x: exp64(x)
+
+
+_pool: ThreadPoolExecutor | None = None
+_pool_owner = 0
+_pool_lock = threading.Lock()
+
+
+def _threads() -> ThreadPoolExecutor:
+    """Worker threads of this process (a fork must not inherit its parent's)."""
+    global _pool, _pool_owner
+    with _pool_lock:
+        if _pool is None or _pool_owner != os.getpid():
+            _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+            _pool_owner = os.getpid()
+        return _pool
+
+
+def cut(width: int, threads: int, longest: int) -> list[tuple[int, int]]:
+    """Ranges of 0..width to work on: enough for all threads, none longer than ``longest``."""
+    share = -(-width // threads)
+    size = min(longest, max(LANES, -(-share // LANES) * LANES))
+    return [(start, min(start + size, width)) for start in range(0, width, size)]
+
+
+def run(task: Callable[[int, int, int], None], blocks: list[tuple[int, int]]) -> None:
+    """task(index, first, last) for every block, over as many threads as torch uses."""
+    threads = min(torch.get_num_threads(), len(blocks))
+    if threads <= 1:
+        for index, (first, last) in enumerate(blocks):
+            task(index, first, last)
+        return
+    lanes = [list(range(lane, len(blocks), threads)) for lane in range(threads)]
+
+    def work(lane: list[int]) -> None:
+        for index in lane:
+            task(index, *blocks[index])
+
+    futures = [_threads().submit(work, lane) for lane in lanes[1:]]
+    work(lanes[0])
+    for future in futures:
+        future.result()
