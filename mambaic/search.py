@@ -1,4 +1,9 @@
-"""Quality that meets a target of rate or distortion."""
+"""Quality that meets a target of rate or distortion.
+
+Every try is a whole encoding: g_a depends on the quality, so latents made once would give worse
+files than the same quality asked for by name. Few tries are needed, as both the logarithm of the
+size and PSNR are nearly straight lines over quality.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from mambaic.bitstream import stored_quality
 from mambaic.codec import Codec
 from mambaic.errors import ConfigError
 from mambaic.image import Picture
 
 SIZE_TOLERANCE = 0.01
 PSNR_TOLERANCE_DB = 0.05
-MAX_TRIES = 20
+FIRST_QUALITY = 50.0
+# how much a step of quality changes a photograph: only the second try depends on it
+LOG_BYTES_PER_QUALITY = 0.031
+DB_PER_QUALITY = 0.15
+MAX_TRIES = 24
 
 
 def encode_to_target(
@@ -27,65 +37,75 @@ def encode_to_target(
     **options: Any,
 ) -> bytes:
     """File whose rate is within 1 % of ``bpp`` (bits per pixel) or ``size`` (bytes), or whose
-    PSNR is within 0.05 dB of ``psnr``.
+    PSNR is within 0.05 dB of ``psnr``; the nearest one where quality has no finer step.
 
-    Both rise with quality, so the quality is bracketed and interpolated (regula falsi with
-    bisection). Raises ConfigError if no quality from 0 to 100 gets there.
+    Raises ConfigError if no quality from 0 to 100 gets there.
     """
     if sum(value is not None for value in (bpp, size, psnr)) != 1:
         raise ConfigError("give exactly one of bpp, size and psnr")
     if psnr is not None:
-        goal, tolerance, unit = psnr, PSNR_TOLERANCE_DB, "dB"
 
         def measure(data: bytes) -> float:
             return _psnr_db(picture, codec.decode_picture(data))
+
+        def describe(value: float) -> str:
+            return f"{value:.2f} dB"
+
+        goal, tolerance, slope = psnr, PSNR_TOLERANCE_DB, DB_PER_QUALITY
     else:
         pixels = picture.size[0] * picture.size[1]
         n_bytes = size if size is not None else (bpp or 0.0) * pixels / 8
-        # rates span two decades, so the search runs on their logarithm
-        goal, tolerance, unit = math.log(max(n_bytes, 1.0)), math.log1p(SIZE_TOLERANCE), "log bytes"
 
         def measure(data: bytes) -> float:
             return math.log(len(data))
 
-    return _search(
-        lambda quality: codec.encode(picture, quality, **options), measure, goal, tolerance, unit
-    )
+        goal, tolerance = math.log(max(n_bytes, 1.0)), math.log1p(SIZE_TOLERANCE)
+        slope = LOG_BYTES_PER_QUALITY
+
+        def describe(value: float) -> str:
+            return f"{math.exp(value):.0f} bytes"
+
+    def attempt(quality: float) -> tuple[float, bytes]:
+        data = codec.encode(picture, quality, **options)
+        return measure(data), data
+
+    return _search(attempt, goal, tolerance, slope, describe)
 
 
 def _search(
-    encode: Callable[[float], bytes],
-    measure: Callable[[bytes], float],
+    attempt: Callable[[float], tuple[float, bytes]],
     goal: float,
     tolerance: float,
-    unit: str,
+    slope: float,
+    describe: Callable[[float], str],
 ) -> bytes:
-    ends = []
-    for quality in (0.0, 100.0):
-        data = encode(quality)
-        value = measure(data)
+    """Along ``slope`` from the middle until tries lie on both sides of the goal, then between the
+    two nearest."""
+    tries: dict[float, tuple[float, bytes]] = {}
+    quality = FIRST_QUALITY
+    while quality not in tries and len(tries) < MAX_TRIES:
+        value, data = tries[quality] = attempt(quality)
         if abs(value - goal) <= tolerance:
             return data
-        ends.append((quality, value, data))
-    (low, low_value, low_data), (high, high_value, high_data) = ends
-    if not low_value < goal < high_value:
-        reach = [f"{len(low_data)} to {len(high_data)} bytes"]
-        if unit == "dB":
-            reach = [f"{low_value:.2f} to {high_value:.2f} dB"]
-        raise ConfigError(f"the target is out of reach: this picture can have {reach[0]}")
-    for attempt in range(MAX_TRIES):
-        share = (goal - low_value) / (high_value - low_value)
-        # plain bisection every third time, in case interpolation creeps along one end
-        quality = low + (high - low) * (0.5 if attempt % 3 == 2 else min(0.95, max(0.05, share)))
-        data = encode(quality)
-        value = measure(data)
-        if abs(value - goal) <= tolerance or high - low < 0.02:
-            return data
-        if value < goal:
-            low, low_value = quality, value
+        below = max((q for q, (v, _) in tries.items() if v < goal), default=None)
+        above = min((q for q, (v, _) in tries.items() if v > goal), default=None)
+        if below is None or above is None:
+            if (quality == 0 and below is None) or (quality == 100 and above is None):
+                raise ConfigError(
+                    f"the target is out of reach: at quality {quality:g} this picture has "
+                    f"{describe(value)}"
+                )
+            # a little too far, so that the goal lies between two tries; farther each time
+            step = 1.05 * (goal - value) / slope
+            step = math.copysign(max(abs(step), 2.0 ** (len(tries) - 1)), step)
+            quality = min(100.0, max(0.0, quality + step))
         else:
-            high, high_value = quality, value
-    return data
+            share = (goal - tries[below][0]) / (tries[above][0] - tries[below][0])
+            # plain bisection every third time, in case interpolation creeps along one end
+            share = 0.5 if len(tries) % 3 == 2 and len(tries) > 4 else min(0.95, max(0.05, share))
+            quality = below + (above - below) * share
+        quality = stored_quality(quality)
+    return min(tries.values(), key=lambda found: abs(found[0] - goal))[1]
 
 
 def _psnr_db(a: Picture, b: Picture) -> float:
