@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, DISTANCES
 from mambaic.config import ModelConfig
-from mambaic.nn.blocks import QualityModulation, log_features
+from mambaic.nn.blocks import FeatureConv2d, QualityModulation
 from mambaic.rate import RateCurve
 
 
 class PriorHead(nn.Module):
     """Hidden state (B, C, h, w) -> mean and log-scale of ``channels`` latents, in units of their
-    typical log-scale at this quality."""
+    typical log-scale at this quality (B, channels, 1, 1)."""
 
     def __init__(self, width: int, channels: int, kernel: int) -> None:
         super().__init__()
@@ -48,17 +48,17 @@ class ChannelGroup(nn.Module):
         start = sum(config.groups[:index])
         self.channels = slice(start, start + channels)
         before = config.groups[index - 1] if index else 0
-        self.absorb = nn.Conv2d(2 * before, width, 3, padding=1) if before else None
+        self.absorb = FeatureConv2d(before, width, 3) if before else None
         self.modulate = QualityModulation(width)
         fine = index < config.coarse_to_fine
         self.lattices = COARSE_TO_FINE if fine else CHECKERBOARD
         self.anchor = PriorHead(width, channels, 1)
         between = DISTANCES if fine else ()
         self.between_spatial = nn.ModuleList(
-            nn.Conv2d(2 * channels, width, 3, padding=d, dilation=d) for d in between
+            FeatureConv2d(channels, width, 3, dilation=d) for d in between
         )
         self.between = nn.ModuleList(PriorHead(width, channels, 1) for _ in between)
-        self.spatial = nn.Conv2d(2 * channels, width, 3, padding=1)
+        self.spatial = FeatureConv2d(channels, width, 3)
         self.non_anchor = PriorHead(width, channels, 3)
         self.typical = RateCurve(config.rate_anchors, channels)
         self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
@@ -67,7 +67,7 @@ class ChannelGroup(nn.Module):
         """Hidden state with the group decoded last taken in."""
         if self.absorb is None or decoded is None:
             return state
-        return state + self.absorb(log_features(decoded))
+        return state + self.absorb(decoded)
 
     def prior(self, step: int, support: Tensor, y_hat: Tensor | None, q: Tensor) -> Prior:
         """Prior of the ``step``-th lattice; ``y_hat`` is what the lattices before it hold, and zero
@@ -75,8 +75,8 @@ class ChannelGroup(nn.Module):
         spatial = [*self.between_spatial, self.spatial]
         heads = [self.anchor, *self.between, self.non_anchor]
         if y_hat is not None:
-            support = support + spatial[step - 1](log_features(y_hat))
-        prior: Prior = heads[step](support, self._typical(support, q))
+            support = support + spatial[step - 1](y_hat)
+        prior: Prior = heads[step](support, self.typical(q))
         return prior
 
     def refine(self, support: Tensor, y_hat: Tensor) -> Tensor:
@@ -85,6 +85,3 @@ class ChannelGroup(nn.Module):
             return y_hat
         residual = self.lrp(torch.cat([support, y_hat.to(support.dtype)], dim=1))
         return y_hat + 0.5 * torch.tanh(residual).to(y_hat.dtype)
-
-    def _typical(self, support: Tensor, q: Tensor) -> Tensor:
-        return self.typical(q).expand(-1, -1, *support.shape[-2:])

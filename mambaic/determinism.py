@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-M = TypeVar("M", bound=nn.Module)
+from mambaic.nn.blocks import FeatureConv2d, log_features
 
+M = TypeVar("M", bound=nn.Module)
 
 STRIP_BYTES = 8 << 20
 
@@ -33,22 +34,37 @@ class StripConv2d(nn.Conv2d):
         height, width = input.shape[-2:]
         rows = max(1, STRIP_BYTES // (9 * 8 * self.in_channels * width))
         if input.is_cuda or rows >= height:
-            return super().forward(input)
-        padded = F.pad(input, (1, 1, 1, 1))
+            return super().forward(self.features(input))
         out = input.new_empty(input.shape[0], self.out_channels, height, width)
         for top in range(0, height, rows):
-            strip = padded[..., top : top + rows + 2, :]
-            out[..., top : top + rows, :] = F.conv2d(strip, self.weight, self.bias)
+            bottom = min(height, top + rows)
+            strip = self.features(input[..., max(0, top - 1) : bottom + 1, :])
+            strip = F.pad(strip, (1, 1, int(top == 0), int(bottom == height)))
+            out[..., top:bottom, :] = F.conv2d(strip, self.weight, self.bias)
         return out
+
+    def features(self, strip: Tensor) -> Tensor:
+        return strip
+
+
+class StripFeatureConv2d(StripConv2d):
+    """The same of log features, which are 0 where latents are."""
+
+    def features(self, strip: Tensor) -> Tensor:
+        return log_features(strip)
+
+
+STRIPS = {nn.Conv2d: StripConv2d, FeatureConv2d: StripFeatureConv2d}
 
 
 def _double(module: M) -> M:
     module = copy.deepcopy(module).double()
     for conv in module.modules():
-        # a stride or groups would need other strips
-        plain = type(conv) is nn.Conv2d and conv.stride == (1, 1) and conv.groups == 1
-        if plain and conv.kernel_size == (3, 3) and conv.padding == (1, 1):
-            conv.__class__ = StripConv2d
+        # a stride, a dilation or groups would need other strips
+        if isinstance(conv, nn.Conv2d) and type(conv) in STRIPS:
+            plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+            if plain and conv.kernel_size == (3, 3) and conv.padding == (1, 1):
+                conv.__class__ = STRIPS[type(conv)]
     return module
 
 

@@ -100,7 +100,7 @@ class EntropyModel(nn.Module):
         models = self._ready()
         with coding_mode(y.device):
             z = self.h_a(y, torch.tensor([quality], device=y.device, dtype=y.dtype))
-            encoder = Encoder({"y": y.double(), "z": z.double()}, models)
+            encoder = Encoder({"y": y, "z": z}, models)
             q = torch.tensor([quality], device=y.device, dtype=torch.float64)
             self._double.of(self).walk((y.shape[-2] // 4, y.shape[-1] // 4), q, encoder)
         return encoder.finish()

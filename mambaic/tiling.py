@@ -99,47 +99,45 @@ def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Ten
 
 
 class Synthesis:
-    """Turns decoded latent tiles into pixels, keeping only the tiles that a halo still needs."""
+    """Turns decoded latent tiles into pixels, keeping only the rows that a later piece needs."""
 
     def __init__(self, model: MambaIC, width: int, height: int, grid: list[Box], quality: float):
         self._model = model
         self._grid = grid
         self._quality = quality
         self._size = latent_size(width, height)
-        self._tiles: dict[int, Tensor] = {}
+        self._tiles: dict[int, tuple[Box, Tensor]] = {}  # what is left of each tile
         self.pixels = np.empty((height, width, 3), dtype=np.uint8)
 
     def run(self, decode: Callable[[int], Tensor]) -> Iterator[tuple[int, int]]:
         """Decode and place everything; yields (pieces done, pieces in all). ``decode(i)`` gives
         y_hat of tile i, once."""
         pieces = cut((0, 0, *self._size))
-        outers = [grow(piece, self._model.config.halo, *self._size) for piece in pieces]
-        needed = [self._tiles_under(outer) for outer in outers]
-        last = {i: step for step, tiles in enumerate(needed) for i in tiles}
-        for step, (piece, outer) in enumerate(zip(pieces, outers, strict=True)):
-            for i in needed[step]:
-                if i not in self._tiles:
-                    self._tiles[i] = decode(i)
-            self._place(piece, outer, self._assemble(outer, needed[step]))
-            for i in needed[step]:
-                if last[i] == step:
-                    del self._tiles[i]
+        for step, piece in enumerate(pieces):
+            outer = grow(piece, self._model.config.halo, *self._size)
+            self._forget(outer[0])
+            for i, tile in enumerate(self._grid):
+                if i not in self._tiles and _overlap(tile, outer):
+                    self._tiles[i] = tile, decode(i)
+            self._place(piece, outer, self._assemble(outer))
             if len(pieces) > 1:
                 return_memory()
             yield step + 1, len(pieces)
 
-    def _tiles_under(self, box: Box) -> list[int]:
-        return [i for i, tile in enumerate(self._grid) if _overlap(tile, box)]
+    def _forget(self, above: int) -> None:
+        """Drop what lies above a row of latents: pieces go from top to bottom."""
+        for i, (box, y_hat) in list(self._tiles.items()):
+            gone = min(above - box[0], box[2])
+            if gone > 0:
+                left = (box[0] + gone, box[1], box[2] - gone, box[3])
+                self._tiles[i] = left, y_hat[..., gone:, :].clone()
 
-    def _assemble(self, outer: Box, needed: list[int]) -> Tensor:
-        first = self._tiles[needed[0]]
+    def _assemble(self, outer: Box) -> Tensor:
+        first = next(iter(self._tiles.values()))[1]
         y_hat = first.new_zeros(1, first.shape[1], outer[2], outer[3])
-        for i in needed:
-            common = _overlap(self._grid[i], outer)
-            assert common is not None
-            y_hat[(..., *inside(common, outer))] = self._tiles[i][
-                (..., *inside(common, self._grid[i]))
-            ]
+        for box, tile in self._tiles.values():
+            if (common := _overlap(box, outer)) is not None:
+                y_hat[(..., *inside(common, outer))] = tile[(..., *inside(common, box))]
         return y_hat
 
     @torch.no_grad()

@@ -97,9 +97,13 @@ class Estimator:
         return np.sum([count_magnitudes(*part) for part in self._parts.values()], axis=0)
 
 
-def _site_values(tensor: Tensor, positions: Tensor) -> np.ndarray:
-    """Values at a site in coding order (channel, then position), of a batch of one."""
-    return tensor[0].flatten(1)[:, positions.to(tensor.device)].reshape(-1).double().cpu().numpy()
+def _site_values(tensor: Tensor, positions: Tensor) -> Tensor:
+    """Values at a site in coding order (channel, then position), of a batch of one, float64."""
+    return tensor[0].flatten(1)[:, positions.to(tensor.device)].reshape(-1).double()
+
+
+def _level_positions(prior: Prior, positions: Tensor) -> np.ndarray:
+    return level_position(_site_values(prior.log_scale, positions)).cpu().numpy()
 
 
 def _dequantise(symbols: np.ndarray, prior: Prior, positions: Tensor) -> Tensor:
@@ -125,12 +129,12 @@ class Encoder:
 
     def code(self, site: Site, prior: Prior) -> Tensor:
         positions = site.positions(*prior.mean.shape[-2:])
-        level = _site_values(level_position(prior.log_scale.double()), positions)
+        level = _level_positions(prior, positions)
         levels = np.floor(level).astype(np.int64)
         self._record(level, levels)
         residual = _site_values(self._latents[site.latent][:, site.channels], positions)
-        residual = residual - _site_values(prior.mean, positions)
-        bounded = np.clip(np.rint(residual), -SYMBOL_MAX, SYMBOL_MAX)
+        residual -= _site_values(prior.mean, positions)
+        bounded = np.clip(np.rint(residual.cpu().numpy()), -SYMBOL_MAX, SYMBOL_MAX)
         symbols = np.where(levels < self._models.tables.skip, 0, bounded).astype(np.int32)
         self._writer.symbols(symbols, levels)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
@@ -163,7 +167,7 @@ class Decoder:
 
     def code(self, site: Site, prior: Prior) -> Tensor:
         positions = site.positions(*prior.mean.shape[-2:])
-        level = _site_values(level_position(prior.log_scale.double()), positions)
+        level = _level_positions(prior, positions)
         levels = self._obey_record(level)
         symbols = self._reader.symbols(levels)
         self.crc = zlib.crc32(symbols.astype("<i4").tobytes(), self.crc)

@@ -73,3 +73,14 @@ def log_features(y: Tensor) -> Tensor:
     # asinh by its definition: torch.asinh has no SIMD form and takes five times as long
     t = torch.log(magnitude + torch.sqrt(magnitude * magnitude + 1))
     return torch.cat([torch.copysign(t, y), t], dim=1)
+
+
+class FeatureConv2d(nn.Conv2d):
+    """Convolution of the log features of latents: (B, C, H, W) -> (B, out, H, W)."""
+
+    def __init__(self, channels: int, out: int, kernel: int, dilation: int = 1) -> None:
+        padding = dilation * (kernel // 2)
+        super().__init__(2 * channels, out, kernel, padding=padding, dilation=dilation)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(log_features(input))

@@ -10,6 +10,7 @@ state starts anew at each row and column, so that the result does not depend on 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,26 @@ from mambaic.config import VSSConfig
 from mambaic_kernels import ss2d_scan
 
 DIRECTIONS = 4
+WHOLE_POSITIONS = 64 * 64  # larger maps are worked on part by part outside training
+BLOCK = 32  # channels of a large map that are scanned at a time
+
+
+def _whole(height: int, width: int) -> bool:
+    """Whether a map is worked on at once: in training always, else up to a size."""
+    return torch.is_grad_enabled() or height * width <= WHOLE_POSITIONS
+
+
+def _by_rows(function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
+    """``function`` of maps (B, H, W, ...) that treats every position alone and keeps the shape of
+    the first; some rows of a large map at a time, for its temporaries' sake."""
+    height, width = maps[0].shape[1:3]
+    if _whole(height, width):
+        return function(*maps)
+    out = torch.empty_like(maps[0])
+    rows = max(1, WHOLE_POSITIONS // width)
+    for top in range(0, height, rows):
+        out[:, top : top + rows] = function(*(m[:, top : top + rows] for m in maps))
+    return out
 
 
 class SS2D(nn.Module):
@@ -42,30 +63,41 @@ class SS2D(nn.Module):
         self.D = nn.Parameter(torch.full((DIRECTIONS, width), 0.25))
 
     def forward(self, u: Tensor) -> Tensor:
-        batch, height, width, _ = u.shape
+        batch, height, width, channels = u.shape
         operands = self.in_proj(u).view(batch, height, width, DIRECTIONS, -1)
         low_rank, B, C = operands.split([self.rank, self.d_state, self.d_state], dim=-1)
-        # one plain product per direction instead of one batched one: same numerics for any batch
-        delta = torch.stack(
-            [
-                low_rank[..., k, :] @ self.delta_proj[k].to(low_rank.dtype)
-                for k in range(DIRECTIONS)
-            ],
-            dim=-2,
-        )
         scan_type = torch.float64 if self.A_log.dtype == torch.float64 else torch.float32
-        with torch.autocast(u.device.type, enabled=False):
-            return ss2d_scan(
-                u.to(scan_type),
-                delta.to(scan_type),
-                -torch.exp(self.A_log),
-                B.to(scan_type).contiguous(),
-                C.to(scan_type).contiguous(),
-                self.D,
-                self.delta_bias,
-                delta_softplus=True,
-                lines=self.lines,
-            ).to(u.dtype)
+        B, C = (t.to(scan_type).contiguous() for t in (B, C))
+        # channels do not meet in a scan: on large maps a few at a time, as delta, four times the
+        # size of u and its temporaries, would be most of the memory of a tile
+        whole = _whole(height, width)
+        size = channels if whole else BLOCK
+        parts = []
+        for start in range(0, channels, size):
+            own = slice(start, start + size)
+            # one plain product per direction instead of one batched one: same numerics for any
+            # batch
+            delta = torch.stack(
+                [
+                    low_rank[..., k, :] @ self.delta_proj[k, :, own].to(low_rank.dtype)
+                    for k in range(DIRECTIONS)
+                ],
+                dim=-2,
+            )
+            with torch.autocast(u.device.type, enabled=False):
+                y = ss2d_scan(
+                    u[..., own].to(scan_type),
+                    delta.to(scan_type),
+                    -torch.exp(self.A_log[:, own]),
+                    B,
+                    C,
+                    self.D[:, own],
+                    self.delta_bias[:, own],
+                    delta_softplus=True,
+                    lines=self.lines,
+                )
+            parts.append(y.to(u.dtype))
+        return parts[0] if whole else torch.cat(parts, dim=-1)
 
 
 class VSSBlock(nn.Module):
@@ -92,11 +124,17 @@ class VSSBlock(nn.Module):
         t = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         u, gate = self.in_proj(self.norm(t)).chunk(2, dim=-1)
         u = F.silu(self._depthwise(u.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
-        mixed = self.scan_norm(self.scan(u)) * F.silu(gate)
-        t = t + self.out_proj(mixed)
+        t = _by_rows(self._gated, t, self.scan(u), gate)
+        return _by_rows(self._feed_forward, t).permute(0, 3, 1, 2)
+
+    def _gated(self, t: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+        out: Tensor = t + self.out_proj(self.scan_norm(y) * F.silu(gate))
+        return out
+
+    def _feed_forward(self, t: Tensor) -> Tensor:
         value, gate = self.ffn_in(self.ffn_norm(t)).chunk(2, dim=-1)
-        t = t + self.ffn_out(value * F.silu(gate))
-        return t.permute(0, 3, 1, 2)
+        out: Tensor = t + self.ffn_out(value * F.silu(gate))
+        return out
 
     def _depthwise(self, u: Tensor) -> Tensor:
         if u.dtype != torch.float64:
