@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.simd import cut, exp, f32, jit, run
+from mambaic_kernels.simd import cut, exp, f32, jit, run, softplus
 
 CHUNK = 64  # steps whose states backward holds at once
 BLOCK = 128  # channels of one block at most: states of a chunk stay in the L2 cache
@@ -37,6 +37,27 @@ def _position(path, step):  # type: ignore[no-untyped-def]
     if reset:
         return line * width + s if k < 2 else s * width + line
     return s if k < 2 else (s % height) * width + s // height
+
+
+@jit(nogil=True)
+def _steps_forward(delta, bias, dt, first, last):  # type: ignore[no-untyped-def]
+    """dt = softplus(delta + bias) on rows first..last of (P * K, D)."""
+    for row in range(first, last):
+        k = row % bias.shape[0]
+        for d in range(bias.shape[1]):
+            dt[row, d] = softplus(delta[row, d] + bias[k, d])
+
+
+@jit(nogil=True)
+def _steps_backward(gdt, dt, gbias, first, last):  # type: ignore[no-untyped-def]
+    """Turns the gradient of dt into that of delta, in place, and adds that of the bias."""
+    for row in range(first, last):
+        k = row % gbias.shape[0]
+        for d in range(gbias.shape[1]):
+            # the derivative of the softplus is a sigmoid, which is this of its value
+            v = gdt[row, d] * (f32(1) - exp(-dt[row, d]))
+            gdt[row, d] = v
+            gbias[k, d] += v
 
 
 @jit(nogil=True)
@@ -112,7 +133,8 @@ def _retreat(states, decay, g, operands, gradients, path, first, count, block): 
                 sum_b += v * t[d] * x[d]
                 carried = v * a_n[d]
                 by_decay = carried * before[d]
-                gt[d] += by_decay * A_n[d] + v * B_n * x[d]
+                total = by_decay * A_n[d] + v * B_n * x[d]
+                gt[d] = total if n == 0 else gt[d] + total
                 gA_n[d] += by_decay * t[d]
                 gx[d] += v * B_n * t[d]
                 g_n[d] = carried
@@ -122,7 +144,7 @@ def _retreat(states, decay, g, operands, gradients, path, first, count, block): 
 
 @jit(nogil=True)
 def _backward(u, dt, A, B, C, gy, gu, gdt, gA, gB, gC, height, width, reset, d0, d1):  # type: ignore[no-untyped-def]
-    """Adds the gradients of every direction, on channels d0..d1."""
+    """Adds the gradients of every direction, on channels d0..d1; writes that of dt."""
     directions, N, _ = A.shape
     block = (d0, d1)
     longest = max(height, width) if reset else height * width
@@ -187,6 +209,38 @@ def _transpose_block(
     _transpose(source, target, first, last)
 
 
+def positive_steps(delta: Tensor, bias: Tensor) -> Tensor:
+    """softplus(delta + bias): delta (B, P, K, D), bias (K, D), float32 or float64."""
+    dt = torch.empty_like(delta, memory_format=torch.contiguous_format)
+    rows = [t.view(-1, t.shape[-1]).numpy() for t in (delta.detach().contiguous(), dt)]
+    shift = bias.detach().contiguous().numpy()
+
+    def task(index: int, first: int, last: int) -> None:
+        _steps_forward(rows[0], shift, rows[1], first, last)
+
+    run(task, _row_blocks(rows[0]))
+    return dt
+
+
+def positive_steps_backward(gdt: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of delta and bias for that of dt, whose memory becomes delta's."""
+    rows = [t.view(-1, t.shape[-1]).numpy() for t in (gdt, dt)]
+    blocks = _row_blocks(rows[0])
+    gbias = torch.zeros(len(blocks), *dt.shape[2:])
+    sums = gbias.numpy()
+
+    def task(index: int, first: int, last: int) -> None:
+        _steps_backward(*rows, sums[index], first, last)
+
+    run(task, blocks)
+    return gdt, gbias.sum(0)
+
+
+def _row_blocks(rows: np.ndarray) -> list[tuple[int, int]]:
+    threads = 1 if rows.size < SERIAL else torch.get_num_threads()
+    return cut(len(rows), threads, len(rows))
+
+
 def scan_forward(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, size: tuple[int, int], reset: bool
 ) -> Tensor:
@@ -219,7 +273,8 @@ def scan_backward(
     """Gradients of u, dt, A, B, C for the gradient of y; shapes as in ``scan_forward``."""
     inputs = [_array(t) for t in (u, dt, A, B, C)]
     gy = _array(grad)
-    gu, gdt, gA = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (u, dt, A))
+    gu, gA = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (u, A))
+    gdt = torch.empty_like(dt, memory_format=torch.contiguous_format)
     blocks = _blocks(u.shape[-1], dt.numel() * A.shape[1])
     # every block sums over its own channels, so that threads never write to the same place
     gB = torch.zeros(len(blocks), *B.shape)

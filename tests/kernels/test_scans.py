@@ -62,6 +62,13 @@ def test_ss2d_cpu_matches_reference(shape, lines):
     check(ss2d_scan, map_operands(shape), NAMES, backend="cpu", lines=lines)
 
 
+def test_ss2d_cpu_matches_reference_without_softplus():
+    operands = map_operands((2, 5, 7, 19, 3))
+    operands[1] = operands[1].abs()
+    operands[6] = operands[6].abs()
+    check(ss2d_scan, operands, NAMES, backend="cpu", lines="reset", delta_softplus=False)
+
+
 @pytest.mark.parametrize("lines", ["flat", "reset"])
 def test_ss2d_cpu_codes_files_in_float64(lines):
     operands = [t.double() for t in map_operands((2, 24, 33, 70, 4))]
@@ -179,6 +186,9 @@ def test_operator_passes_opcheck():
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     arguments = (u, dt, A, B, C, 2, 3, True, "cpu")
     torch.library.opcheck(torch.ops.mambaic.scan, arguments, test_utils=checks)
+    bias = torch.randn(4, 4, requires_grad=True)
+    arguments = (u, dt, bias, A, B, C, 2, 3, True)
+    torch.library.opcheck(torch.ops.mambaic.softplus_scan, arguments, test_utils=checks)
 
 
 def test_concurrent_callers_get_their_own_results():

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mambaic.config import ModelConfig
 from mambaic.model import TrainOutput
@@ -48,7 +49,8 @@ def rate_distortion(
     lmbda = config.lmbda(0.0) * (config.lmbda(100.0) / config.lmbda(0.0)) ** (q / 100.0)
     bpp = output.bits / (x.shape[-1] * x.shape[-2])
     x_hat = output.x_hat.float()
-    mse = (x_hat - x).pow(2).mean(dim=(1, 2, 3))
+    # summed, then divided: so that no operation of the backward pass only fills a map
+    mse = F.mse_loss(x_hat, x, reduction="none").sum(dim=(1, 2, 3)) / x[0].numel()
     if train.metric == "mse":
         distortion = lmbda * 255**2 * mse
     else:
