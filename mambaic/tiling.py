@@ -23,8 +23,8 @@ from mambaic.model import MambaIC
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 
 UNTILED_PIXELS = 1 << 22
-DEFAULT_TILE = 128
-PIECE = 64  # side of what the transforms see at once, without its halo
+DEFAULT_TILE = 256
+PIECE = 128  # side of what the transforms see at once, without its halo
 
 
 @lru_cache(maxsize=1)

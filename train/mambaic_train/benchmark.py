@@ -1,5 +1,7 @@
 """``mambaic train --benchmark``: images per second, and where the time of a step goes.
 
+Under torchrun all processes are timed at once, and images/s are those of all of them.
+
 The bar to reach is the step's own convolutions and linear layers, run alone at the same shapes and
 precision, forward and backward: no training step can be faster than they are.
 """
@@ -20,28 +22,37 @@ from mambaic.config import PRESETS
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Photos
+from mambaic_train.distributed import World
 from mambaic_train.loop import Trainer
 
 STEPS = 8
 Call = tuple[nn.Module, tuple[int, ...]]
 
 
-def benchmark(data: Photos, config: TrainConfig, device: str) -> dict[str, float]:
+def benchmark(
+    data: Photos, config: TrainConfig, device: str, world: World | None = None
+) -> dict[str, float]:
     """Print and return images/s of training steps, and the share of the convolutions in them."""
     torch.manual_seed(config.seed)
     config = replace(config, warm_entropy=0.0)  # the whole model, as in most of a run
-    trainer = Trainer(MambaIC(PRESETS[config.preset]), config, device)
+    trainer = Trainer(MambaIC(PRESETS[config.preset]), config, device, world)
     calls = _record(trainer, data)
     step_s = _median(lambda: trainer.run_step(data), device)
     dense_s = _dense(calls, trainer, device)
     images = config.batch_at(config.crop)
-    print(f"{trainer.device}, {torch.get_num_threads()} threads, {config.precision}")
+    report = _profile(trainer, data, device)
+    figures = {"images_per_s": images / step_s, "dense_share": dense_s / step_s}
+    if not trainer.world.leads:
+        return figures
+    processes = f"{trainer.world.size} process" + "es" * (trainer.world.size > 1)
+    threads = f"{torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
+    print(f"{trainer.device}, {processes} of {threads}, {config.precision}")
     print(f"preset {config.preset}, {images} crops of {config.crop}x{config.crop} per step")
     print(f"training step           {step_s * 1e3:9.1f} ms  {images / step_s:9.1f} images/s")
     print(f"its convolutions alone  {dense_s * 1e3:9.1f} ms  {images / dense_s:9.1f} images/s")
     print(f"throughput of the step is {100 * dense_s / step_s:.0f} % of its convolutions'\n")
-    _profile(trainer, data, device)
-    return {"images_per_s": images / step_s, "dense_share": dense_s / step_s}
+    print(report)
+    return figures
 
 
 def _median(run: Callable[[], Any], device: str) -> float:
@@ -91,7 +102,7 @@ def _dense(calls: list[Call], trainer: Trainer, device: str) -> float:
     return total
 
 
-def _profile(trainer: Trainer, data: Photos, device: str) -> None:
+def _profile(trainer: Trainer, data: Photos, device: str) -> str:
     """Table of the operators that take the most time."""
     activities = [ProfilerActivity.CPU]
     key = "self_cpu_time_total"
@@ -100,4 +111,5 @@ def _profile(trainer: Trainer, data: Photos, device: str) -> None:
         key = "self_cuda_time_total"
     with profile(activities=activities) as profiler:
         trainer.run_step(data)
-    print(profiler.key_averages().table(sort_by=key, row_limit=12, max_name_column_width=40))
+    table = profiler.key_averages().table(sort_by=key, row_limit=12, max_name_column_width=40)
+    return str(table)

@@ -92,7 +92,7 @@ def _train(request: Request, world: World, device: str) -> int:
     if request.benchmark:
         from mambaic_train.benchmark import benchmark
 
-        benchmark(photos, config, device)
+        benchmark(photos, config, device, world)
         return 0
     pictures = validation_pictures(request.valid) if request.valid and world.leads else []
     trainer = _trainer(request, config, photos, device, world)
