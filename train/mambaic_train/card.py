@@ -31,8 +31,17 @@ def run_facts(trainer: Trainer, photos: Photos, paths: Sequence[Path]) -> dict[s
         "device": torch.cuda.get_device_name() if cuda else platform.processor() or "cpu",
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "command": " ".join(["mambaic", *sys.argv[1:]]),
+        "command": _command(trainer.world.size),
     }
+
+
+def _command(processes: int) -> str:
+    """The command line of this run; "train" is missing where ``python -m mambaic_train`` ran."""
+    program = "mambaic"
+    if sys.argv[1:2] != ["train"]:
+        launcher = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
+        program = f"{launcher} -m mambaic_train"
+    return " ".join([program, *sys.argv[1:]])
 
 
 def write_card(
