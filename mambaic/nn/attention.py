@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mambaic.nn.parts import by_rows
+
 
 class WindowAttention(nn.Module):
     """x + attention inside windows of ``window`` x ``window`` positions, on (B, C, H, W).
@@ -32,6 +34,9 @@ class WindowAttention(nn.Module):
         self.register_buffer("offset", drow * (2 * window - 1) + dcol, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return by_rows(self._attend, x, dim=2, multiple=self.window)
+
+    def _attend(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         size = self.window
         pad_h, pad_w = -height % size, -width % size

@@ -10,36 +10,17 @@ state starts anew at each row and column, so that the result does not depend on 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.config import VSSConfig
+from mambaic.nn.parts import by_rows, whole
 from mambaic_kernels import ss2d_scan
 
 DIRECTIONS = 4
-WHOLE_POSITIONS = 64 * 64  # larger maps are worked on part by part outside training
 BLOCK = 32  # channels of a large map that are scanned at a time
-
-
-def _whole(height: int, width: int) -> bool:
-    """Whether a map is worked on at once: in training always, else up to a size."""
-    return torch.is_grad_enabled() or height * width <= WHOLE_POSITIONS
-
-
-def _by_rows(function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
-    """``function`` of maps (B, H, W, ...) that treats every position alone and keeps the shape of
-    the first; some rows of a large map at a time, for its temporaries' sake."""
-    height, width = maps[0].shape[1:3]
-    if _whole(height, width):
-        return function(*maps)
-    out = torch.empty_like(maps[0])
-    rows = max(1, WHOLE_POSITIONS // width)
-    for top in range(0, height, rows):
-        out[:, top : top + rows] = function(*(m[:, top : top + rows] for m in maps))
-    return out
 
 
 class SS2D(nn.Module):
@@ -70,8 +51,7 @@ class SS2D(nn.Module):
         B, C = (t.to(scan_type).contiguous() for t in (B, C))
         # channels do not meet in a scan: on large maps a few at a time, as delta, four times the
         # size of u and its temporaries, would be most of the memory of a tile
-        whole = _whole(height, width)
-        size = channels if whole else BLOCK
+        size = channels if whole(height, width) else BLOCK
         parts = []
         for start in range(0, channels, size):
             own = slice(start, start + size)
@@ -97,7 +77,7 @@ class SS2D(nn.Module):
                     lines=self.lines,
                 )
             parts.append(y.to(u.dtype))
-        return parts[0] if whole else torch.cat(parts, dim=-1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
 class VSSBlock(nn.Module):
@@ -123,12 +103,13 @@ class VSSBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         t = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         u, gate = self.in_proj(self.norm(t)).chunk(2, dim=-1)
+        gate = F.silu(gate)  # before the scan, so that the product's memory is free during it
         u = F.silu(self._depthwise(u.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
-        t = _by_rows(self._gated, t, self.scan(u), gate)
-        return _by_rows(self._feed_forward, t).permute(0, 3, 1, 2)
+        t = by_rows(self._gated, t, self.scan(u), gate, dim=1)
+        return by_rows(self._feed_forward, t, dim=1).permute(0, 3, 1, 2)
 
     def _gated(self, t: Tensor, y: Tensor, gate: Tensor) -> Tensor:
-        out: Tensor = t + self.out_proj(self.scan_norm(y) * F.silu(gate))
+        out: Tensor = t + self.out_proj(self.scan_norm(y) * gate)
         return out
 
     def _feed_forward(self, t: Tensor) -> Tensor:
