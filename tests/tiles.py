@@ -21,7 +21,8 @@ BORDER = 16  # pixels on both sides of a tile's border
 
 def _middle(image: Image.Image) -> Image.Image:
     _, columns = latent_size(*image.size)
-    height = min(image.height, MAX_TILE_LATENTS // columns * LATENT_STRIDE)
+    rows = MAX_TILE_LATENTS // columns // 4 * 4  # tiles are padded to multiples of 4
+    height = min(image.height, rows * LATENT_STRIDE)
     top = (image.height - height) // 2
     return image.crop((0, top, image.width, top + height))
 
