@@ -48,17 +48,17 @@ class ChannelGroup(nn.Module):
         start = sum(config.groups[:index])
         self.channels = slice(start, start + channels)
         before = config.groups[index - 1] if index else 0
-        self.absorb = FeatureConv2d(before, width, 3) if before else None
+        self.absorb = FeatureConv2d(before, width) if before else None
         self.modulate = QualityModulation(width)
         fine = index < config.coarse_to_fine
         self.lattices = COARSE_TO_FINE if fine else CHECKERBOARD
         self.anchor = PriorHead(width, channels, 1)
         between = DISTANCES if fine else ()
         self.between_spatial = nn.ModuleList(
-            FeatureConv2d(channels, width, 3, dilation=d) for d in between
+            FeatureConv2d(channels, width, dilation=d) for d in between
         )
         self.between = nn.ModuleList(PriorHead(width, channels, 1) for _ in between)
-        self.spatial = FeatureConv2d(channels, width, 3)
+        self.spatial = FeatureConv2d(channels, width)
         self.non_anchor = PriorHead(width, channels, 3)
         self.typical = RateCurve(config.rate_anchors, channels)
         self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None

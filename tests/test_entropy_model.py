@@ -14,6 +14,8 @@ from mambaic.coding.schedule import Site
 from mambaic.determinism import DoubleCopy
 from mambaic.entropy_model import EntropyModel
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
+from mambaic.nn import parts, vss
+from mambaic.nn.blocks import FeatureConv2d, log_features
 
 
 def latent(model, height, width, quality=50.0, seed=0):
@@ -172,3 +174,33 @@ def test_strips_of_a_convolution_are_the_convolution(monkeypatch, size):
     assert type(double[0]) is determinism.StripConv2d
     torch.testing.assert_close(double(x), expected)
     assert type(conv) is torch.nn.Conv2d
+
+
+def test_strips_of_log_features_are_the_convolution(monkeypatch):
+    monkeypatch.setattr(determinism, "STRIP_BYTES", 1 << 16)
+    conv = FeatureConv2d(5, 7)
+    double = DoubleCopy().of(torch.nn.Sequential(conv))
+    y = torch.randn(1, 5, 97, 40, dtype=torch.float64)
+    weights = (conv.weight.double(), conv.bias.double())
+    expected = torch.nn.functional.conv2d(log_features(y), *weights, padding=1)
+    assert type(double[0]) is determinism.StripFeatureConv2d
+    torch.testing.assert_close(double(y), expected)
+
+
+def test_a_large_map_coded_part_by_part_is_the_same_file(unit_model, monkeypatch):
+    y = latent(unit_model, 320, 192)
+    model = unit_model.entropy_model
+    whole = model.encode(y, 50.0)
+    x_hat = unit_model.g_s(y, torch.tensor([50.0]))
+    counted = []
+    original = parts.whole
+    monkeypatch.setattr(parts, "WHOLE_POSITIONS", 40)  # some 3 rows at a time, and one of windows
+    monkeypatch.setattr(vss, "BLOCK", 8)
+    monkeypatch.setattr(vss, "whole", lambda *size: counted.append(original(*size)) or counted[-1])
+    stream = model.encode(y, 50.0)
+    with torch.no_grad():
+        in_parts = unit_model.g_s(y, torch.tensor([50.0]))
+    assert counted
+    assert not any(counted)
+    assert (stream.payload, stream.crc) == (whole.payload, whole.crc)
+    torch.testing.assert_close(in_parts, x_hat, atol=1e-5, rtol=0)

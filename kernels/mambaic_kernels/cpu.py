@@ -49,14 +49,14 @@ def _steps_forward(delta, bias, dt, first, last):  # type: ignore[no-untyped-def
 
 
 @jit(nogil=True)
-def _steps_backward(gdt, dt, gbias, first, last):  # type: ignore[no-untyped-def]
-    """Turns the gradient of dt into that of delta, in place, and adds that of the bias."""
+def _steps_backward(gdt, dt, gdelta, gbias, first, last):  # type: ignore[no-untyped-def]
+    """Writes the gradient of delta for that of dt, and adds that of the bias."""
     for row in range(first, last):
         k = row % gbias.shape[0]
         for d in range(gbias.shape[1]):
             # the derivative of the softplus is a sigmoid, which is this of its value
             v = gdt[row, d] * (f32(1) - exp(-dt[row, d]))
-            gdt[row, d] = v
+            gdelta[row, d] = v
             gbias[k, d] += v
 
 
@@ -175,9 +175,9 @@ def _backward(u, dt, A, B, C, gy, gu, gdt, gA, gB, gC, height, width, reset, d0,
                     _retreat(states, decay, g, operands, gradients, path, first, count, block)
 
 
-def _blocks(width: int, updates: int) -> list[tuple[int, int]]:
-    """Channel ranges to work on."""
-    return cut(width, 1 if updates < SERIAL else torch.get_num_threads(), BLOCK)
+def _blocks(width: int, updates: int, longest: int = BLOCK) -> list[tuple[int, int]]:
+    """Ranges of channels (or rows) to work on, of a job of so many ``updates``."""
+    return cut(width, 1 if updates < SERIAL else torch.get_num_threads(), longest)
 
 
 @jit(nogil=True)
@@ -218,14 +218,15 @@ def positive_steps(delta: Tensor, bias: Tensor) -> Tensor:
     def task(index: int, first: int, last: int) -> None:
         _steps_forward(rows[0], shift, rows[1], first, last)
 
-    run(task, _row_blocks(rows[0]))
+    run(task, _blocks(len(rows[0]), dt.numel(), len(rows[0])))
     return dt
 
 
 def positive_steps_backward(gdt: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of delta and bias for that of dt, whose memory becomes delta's."""
-    rows = [t.view(-1, t.shape[-1]).numpy() for t in (gdt, dt)]
-    blocks = _row_blocks(rows[0])
+    """Gradients of delta and bias for that of dt = ``positive_steps``."""
+    gdelta = torch.empty_like(dt)
+    rows = [t.view(-1, t.shape[-1]).numpy() for t in (gdt.contiguous(), dt, gdelta)]
+    blocks = _blocks(len(rows[0]), dt.numel(), len(rows[0]))
     gbias = torch.zeros(len(blocks), *dt.shape[2:])
     sums = gbias.numpy()
 
@@ -233,12 +234,7 @@ def positive_steps_backward(gdt: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
         _steps_backward(*rows, sums[index], first, last)
 
     run(task, blocks)
-    return gdt, gbias.sum(0)
-
-
-def _row_blocks(rows: np.ndarray) -> list[tuple[int, int]]:
-    threads = 1 if rows.size < SERIAL else torch.get_num_threads()
-    return cut(len(rows), threads, len(rows))
+    return gdelta, gbias.sum(0)
 
 
 def scan_forward(

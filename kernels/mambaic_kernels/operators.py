@@ -101,71 +101,39 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 scan.register_autograd(_gradient, setup_context=_setup)
 
 
-# the same with dt = softplus(delta + bias) made inside, bias (K, D): on CPUs, where every pass over
-# fresh memory costs as much as the scan of it
+# On CPUs a pass over fresh memory costs about as much as the scan, so the time steps are made in
+# one pass each way: delta (B, P, K, D), bias (K, D).
 
 
-@torch.library.custom_op("mambaic::softplus_scan", mutates_args=())
-def softplus_scan(
-    u: Tensor,
-    delta: Tensor,
-    bias: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    height: int,
-    width: int,
-    reset: bool,
-) -> tuple[Tensor, Tensor]:
-    """(y, dt); dt is for the backward pass and has no gradient."""
-    cpu = _module("cpu")
-    dt: Tensor = cpu.positive_steps(delta, bias)
-    return cpu.scan_forward(u, dt, A, B, C, (height, width), reset), dt
+@torch.library.custom_op("mambaic::positive_steps", mutates_args=())
+def positive_steps(delta: Tensor, bias: Tensor) -> Tensor:
+    """dt = softplus(delta + bias)."""
+    dt: Tensor = _module("cpu").positive_steps(delta, bias)
+    return dt
 
 
-@softplus_scan.register_fake
-def _(u: Tensor, delta: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    return u.new_empty(u.shape), delta.new_empty(delta.shape)
+@positive_steps.register_fake
+def _(delta: Tensor, bias: Tensor) -> Tensor:
+    return delta.new_empty(delta.shape)
 
 
-@torch.library.custom_op("mambaic::softplus_scan_backward", mutates_args=())
-def softplus_scan_backward(
-    grad: Tensor,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    height: int,
-    width: int,
-    reset: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    cpu = _module("cpu")
-    gu, gdt, gA, gB, gC = cpu.scan_backward(grad, u, dt, A, B, C, (height, width), reset)
-    gdelta, gbias = cpu.positive_steps_backward(gdt, dt)
-    return gu, gdelta, gbias, gA, gB, gC
+@torch.library.custom_op("mambaic::positive_steps_backward", mutates_args=())
+def positive_steps_backward(grad: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    grads: tuple[Tensor, Tensor] = _module("cpu").positive_steps_backward(grad, dt)
+    return grads
 
 
-@softplus_scan_backward.register_fake
-def _(
-    grad: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *others: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    u_, dt_, bias_, A_, B_, C_ = (t.new_empty(t.shape) for t in (u, dt, dt[0, 0], A, B, C))
-    return u_, dt_, bias_, A_, B_, C_
+@positive_steps_backward.register_fake
+def _(grad: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    return dt.new_empty(dt.shape), dt.new_empty(dt.shape[2:])
 
 
-def _setup_softplus(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    u, _, _, A, B, C, ctx.height, ctx.width, ctx.reset = inputs
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # no map of zeros for dt
-    ctx.save_for_backward(u, output[1], A, B, C)
+def _setup_steps(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(output)
 
 
-def _gradient_softplus(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
-    grads = torch.ops.mambaic.softplus_scan_backward(
-        grad, *ctx.saved_tensors, ctx.height, ctx.width, ctx.reset
-    )
-    return (*grads, None, None, None)
+def _gradient_steps(ctx: Any, grad: Tensor) -> Any:
+    return torch.ops.mambaic.positive_steps_backward(grad, *ctx.saved_tensors)
 
 
-softplus_scan.register_autograd(_gradient_softplus, setup_context=_setup_softplus)
+positive_steps.register_autograd(_gradient_steps, setup_context=_setup_steps)

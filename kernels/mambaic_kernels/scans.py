@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from mambaic_kernels import reference
 from mambaic_kernels.dispatch import pick
 from mambaic_kernels.layout import check_lines, from_sequence, to_sequence
-from mambaic_kernels.operators import scan, softplus_scan
+from mambaic_kernels.operators import positive_steps, scan
 
 
 def _positive_delta(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
@@ -55,20 +55,17 @@ def ss2d_scan(
         return reference.ss2d_scan(u, delta, A, B, C, D, delta_bias, delta_softplus, lines)
     kind = torch.float64 if double else torch.float32
     v, A, B, C = (t.to(kind) for t in (u, A, B, C))
-    delta = delta.to(kind)
+    if chosen == "cpu" and delta_softplus and delta_bias is not None:
+        dt = positive_steps(delta.to(kind).flatten(1, 2), delta_bias.to(kind)).view(delta.shape)
+    else:
+        dt = _positive_delta(delta.to(kind), delta_bias, delta_softplus)
     if chosen == "mamba_ssm":
-        dt = _positive_delta(delta, delta_bias, delta_softplus)
         y = _by_mamba_ssm(v, dt, A, B, C, lines)
     else:
         height, width = u.shape[1:3]
-        v_flat, delta, B, C = (t.flatten(1, 2) for t in (v, delta, B, C))
-        operands = (A.transpose(1, 2).contiguous(), B, C, height, width, lines == "reset")
-        if chosen == "cpu" and delta_softplus and delta_bias is not None:
-            y, _ = softplus_scan(v_flat, delta, delta_bias.to(kind), *operands)
-        else:
-            dt = _positive_delta(delta, delta_bias, delta_softplus)
-            y = scan(v_flat, dt, *operands, chosen)
-        y = y.view(u.shape)
+        v_flat, dt, B, C = (t.flatten(1, 2) for t in (v, dt, B, C))
+        A = A.transpose(1, 2).contiguous()
+        y = scan(v_flat, dt, A, B, C, height, width, lines == "reset", chosen).view(u.shape)
     if D is not None:
         y = y + v * D.sum(0)
     return y.to(u.dtype)

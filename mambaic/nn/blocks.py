@@ -76,11 +76,10 @@ def log_features(y: Tensor) -> Tensor:
 
 
 class FeatureConv2d(nn.Conv2d):
-    """Convolution of the log features of latents: (B, C, H, W) -> (B, out, H, W)."""
+    """3x3 convolution of the log features of latents: (B, C, H, W) -> (B, out, H, W)."""
 
-    def __init__(self, channels: int, out: int, kernel: int, dilation: int = 1) -> None:
-        padding = dilation * (kernel // 2)
-        super().__init__(2 * channels, out, kernel, padding=padding, dilation=dilation)
+    def __init__(self, channels: int, out: int, dilation: int = 1) -> None:
+        super().__init__(2 * channels, out, 3, padding=dilation, dilation=dilation)
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(log_features(input))

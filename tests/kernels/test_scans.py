@@ -187,8 +187,7 @@ def test_operator_passes_opcheck():
     arguments = (u, dt, A, B, C, 2, 3, True, "cpu")
     torch.library.opcheck(torch.ops.mambaic.scan, arguments, test_utils=checks)
     bias = torch.randn(4, 4, requires_grad=True)
-    arguments = (u, dt, bias, A, B, C, 2, 3, True)
-    torch.library.opcheck(torch.ops.mambaic.softplus_scan, arguments, test_utils=checks)
+    torch.library.opcheck(torch.ops.mambaic.positive_steps, (dt, bias), test_utils=checks)
 
 
 def test_concurrent_callers_get_their_own_results():
