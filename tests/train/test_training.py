@@ -222,6 +222,11 @@ def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, capsys):
     assert checkpoint.read_config(out / "best")["card"] == best  # not measured: not replaced
     assert list((out / "tensorboard").iterdir())
     assert checkpoint.load_model(out / "checkpoint").entropy_model.tables is not None
+    tuned = tmp_path / "tuned"
+    more = ["--init", str(out / "checkpoint"), "--steps", "1"]
+    assert main(["train", "--data", str(photos), "--out", str(tuned), *more]) == 0
+    settings = checkpoint.read_config(tuned / "checkpoint")["card"]["train"]
+    assert (settings["crop"], settings["batch"], settings["lr"]) == (256, 4, 1e-3)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -151,6 +151,9 @@ def _config(request: Request) -> TrainConfig:
         # leaves time to learn in a run of two minutes
         settings.setdefault("lr", 1e-3)
         settings.setdefault("warmup_steps", 20)
+        if "crop" not in settings:  # small crops teach a trained model about borders
+            settings["crop"] = 256
+            settings.setdefault("batch", 4)
     else:
         settings.setdefault("warm_entropy", 0.05)
     if "crop" in settings:
