@@ -1,0 +1,49 @@
+"""The Triton kernels go through the real compiler, which the interpreter does not: to machine code
+of a named GPU, on a machine that may have none."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+triton = pytest.importorskip("triton")
+
+SIZES = {"height", "width", "channels", "chunks", "positions", "batch", "lines_max"}
+TARGETS = [80, 90]  # A100, H100
+
+
+def compiled(kernel, constants, capability):
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature = {
+        name: "constexpr" if name in constants else "i32" if name in SIZES else "*fp32"
+        for name in kernel.arg_names
+    }
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32))
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="triton only interprets here")
+@pytest.mark.parametrize("capability", TARGETS)
+@pytest.mark.parametrize(
+    ("d_state", "reset"), [(4, True), (16, False)], ids=["preset s", "preset paper"]
+)
+def test_kernels_compile_for_a_gpu(d_state, reset, capability):
+    import torch
+
+    import mambaic_kernels.triton as kernels
+
+    dt, A = torch.empty(1, 8 * 8, 4, 160), torch.empty(4, d_state, 160)
+    plan = kernels._Plan(dt[:, :, 0], dt, A, (8, 8), reset)
+    for first in (True, False):  # the passes of a sequence of several chunks
+        forward = {**plan.scan_constants, "HAS_START": not first, "WRITE": not first}
+        backward = {**plan.scan_constants, "HAS_CARRY": not first, "WRITE": not first}
+        carry = {**plan.constants, "REVERSE": not first}
+        for kernel, constants in (
+            (kernels._scan_fwd_kernel, forward),
+            (kernels._scan_bwd_kernel, backward),
+            (kernels._carry_kernel, carry),
+        ):
+            assert compiled(kernel, constants, capability).asm["cubin"]

@@ -1,0 +1,77 @@
+"""CUDA without a CUDA device: fake tensors carry shape, type and device and compute nothing, so a
+tensor made on the wrong device, or in a type that CUDA's autocast does not expect, is an error here
+already. In a process of its own, as fake tensors would stay in caches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+import mambaic_kernels.dispatch as dispatch
+from mambaic.config import PRESETS
+from mambaic.model import MambaIC
+from mambaic_train.config import TrainConfig
+from mambaic_train.loss import rate_distortion
+
+dispatch._missing = lambda backend: ""
+
+
+class Zeros:
+    def code(self, site, prior):
+        assert prior.log_scale.dtype == torch.float64
+        return torch.zeros_like(prior.mean) * site.mask(prior.mean)
+
+
+class Walk(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.entropy_model = model.entropy_model
+
+    def forward(self, q):
+        return self.entropy_model.walk((2, 3), q, Zeros())
+
+
+def on_cuda(module, kind=torch.float32):
+    named = (*module.named_parameters(), *module.named_buffers())
+    return {
+        name: torch.empty(t.shape, dtype=kind if t.is_floating_point() else t.dtype, device="cuda")
+        .requires_grad_(t.requires_grad)
+        for name, t in named
+    }
+
+
+for preset in sys.argv[1:]:
+    model = MambaIC(PRESETS[preset])
+    with FakeTensorMode():
+        x = torch.rand(2, 3, 128, 192, device="cuda").contiguous(memory_format=torch.channels_last)
+        q = 100 * torch.rand(2, device="cuda")
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        torch.set_autocast_enabled("cuda", True)
+        output = functional_call(model.train(), on_cuda(model), (x, q))
+        torch.set_autocast_enabled("cuda", False)
+        assert output.x_hat.shape == x.shape
+        loss = rate_distortion(x, q, output, model.config, TrainConfig(steps=1)).value
+        assert loss.requires_grad
+        found = {loss.device.type, loss.dtype}
+        with torch.no_grad():
+            walk = Walk(model.eval())
+            y_hat = functional_call(walk, on_cuda(walk, torch.float64), (q[:1].double(),))
+        found |= {y_hat.device.type, y_hat.dtype}
+        assert y_hat.shape == (1, model.config.M, 8, 12)
+    print(preset, *sorted(map(str, found)))
+"""
+
+
+@pytest.mark.parametrize("preset", ["s", "paper"])
+def test_training_step_and_walk_stay_on_cuda(preset):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, preset], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == [preset, "cuda", "torch.float32", "torch.float64"], done.stderr
