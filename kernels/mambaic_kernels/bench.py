@@ -118,8 +118,8 @@ def bench_sequence(device: str) -> None:
         u, dt, A, B, C = operands  # the model's own layout: no transposition
         last = [t.transpose(1, 2).contiguous() for t in (u, dt, B, C)]
         steps = [t[:, :, None] for t in last[1:]]
-        inner = (last[0], steps[0], A.T[None].contiguous(), *steps[1:], 1, u.shape[-1], False)
-        rows.append(("cpu forward, channels last", _seconds(lambda: scan(*inner, "cpu"))))
+        inner = (steps[0], A.T[None].contiguous(), *steps[1:], 1, u.shape[-1], False, "cpu")
+        rows.append(("cpu forward, channels last", _seconds(lambda: scan(last[0], *inner))))
     small = [t[..., :64].contiguous() if t.ndim == 3 else t for t in operands]
     for backend in _fast(device):
         check(selective_scan, small, backend)

@@ -19,8 +19,14 @@ def _module(backend: str) -> ModuleType:
     return importlib.import_module(f"mambaic_kernels.{backend}")
 
 
-@torch.library.custom_op("mambaic::scan", mutates_args=())
-def scan(
+def watched(tensor: Tensor) -> bool:
+    """Whether gradients, a compiler or fake tensors must see an operation on ``tensor``. If not,
+    the backend is called without its operator, whose first call imports torch._dynamo: most of a
+    second of every command."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling() or type(tensor) is not Tensor
+
+
+def _scan(
     u: Tensor,
     dt: Tensor,
     A: Tensor,
@@ -35,7 +41,16 @@ def scan(
     return y
 
 
-@scan.register_fake
+_scan_operator = torch.library.custom_op("mambaic::scan", _scan, mutates_args=())
+
+
+def scan(u: Tensor, *others: Any) -> Tensor:
+    """y (B, P, D); arguments as in ``_scan``."""
+    y: Tensor = (_scan_operator if watched(u) else _scan)(u, *others)
+    return y
+
+
+@_scan_operator.register_fake
 def _(
     u: Tensor,
     dt: Tensor,
@@ -98,21 +113,30 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return (*grads, None, None, None, None)
 
 
-scan.register_autograd(_gradient, setup_context=_setup)
+_scan_operator.register_autograd(_gradient, setup_context=_setup)
 
 
 # On CPUs a pass over fresh memory costs about as much as the scan, so the time steps are made in
 # one pass each way: delta (B, P, K, D), bias (K, D).
 
 
-@torch.library.custom_op("mambaic::positive_steps", mutates_args=())
-def positive_steps(delta: Tensor, bias: Tensor) -> Tensor:
-    """dt = softplus(delta + bias)."""
+def _positive_steps(delta: Tensor, bias: Tensor) -> Tensor:
     dt: Tensor = _module("cpu").positive_steps(delta, bias)
     return dt
 
 
-@positive_steps.register_fake
+_steps_operator = torch.library.custom_op(
+    "mambaic::positive_steps", _positive_steps, mutates_args=()
+)
+
+
+def positive_steps(delta: Tensor, bias: Tensor) -> Tensor:
+    """dt = softplus(delta + bias)."""
+    dt: Tensor = (_steps_operator if watched(delta) else _positive_steps)(delta, bias)
+    return dt
+
+
+@_steps_operator.register_fake
 def _(delta: Tensor, bias: Tensor) -> Tensor:
     return delta.new_empty(delta.shape)
 
@@ -136,4 +160,4 @@ def _gradient_steps(ctx: Any, grad: Tensor) -> Any:
     return torch.ops.mambaic.positive_steps_backward(grad, *ctx.saved_tensors)
 
 
-positive_steps.register_autograd(_gradient_steps, setup_context=_setup_steps)
+_steps_operator.register_autograd(_gradient_steps, setup_context=_setup_steps)

@@ -96,6 +96,19 @@ def test_help_imports_neither_torch_nor_numpy_nor_pillow():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_commands_do_not_wait_for_the_compiler(photograph, tmp_path):
+    """torch._dynamo is most of a second of imports, and the first call of an operator does it."""
+    file, back = tmp_path / "x.mbic", tmp_path / "x.png"
+    code = (
+        "import sys; from mambaic_cli.main import main;"
+        f"done = main(['compress', {str(photograph)!r}, '-o', {str(file)!r}]);"
+        f"done |= main(['decompress', {str(file)!r}, '-o', {str(back)!r}]);"
+        "sys.exit(done or ('torch._dynamo' in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert back.exists()
+
+
 def test_file_decodes_under_other_numerics(photograph, tmp_path):
     """One thread, plain instructions and no oneDNN against this process: same symbols, and pixels
     within 1 of 255."""
