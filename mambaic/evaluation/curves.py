@@ -88,14 +88,13 @@ def delta_table(
     rows = []
     for name, line in lines.items():
         if name != anchor:
-            thirds = bd_rate_by_third(base, line) if name in measured else None
             rows.append(
                 {
                     "codec": name,
                     "published": name in anchors,
                     "bd_rate": bd_rate(base, line),
                     "bd_psnr": bd_psnr(base, line),
-                    "thirds": thirds,
+                    "thirds": bd_rate_by_third(base, line),
                 }
             )
     return rows

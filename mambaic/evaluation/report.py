@@ -102,7 +102,7 @@ def markdown(
     lines += ["|---|---|---|---|"]
     for row in table:
         psnr = "no overlap" if row["bd_psnr"] is None else f"{row['bd_psnr']:+.2f} dB"
-        thirds = " / ".join(percent(v) for v in row["thirds"]) if row["thirds"] else ""
+        thirds = " / ".join(percent(v) for v in row["thirds"])
         name = f"{row['codec']} (published)" if row["published"] else row["codec"]
         lines.append(f"| {name} | {percent(row['bd_rate'])} | {psnr} | {thirds} |")
     for found in measured.values():
