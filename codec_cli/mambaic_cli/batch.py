@@ -13,32 +13,46 @@ import click
 from mambaic.errors import MambaICError
 from mambaic_cli.inputs import Job, report
 
+Progress = Callable[[int, int], None]  # tiles done, tiles in all
+SILENT_S = 1.0  # what takes less needs no bar
+
 
 def run_jobs(
     jobs: list[Job],
-    work: Callable[[Job], dict[str, Any]],
+    work: Callable[[Job, Progress | None], dict[str, Any]],
     *,
     line: Callable[[dict[str, Any]], str],
     workers: int,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Exit code: 0, or that of the first job that failed. ``work`` returns what is printed."""
+    """Exit code: 0, or that of the first job that failed. ``work`` returns what is printed.
+
+    One bar counts the files, or the tiles of the only one: then ``work`` is given where to tell.
+    """
     from tqdm import tqdm
 
     failed: list[MambaICError] = []
+    single = len(jobs) == 1
+
+    def tiles(done: int, count: int) -> None:
+        if count > 1:
+            bar.total = count
+            bar.update(done - bar.n)
 
     def guarded(job: Job) -> tuple[Job, dict[str, Any] | MambaICError]:
         try:
-            return job, work(job)
+            return job, work(job, tiles if single else None)
         except MambaICError as exc:
             return job, exc
 
     piped = any(job.target is None for job in jobs)
     bar = tqdm(
-        total=len(jobs),
-        unit="file",
-        disable=quiet or len(jobs) < 2 or not sys.stderr.isatty(),
+        total=None if single else len(jobs),
+        unit="tile" if single else "file",
+        delay=SILENT_S,
+        leave=not single,
+        disable=quiet or not sys.stderr.isatty(),
         file=sys.stderr,
     )
     with bar, ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
@@ -46,7 +60,8 @@ def run_jobs(
         try:
             for future in futures:
                 job, result = future.result()
-                bar.update()
+                if not single:
+                    bar.update()
                 if isinstance(result, MambaICError):
                     failed.append(result)
                     report(job, result)

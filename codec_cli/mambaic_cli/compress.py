@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mambaic.bitstream import MAX_PIXELS
-from mambaic_cli.batch import run_jobs
+from mambaic_cli.batch import Progress, run_jobs
 from mambaic_cli.inputs import IMAGE_SUFFIXES, MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
         raise click.UsageError("--delete-source needs --verify")
     return run_jobs(
         jobs,
-        lambda job: _compress(codec, job, options),
+        lambda job, progress: _compress(codec, job, options, progress),
         line=lambda r: f"{r['output']}: {r['bytes']} bytes, {r['bpp']:.3f} bpp, {r['seconds']:.2f} s",
         workers=given["jobs"],
         as_json=given["as_json"],
@@ -85,7 +85,9 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     )
 
 
-def _compress(codec: Codec, job: Job, options: Options) -> dict[str, Any]:
+def _compress(
+    codec: Codec, job: Job, options: Options, progress: Progress | None
+) -> dict[str, Any]:
     from mambaic.files import atomic_write
     from mambaic.image import read_image
     from mambaic.search import encode_to_target
@@ -97,8 +99,11 @@ def _compress(codec: Codec, job: Job, options: Options) -> dict[str, Any]:
         click.echo(f"mambaic: {name_of(job.source)}: note: {note}", err=True)
     started = time.perf_counter()
     settings: dict[str, Any] = {
-        "strip": options.strip, "tile": options.tile, "workers": options.workers,
-    }  # fmt: skip
+        "strip": options.strip,
+        "tile": options.tile,
+        "workers": options.workers,
+        "progress": progress,
+    }
     if options.target:
         data = encode_to_target(codec, picture, **options.target, **settings)
     else:

@@ -12,7 +12,7 @@ import click
 
 from mambaic.bitstream import MAX_PIXELS
 from mambaic.errors import ImageError, OutputError
-from mambaic_cli.batch import run_jobs
+from mambaic_cli.batch import Progress, run_jobs
 from mambaic_cli.inputs import MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     suffix = given["suffix"] or "png"
     jobs = plan_jobs(inputs, out, suffixes={MBIC_SUFFIX}, new_suffix=f".{suffix}")
 
-    def work(job: Job) -> dict[str, Any]:
-        return _decompress(job, given)
+    def work(job: Job, progress: Progress | None) -> dict[str, Any]:
+        return _decompress(job, given, progress)
 
     return run_jobs(
         jobs,
@@ -50,7 +50,7 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     )
 
 
-def _decompress(job: Job, given: dict[str, Any]) -> dict[str, Any]:
+def _decompress(job: Job, given: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
     from mambaic.codec import load, load_for
     from mambaic.files import atomic_write
 
@@ -62,7 +62,7 @@ def _decompress(job: Job, given: dict[str, Any]) -> dict[str, Any]:
     device = given["device"]
     codec = load(given["model"], device) if given["model"] else load_for(data, device)
     started = time.perf_counter()
-    image = codec.decode(data, max_pixels=given["max_pixels"])
+    image = codec.decode(data, max_pixels=given["max_pixels"], progress=progress)
     seconds = time.perf_counter() - started
     encoded = _image_bytes(image, job.target, given["suffix"])
     if job.target is None:

@@ -88,6 +88,28 @@ def test_one_bad_file_in_a_folder_does_not_stop_the_rest(photograph, tmp_path):
     assert not (out / "bad.mbic").exists()
 
 
+def test_one_bar_counts_files_or_the_tiles_of_one(photograph, tmp_path, monkeypatch):
+    import tqdm
+
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            bars.append(self)
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    packed, folder = tmp_path / "x.mbic", tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(photograph.read_bytes())
+    assert main(["compress", str(photograph), "--tile", "8", "-o", str(packed)]) == 0
+    assert main(["compress", str(folder), "-o", str(tmp_path / "out")]) == 0
+    # 256x192 pixels are 16x12 latents: four tiles of at most 8x8
+    assert [(bar.unit, bar.n, bar.total) for bar in bars] == [("tile", 4, 4), ("file", 2, 2)]
+
+
 def test_help_imports_neither_torch_nor_numpy_nor_pillow():
     code = (
         "import sys; from mambaic_cli.main import cli; cli(['--help'], standalone_mode=False);"
