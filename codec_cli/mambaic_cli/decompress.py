@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP", "ppm": "PPM"}
+# what Pillow's writers keep; the others leave it out without a word
+ALPHA = {"png", "webp", "tiff"}
+METADATA = {
+    "icc_profile": {"png", "jpg", "webp", "tiff"},
+    "exif": {"png", "jpg", "webp", "tiff"},
+    "xmp": {"png", "jpg", "webp"},
+}
 
 
 @click.command()
@@ -55,6 +62,7 @@ def _decompress(job: Job, given: dict[str, Any], progress: Progress | None) -> d
     from mambaic.files import atomic_write
 
     check_target(job, given["force"])
+    chosen = _format(job.target, given["suffix"])
     try:
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
     except OSError as exc:
@@ -64,7 +72,7 @@ def _decompress(job: Job, given: dict[str, Any], progress: Progress | None) -> d
     started = time.perf_counter()
     image = codec.decode(data, max_pixels=given["max_pixels"], progress=progress)
     seconds = time.perf_counter() - started
-    encoded = _image_bytes(image, job.target, given["suffix"])
+    encoded = _image_bytes(image, name_of(job.target), chosen)
     if job.target is None:
         sys.stdout.buffer.write(encoded)
         sys.stdout.buffer.flush()
@@ -81,30 +89,40 @@ def _decompress(job: Job, given: dict[str, Any], progress: Progress | None) -> d
     }
 
 
-def _image_bytes(image: Image.Image, target: Path | None, suffix: str | None) -> bytes:
-    """The image in the format asked for, metadata kept; lossless where the format can."""
+def _format(target: Path | None, suffix: str | None) -> str:
+    """The key of FORMATS that is asked for. Raises OutputError."""
     chosen = suffix or (target.suffix.lower().lstrip(".") if target else "png")
     chosen = {"jpeg": "jpg", "tif": "tiff"}.get(chosen, chosen)
     if chosen not in FORMATS:
         raise OutputError(f"{target}: cannot write .{chosen}; use one of {', '.join(FORMATS)}")
-    options: dict[str, Any] = {k: image.info[k] for k in ("icc_profile", "exif") if k in image.info}
+    return chosen
+
+
+def _image_bytes(image: Image.Image, name: str, chosen: str) -> bytes:
+    """The image in the format chosen, lossless where it can, with the metadata it can keep; says
+    what it cannot. Raises OutputError on alpha that would be lost."""
+    if image.mode in ("RGBA", "LA") and chosen not in ALPHA:
+        raise OutputError(f"{name}: .{chosen} would lose the alpha; use {', '.join(sorted(ALPHA))}")
+    if lost := [k for k, able in METADATA.items() if k in image.info and chosen not in able]:
+        click.echo(f"mambaic: {name}: note: .{chosen} does not keep {', '.join(lost)}", err=True)
+    options: dict[str, Any] = {
+        key: image.info[key]
+        for key, able in METADATA.items()
+        if key in image.info and chosen in able
+    }
     if chosen == "webp":
         options["lossless"] = True
     if chosen == "jpg":
         options |= {"quality": 95, "subsampling": 0}
-        if image.mode in ("RGBA", "LA"):
-            raise OutputError(f"{target}: JPEG has no alpha; use png, webp or tiff")
-    if chosen == "png" and "xmp" in image.info:
+    if chosen == "png" and "xmp" in options:
         from PIL import PngImagePlugin
 
         text = PngImagePlugin.PngInfo()
-        text.add_itxt("XML:com.adobe.xmp", image.info["xmp"].decode("utf-8", "replace"))
+        text.add_itxt("XML:com.adobe.xmp", options.pop("xmp").decode("utf-8", "replace"))
         options["pnginfo"] = text
-    elif "xmp" in image.info and chosen in ("jpg", "webp"):
-        options["xmp"] = image.info["xmp"]
     buffer = io.BytesIO()
     try:
         image.save(buffer, FORMATS[chosen], **options)
     except (OSError, ValueError) as exc:
-        raise OutputError(f"{target}: cannot be written as .{chosen}: {exc}") from exc
+        raise OutputError(f"{name}: cannot be written as .{chosen}: {exc}") from exc
     return buffer.getvalue()

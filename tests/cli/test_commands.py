@@ -88,6 +88,35 @@ def test_one_bad_file_in_a_folder_does_not_stop_the_rest(photograph, tmp_path):
     assert not (out / "bad.mbic").exists()
 
 
+def test_formats_keep_alpha_and_metadata_or_say_so(photograph, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    for mode in ("RGB", "RGBA"):
+        picture = Image.open(photograph).crop((0, 0, 64, 48)).convert(mode)
+        if mode == "RGBA":
+            picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        picture.save(tmp_path / f"{mode}.webp", lossless=True, exif=exif, xmp=b"<x:xmpmeta/>")
+        assert main(["compress", str(tmp_path / f"{mode}.webp")]) == 0
+        for suffix in ("png", "webp", "tiff", "jpg", "bmp", "ppm"):
+            out = tmp_path / f"{mode}.out.{suffix}"
+            able = mode == "RGB" or suffix in ("png", "webp", "tiff")
+            capsys.readouterr()
+            code = main(["decompress", str(tmp_path / f"{mode}.mbic"), "-o", str(out)])
+            said = capsys.readouterr().err
+            assert code == (0 if able else 3)
+            assert out.exists() == able
+            if not able:
+                assert "alpha" in said
+                continue
+            with Image.open(out) as back:
+                assert back.mode == mode
+                kept = {"exif"} if back.getexif().get(0x010F) == "maker" else set()
+                kept |= {"xmp"} & set(back.info)
+                if mode == "RGBA":
+                    assert np.array_equal(back.getchannel("A"), picture.getchannel("A"))
+            assert {"exif", "xmp"} - kept == {word for word in ("exif", "xmp") if word in said}
+
+
 def test_one_bar_counts_files_or_the_tiles_of_one(photograph, tmp_path, monkeypatch):
     import tqdm
 
