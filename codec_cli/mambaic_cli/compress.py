@@ -46,7 +46,7 @@ class Options:
 @click.option("--tile", type=int, help="Side of latent tiles, multiple of 4; 0 for none [default: by size].")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option("--verify/--no-verify", default=None, help="Decode before saying done [default: with --delete-source].")
-@click.option("--delete-source", is_flag=True, help="Delete inputs once their files are verified.")
+@click.option("--delete-source", is_flag=True, help="Delete inputs once their files are verified; those that held more (frames, 16 bits, CMYK) stay.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files or tiles at a time.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
@@ -58,6 +58,11 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     if len(target) + (given["quality"] is not None) > 1:
         raise click.UsageError("give one of --quality, --target-bpp, --target-size, --target-psnr")
     jobs = plan_jobs(inputs, out, suffixes=IMAGE_SUFFIXES, new_suffix=MBIC_SUFFIX)
+    if given["delete_source"]:
+        if given["verify"] is False:
+            raise click.UsageError("--delete-source needs --verify")
+        if any(job.source is None or job.target is None for job in jobs):
+            raise click.UsageError("--delete-source needs input and output files, not a pipe")
     from mambaic.codec import load
 
     codec = load(given["model"], given["device"])
@@ -73,8 +78,6 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
         workers=given["jobs"] if len(jobs) == 1 else 1,
         max_pixels=given["max_pixels"],
     )
-    if options.delete_source and not options.verify:
-        raise click.UsageError("--delete-source needs --verify")
     return run_jobs(
         jobs,
         lambda job, progress: _compress(codec, job, options, progress),
@@ -116,8 +119,11 @@ def _compress(
         sys.stdout.buffer.flush()
     else:
         atomic_write(job.target, data, force=options.force)
-    if options.delete_source and job.source is not None:
+    deleted = options.delete_source and job.source is not None and not picture.notes
+    if deleted and job.source is not None:
         job.source.unlink()
+    elif options.delete_source:
+        click.echo(f"mambaic: {name_of(job.source)}: kept, as it holds more than its file", err=True)
     width, height = picture.size
     return {
         "input": name_of(job.source),
@@ -127,5 +133,6 @@ def _compress(
         "bytes": len(data),
         "bpp": 8 * len(data) / (width * height),
         "seconds": seconds,
+        "deleted": deleted,
         "notes": list(picture.notes),
     }

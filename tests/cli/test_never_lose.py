@@ -103,6 +103,18 @@ def test_source_is_deleted_only_when_its_file_is_verified(photograph, tmp_path, 
     assert not source.exists()
 
 
+def test_source_that_holds_more_than_its_file_is_never_deleted(photograph, tmp_path, capsys):
+    source = tmp_path / "animation.png"
+    frames = [Image.open(photograph).crop((0, 0, 64, 48)).rotate(angle) for angle in (0, 180)]
+    frames[0].save(source, save_all=True, append_images=frames[1:])
+    assert main(["compress", str(source), "--delete-source", "-o", "-"]) == 2
+    capsys.readouterr()
+    assert main(["compress", str(source), "--delete-source"]) == 0
+    assert "kept" in capsys.readouterr().err
+    assert source.exists()
+    assert (tmp_path / "animation.mbic").exists()
+
+
 def test_output_that_is_the_input_is_refused(photograph, tmp_path):
     file = tmp_path / "x.png"
     file.write_bytes(photograph.read_bytes())
