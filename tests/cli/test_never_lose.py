@@ -36,8 +36,10 @@ def test_interrupted_run_leaves_no_part(number, photograph, tmp_path):
     for index in range(200):
         (folder / f"{index:03d}.png").write_bytes(photograph.read_bytes())
     process = subprocess.Popen(
-        [*COMMAND, "compress", str(folder), "-o", str(out)], stderr=subprocess.PIPE, text=True
-    )
+        [*COMMAND, "compress", str(folder), "-o", str(out)], stderr=subprocess.PIPE, text=True,
+        # tests in the background of a shell inherit a SIGINT that is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     while not list(out.glob("*.mbic")):
         assert process.poll() is None
         time.sleep(0.05)
