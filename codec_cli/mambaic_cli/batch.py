@@ -6,14 +6,16 @@ import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mambaic.errors import MambaICError
 from mambaic_cli.inputs import Job, report
 
-Progress = Callable[[int, int], None]  # tiles done, tiles in all
+if TYPE_CHECKING:
+    from mambaic.codec import Progress
+
 SILENT_S = 1.0  # what takes less needs no bar
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mambaic.bitstream import MAX_PIXELS
-from mambaic_cli.batch import Progress, run_jobs
+from mambaic_cli.batch import run_jobs
 from mambaic_cli.inputs import IMAGE_SUFFIXES, MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
 
 if TYPE_CHECKING:
-    from mambaic.codec import Codec
+    from mambaic.codec import Codec, Progress
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,9 @@ def _compress(
         sys.stdout.buffer.flush()
     else:
         atomic_write(job.target, data, force=options.force)
-    deleted = options.delete_source and job.source is not None and not picture.notes
-    if deleted and job.source is not None:
+    deleted = options.delete_source and not picture.notes
+    if deleted:
+        assert job.source is not None  # pipes were refused
         job.source.unlink()
     elif options.delete_source:
         click.echo(f"mambaic: {name_of(job.source)}: kept, as it holds more than its file", err=True)

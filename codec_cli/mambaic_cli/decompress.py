@@ -12,11 +12,13 @@ import click
 
 from mambaic.bitstream import MAX_PIXELS
 from mambaic.errors import ImageError, OutputError
-from mambaic_cli.batch import Progress, run_jobs
+from mambaic_cli.batch import run_jobs
 from mambaic_cli.inputs import MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from mambaic.codec import Progress
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP", "ppm": "PPM"}
 # what Pillow's writers keep; the others leave it out without a word
