@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic.bitstream import LATENT_STRIDE, latent_size
+from mambaic.bitstream import LATENT_STRIDE, MAX_TILE_LATENTS, largest_tile, latent_size
 from mambaic.model import MambaIC
 
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 
-UNTILED_PIXELS = 1 << 22
-DEFAULT_TILE = 256
+DEFAULT_TILE = 256  # makes tiles of MAX_TILE_LATENTS
 PIECE = 128  # side of what the transforms see at once, without its halo
 
 
@@ -43,8 +42,8 @@ def return_memory() -> None:
 
 
 def default_tile(width: int, height: int) -> int:
-    """0 (one tile) up to about 4 megapixels, else DEFAULT_TILE latents."""
-    return 0 if width * height <= UNTILED_PIXELS else DEFAULT_TILE
+    """0 (one tile) where the format allows it, up to about 16 megapixels, else DEFAULT_TILE."""
+    return 0 if largest_tile(width, height, 0) <= MAX_TILE_LATENTS else DEFAULT_TILE
 
 
 def cut(box: Box) -> list[Box]:

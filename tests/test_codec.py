@@ -10,6 +10,7 @@ from conftest import photo_like
 from PIL import Image
 
 from mambaic import tiling
+from mambaic.bitstream import MAX_TILE_LATENTS, largest_tile
 from mambaic.codec import Codec
 from mambaic.errors import BitstreamError, ConfigError, ImageError, WrongModel
 from mambaic.files import atomic_write
@@ -84,6 +85,13 @@ def test_tiles_agree_with_the_whole(codec):
         for tile in (0, 12)
     )
     assert np.mean((whole - tiled) ** 2) < 4.0
+
+
+def test_what_fits_one_tile_has_no_borders_of_tiles():
+    assert tiling.default_tile(4896, 3264) == 0
+    assert tiling.default_tile(65535, 256) == 0
+    assert tiling.default_tile(6000, 4000) == tiling.DEFAULT_TILE
+    assert largest_tile(6000, 4000, tiling.DEFAULT_TILE) <= MAX_TILE_LATENTS
 
 
 @pytest.mark.parametrize("tile", [0, 16])
