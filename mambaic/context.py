@@ -15,26 +15,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.coding.priors import Prior
-from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, DISTANCES
+from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, DISTANCES, Lattice
 from mambaic.config import ModelConfig
-from mambaic.nn.blocks import FeatureConv2d, QualityModulation
+from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation
 from mambaic.rate import RateCurve
 
 
 class PriorHead(nn.Module):
-    """Hidden state (B, C, h, w) -> mean and log-scale of ``channels`` latents, in units of their
-    typical log-scale at this quality (B, channels, 1, 1)."""
+    """Hidden state (B, C, h, w) -> mean and log-scale of ``channels`` latents on one lattice, in
+    units of their typical log-scale at this quality (B, channels, 1, 1)."""
 
-    def __init__(self, width: int, channels: int, kernel: int) -> None:
+    def __init__(self, width: int, channels: int, kernel: int, lattice: Lattice) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.lattice = lattice
+        self.conv1 = GridConv2d(width, width, kernel)
         self.conv2 = nn.Conv2d(width, 2 * channels, 1)
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)
             nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, state: Tensor, typical: Tensor) -> Prior:
-        out = self.conv2(F.leaky_relu(self.conv1(state), 0.1)).to(typical.dtype)
+        batch, _, height, width = state.shape
+        out = typical.new_zeros(batch, self.conv2.out_channels, height, width)
+        for grid in self.lattice.value:
+            out[(..., *grid.slices)] = self.conv2(F.leaky_relu(self.conv1(state, *grid), 0.1))
         mean, log_scale = out.chunk(2, dim=1)
         return Prior(mean * torch.exp(typical), log_scale + typical)
 
@@ -52,14 +56,15 @@ class ChannelGroup(nn.Module):
         self.modulate = QualityModulation(width)
         fine = index < config.coarse_to_fine
         self.lattices = COARSE_TO_FINE if fine else CHECKERBOARD
-        self.anchor = PriorHead(width, channels, 1)
-        between = DISTANCES if fine else ()
+        first, *between, last = self.lattices
+        self.anchor = PriorHead(width, channels, 1, first)
         self.between_spatial = nn.ModuleList(
-            FeatureConv2d(channels, width, dilation=d) for d in between
+            FeatureConv2d(channels, width, dilation=distance)
+            for distance in DISTANCES[: len(between)]
         )
-        self.between = nn.ModuleList(PriorHead(width, channels, 1) for _ in between)
+        self.between = nn.ModuleList(PriorHead(width, channels, 1, x) for x in between)
         self.spatial = FeatureConv2d(channels, width)
-        self.non_anchor = PriorHead(width, channels, 3)
+        self.non_anchor = PriorHead(width, channels, 3, last)
         self.typical = RateCurve(config.rate_anchors, channels)
         self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
 
@@ -70,8 +75,8 @@ class ChannelGroup(nn.Module):
         return state + self.absorb(decoded)
 
     def prior(self, step: int, support: Tensor, y_hat: Tensor | None, q: Tensor) -> Prior:
-        """Prior of the ``step``-th lattice; ``y_hat`` is what the lattices before it hold, and zero
-        elsewhere."""
+        """Prior of the ``step``-th lattice, meaningless elsewhere; ``y_hat`` is what the lattices
+        before it hold, and zero elsewhere."""
         spatial = [*self.between_spatial, self.spatial]
         heads = [self.anchor, *self.between, self.non_anchor]
         if y_hat is not None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mambaic.nn.blocks import FeatureConv2d, log_features
+from mambaic.nn.blocks import FeatureConv2d, GridConv2d, log_features
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -31,16 +31,21 @@ class StripConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        height, width = input.shape[-2:]
-        rows = max(1, STRIP_BYTES // (9 * 8 * self.in_channels * width))
-        if input.is_cuda or rows >= height:
-            return super().forward(self.features(input))
+        return self._convolve(input)
+
+    def _convolve(self, input: Tensor, row: int = 0, column: int = 0, stride: int = 1) -> Tensor:
+        """At every ``stride``-th row from ``row`` and column from ``column``."""
+        height = -(-(input.shape[-2] - row) // stride)
+        width = -(-(input.shape[-1] - column) // stride)
+        rows = max(1, height if input.is_cuda else STRIP_BYTES // (72 * self.in_channels * width))
         out = input.new_empty(input.shape[0], self.out_channels, height, width)
         for top in range(0, height, rows):
             bottom = min(height, top + rows)
-            strip = self.features(input[..., max(0, top - 1) : bottom + 1, :])
-            strip = F.pad(strip, (1, 1, int(top == 0), int(bottom == height)))
-            out[..., top:bottom, :] = F.conv2d(strip, self.weight, self.bias)
+            above, below = row + stride * top - 1, row + stride * (bottom - 1) + 2
+            strip = self.features(input[..., max(0, above) : below, :])
+            beyond = max(0, -above), max(0, below - input.shape[-2])
+            strip = F.pad(strip, (1 - column, 1, *beyond))
+            out[..., top:bottom, :] = F.conv2d(strip, self.weight, self.bias, stride)
         return out
 
     def features(self, strip: Tensor) -> Tensor:
@@ -54,7 +59,18 @@ class StripFeatureConv2d(StripConv2d):
         return log_features(strip)
 
 
-STRIPS = {nn.Conv2d: StripConv2d, FeatureConv2d: StripFeatureConv2d}
+class StripGridConv2d(StripConv2d):
+    """The same on a grid."""
+
+    def forward(self, input: Tensor, row: int, column: int, stride: int) -> Tensor:  # type: ignore[override]
+        return self._convolve(input, row, column, stride)
+
+
+STRIPS = {
+    nn.Conv2d: StripConv2d,
+    FeatureConv2d: StripFeatureConv2d,
+    GridConv2d: StripGridConv2d,
+}
 
 
 def _double(module: M) -> M:

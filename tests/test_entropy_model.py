@@ -10,12 +10,12 @@ from conftest import photo_like
 
 from mambaic import determinism
 from mambaic.coding.priors import Prior
-from mambaic.coding.schedule import Site
+from mambaic.coding.schedule import Lattice, Site
 from mambaic.determinism import DoubleCopy
 from mambaic.entropy_model import EntropyModel
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
 from mambaic.nn import parts, vss
-from mambaic.nn.blocks import FeatureConv2d, log_features
+from mambaic.nn.blocks import FeatureConv2d, GridConv2d, log_features
 
 
 def latent(model, height, width, quality=50.0, seed=0):
@@ -185,6 +185,22 @@ def test_strips_of_log_features_are_the_convolution(monkeypatch):
     expected = torch.nn.functional.conv2d(log_features(y), *weights, padding=1)
     assert type(double[0]) is determinism.StripFeatureConv2d
     torch.testing.assert_close(double(y), expected)
+
+
+@pytest.mark.parametrize("strip_bytes", [1 << 16, 1 << 23])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("grid", [grid for lattice in Lattice for grid in lattice.value])
+def test_a_convolution_on_a_grid_is_the_convolution_there(monkeypatch, grid, kernel, strip_bytes):
+    monkeypatch.setattr(determinism, "STRIP_BYTES", strip_bytes)
+    conv = GridConv2d(5, 7, kernel)
+    for size in ((97, 40), (4, 4), (3, 63)):
+        x = torch.randn(2, 5, *size)
+        expected = torch.nn.functional.conv2d(x, conv.weight, conv.bias, padding=kernel // 2)
+        expected = expected[(..., *grid.slices)]
+        torch.testing.assert_close(conv(x, *grid), expected)
+        (double,) = DoubleCopy().of(torch.nn.ModuleList([conv]))
+        assert type(double) is (determinism.StripGridConv2d if kernel == 3 else GridConv2d)
+        torch.testing.assert_close(double(x.double(), *grid).float(), expected)
 
 
 def test_a_large_map_coded_part_by_part_is_the_same_file(unit_model, monkeypatch):

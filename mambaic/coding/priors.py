@@ -15,7 +15,8 @@ LIKELIHOOD_MIN = 1e-9
 
 @dataclass(frozen=True)
 class Prior:
-    """``mean`` and ``log_scale`` have the full (B, C, H, W) shape of the site's channels."""
+    """``mean`` and ``log_scale`` have the full (B, C, H, W) shape of the site's channels, and hold
+    on its lattice."""
 
     mean: Tensor
     log_scale: Tensor

@@ -5,22 +5,34 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class Lattice(enum.Enum):
-    """Positions that one step covers, as a rule on row and column; enough for odd sizes too."""
+class Grid(NamedTuple):
+    """Every ``stride``-th row from ``row`` and column from ``column``."""
 
-    ANCHOR = "even row + column"
-    NON_ANCHOR = "odd row + column"
+    row: int
+    column: int
+    stride: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.row, None, self.stride), slice(self.column, None, self.stride)
+
+
+class Lattice(enum.Enum):
+    """Positions that one step covers, as grids; their union on maps of any size."""
+
+    ANCHOR = (Grid(0, 0, 2), Grid(1, 1, 2))
+    NON_ANCHOR = (Grid(0, 1, 2), Grid(1, 0, 2))
     # the anchors again, coarse to fine: each step lies between the ones before it
-    FOURTH = "row and column multiples of 4"
-    FOURTH_CENTRE = "row and column 2 more than a multiple of 4"
-    SECOND = "even row and column, in neither of the above"
-    SECOND_CENTRE = "odd row and column"
+    FOURTH = (Grid(0, 0, 4),)
+    FOURTH_CENTRE = (Grid(2, 2, 4),)
+    SECOND = (Grid(0, 2, 4), Grid(2, 0, 4))
+    SECOND_CENTRE = (Grid(1, 1, 2),)
 
 
 CHECKERBOARD = (Lattice.ANCHOR, Lattice.NON_ANCHOR)
@@ -62,15 +74,7 @@ class Site:
 
 @lru_cache(maxsize=128)
 def _covered(height: int, width: int, lattice: Lattice) -> Tensor:
-    row, column = torch.arange(height)[:, None], torch.arange(width)[None, :]
-    if lattice is Lattice.ANCHOR:
-        return (row + column) % 2 == 0
-    if lattice is Lattice.NON_ANCHOR:
-        return (row + column) % 2 == 1
-    if lattice is Lattice.FOURTH:
-        return (row % 4 == 0) & (column % 4 == 0)
-    if lattice is Lattice.FOURTH_CENTRE:
-        return (row % 4 == 2) & (column % 4 == 2)
-    if lattice is Lattice.SECOND:
-        return (row % 2 == 0) & (column % 2 == 0) & ((row + column) % 4 == 2)
-    return (row % 2 == 1) & (column % 2 == 1)
+    covered = torch.zeros(height, width, dtype=torch.bool)
+    for grid in lattice.value:
+        covered[grid.slices] = True
+    return covered

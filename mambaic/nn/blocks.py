@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mambaic.config import ModelConfig
 from mambaic.nn.attention import WindowAttention
@@ -83,3 +84,21 @@ class FeatureConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(log_features(input))
+
+
+class GridConv2d(nn.Conv2d):
+    """Convolution computed only at every ``stride``-th row from ``row`` and column from ``column``:
+    (B, C, H, W) -> (B, out, ceil((H - row) / stride), ceil((W - column) / stride))."""
+
+    def __init__(self, channels: int, out: int, kernel: int) -> None:
+        super().__init__(channels, out, kernel, padding=kernel // 2)
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, row: int, column: int, stride: int
+    ) -> Tensor:
+        reach = self.kernel_size[0] // 2
+        if not reach:
+            return super().forward(input[..., row::stride, column::stride])
+        # beyond the map there are zeros; rows and columns before the first window are cropped
+        padded = F.pad(input, (reach - column, reach, reach - row, reach))
+        return F.conv2d(padded, self.weight, self.bias, stride)
