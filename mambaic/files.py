@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from mambaic.errors import OutputError
@@ -23,29 +23,26 @@ def atomic_write(path: str | Path, data: bytes, *, force: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
-    part = ""
+    # not mkstemp: its file would need the umask, which a process cannot read without setting it
+    part = path.with_name(f".mambaic-{secrets.token_hex(8)}.part")
     try:
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
+        with open(part, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(part, 0o666 & ~_umask())
         if force:
             os.replace(part, path)
         else:
             _rename_new(part, path)
-        part = ""
     except FileExistsError as exc:
         raise OutputError(f"{path}: exists already; use --force to replace it") from exc
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
     finally:
-        if part and os.path.exists(part):
-            os.unlink(part)
+        part.unlink(missing_ok=True)
 
 
-def _rename_new(part: str, path: Path) -> None:
+def _rename_new(part: Path, path: Path) -> None:
     """Rename that fails if the target has appeared meanwhile, where the file system can do it."""
     try:
         os.link(part, path)
@@ -53,11 +50,3 @@ def _rename_new(part: str, path: Path) -> None:
         raise
     except OSError:  # no hard links here (FAT, some network drives)
         os.replace(part, path)
-        return
-    os.unlink(part)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

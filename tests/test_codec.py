@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -151,3 +153,21 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         atomic_write(path, b"new", force=True)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_written_by_threads_follow_the_umask_and_leave_it(tmp_path):
+    """A process has one umask: threads that read it by setting it would change it for good."""
+    before = os.umask(0o027)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: atomic_write(tmp_path / str(i), b"x"), range(200)))
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+    finally:
+        after = os.umask(before)
+    assert after == 0o027
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path):
+    path = tmp_path / ("n" * 250 + ".mbic")
+    atomic_write(path, b"x")
+    assert path.read_bytes() == b"x"

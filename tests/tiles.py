@@ -17,6 +17,7 @@ import mambaic
 from mambaic.bitstream import LATENT_STRIDE, MAX_TILE_LATENTS, latent_size
 
 BORDER = 16  # pixels on both sides of a tile's border
+ZONE = 128  # the same, wider: where the two pictures differ
 
 
 def _middle(image: Image.Image) -> Image.Image:
@@ -31,13 +32,13 @@ def _db(error: float) -> float:
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def _near_border(shape: tuple[int, ...], tile: int) -> np.ndarray:
-    """True for pixels within BORDER of a border between two tiles."""
+def _near_border(shape: tuple[int, ...], tile: int, reach: int) -> np.ndarray:
+    """True for pixels within ``reach`` of a border between two tiles."""
     near = np.zeros(shape[:2], dtype=bool)
     for at in range(tile * LATENT_STRIDE, shape[0], tile * LATENT_STRIDE):
-        near[at - BORDER : at + BORDER] = True
+        near[at - reach : at + reach] = True
     for at in range(tile * LATENT_STRIDE, shape[1], tile * LATENT_STRIDE):
-        near[:, at - BORDER : at + BORDER] = True
+        near[:, at - reach : at + reach] = True
     return near
 
 
@@ -48,7 +49,10 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, nargs="+", default=[64, 128, 256])
     arguments = parser.parse_args()
     codec = mambaic.load("s")
-    print("PSNR in dB: between tiled and untiled | to the original, tiled less untiled")
+    print(
+        f"PSNR in dB: between tiled and untiled (share of the squared difference within {ZONE} "
+        "pixels of a border of tiles) | to the original, tiled less untiled"
+    )
     print(f"excess: of squared error to the original, within {BORDER} pixels of a border of tiles")
     for path in arguments.images:
         image = _middle(Image.open(path).convert("RGB"))
@@ -57,16 +61,20 @@ def main() -> None:
         untiled = np.asarray(codec.decode(whole)).astype(np.float32)
         reference = ((untiled - original) ** 2).mean(axis=2)
         for tile in arguments.tiles:
-            near = _near_border(original.shape, tile)
+            near = _near_border(original.shape, tile, BORDER)
+            zone = _near_border(original.shape, tile, ZONE)
             if not near.any():
                 continue
             data = codec.encode(image, arguments.quality, tile=tile)
             tiled = np.asarray(codec.decode(data)).astype(np.float32)
             error = ((tiled - original) ** 2).mean(axis=2)
+            difference = ((tiled - untiled) ** 2).mean(axis=2)
             print(
                 f"{path.split('/')[-1]} {image.width}x{image.height} tile {tile}: "
                 f"bytes {100 * (len(data) / len(whole) - 1):+.2f} %, "
-                f"{_db(float(((tiled - untiled) ** 2).mean())):.1f} | "
+                f"{_db(float(difference.mean())):.1f} "
+                f"({100 * float(difference[zone].sum() / difference.sum()):.0f} % of it in the "
+                f"{100 * float(zone.mean()):.0f} % near borders) | "
                 f"{_db(float(error.mean())) - _db(float(reference.mean())):+.4f}, "
                 f"excess {100 * float(error[near].mean() / reference[near].mean() - 1):+.2f} %",
                 flush=True,
