@@ -34,13 +34,14 @@ class Duration(click.ParamType):
 @click.option("--preset", default="s", show_default=True, help="unit, s, b or paper.")
 @click.option("--init", help="Start from a checkpoint (fine-tuning): a shipped name or a folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--restart", is_flag=True, help="With --resume: begin a new schedule (warm restart) from the state.")
+@click.option("--restart", is_flag=True, help="With --resume: begin a new schedule, from the state before the last cooldown if there was one (OUT/plateau.pt).")
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the schedule in steps.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Length of the schedule in minutes of training, over all resumed calls.")
 @click.option("--time-limit", type=Duration(), help="Stop this call cleanly after a time such as 90s, 25m (or 25) or 1.5h.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images of --crop pixels per step.  [default: 16; 4 with --init]")
 @click.option("--crop", type=click.IntRange(min=64), help="Side of the crops, multiple of 64.  [default: 128, then 256; 256 with --init]")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Peak learning rate.")
+@click.option("--cooldown", type=click.FloatRange(0, 1, min_open=True), help="Share of the schedule over which the learning rate falls; with less than 1 more training can follow without a loss.  [default: 1]")
 @click.option("--lmbda", type=click.FloatRange(min=0, min_open=True), help="Train for one rate only.")
 @click.option("--metric", type=click.Choice(["mse", "ms-ssim"]))
 @click.option("--seed", type=int)
@@ -56,7 +57,7 @@ def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
         raise click.UsageError("--out: where should the run be kept?")
     settings = {
         name: given[name]
-        for name in ("steps", "minutes", "batch", "crop", "lr", "lmbda", "metric", "seed", "precision")
+        for name in ("steps", "minutes", "batch", "crop", "lr", "cooldown", "lmbda", "metric", "seed", "precision")
         if given[name] is not None
     }
     return train(

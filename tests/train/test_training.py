@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from mambaic_cli.train import Duration
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Batches, Mixture, PhotoSet, draw_crops
 from mambaic_train.distributed import World
-from mambaic_train.loop import Trainer, run
+from mambaic_train.loop import PLATEAU_FILE, Trainer, read_state, run
+from mambaic_train.optim import learning_rate
 from mambaic_train.validate import rd_points, score, validation_pictures
 
 CONFIG = TrainConfig(preset="unit", steps=12, batch=4, crop=64, large_crop=64, warmup_steps=2)
@@ -227,6 +229,27 @@ def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, capsys):
     assert main(["train", "--data", str(photos), "--out", str(tuned), *more]) == 0
     settings = checkpoint.read_config(tuned / "checkpoint")["card"]["train"]
     assert (settings["crop"], settings["batch"], settings["lr"]) == (256, 4, 1e-3)
+
+
+def test_learning_rate_warms_up_stays_and_falls():
+    config = replace(CONFIG, lr=1.0, lr_end=0.1, cooldown=0.25)
+    rates = [learning_rate(config, progress, 9) for progress in (0.0, 0.5, 0.75, 0.875, 1.0)]
+    assert rates == pytest.approx([1.0, 1.0, 1.0, 0.55, 0.1])
+    assert learning_rate(config, 0.0, 0) == 0.5
+    assert learning_rate(replace(config, cooldown=1.0), 0.5, 9) == pytest.approx(0.55)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_new_schedule_begins_before_the_cooldown(photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(photos, out, "--steps", "8", "--cooldown", "0.5") == 0
+    plateau = (out / "plateau.pt").read_bytes()
+    assert read_state(out, PLATEAU_FILE)["position"][0] == 4
+    assert train(photos, out, "--resume", "--restart", "--steps", "6", "--cooldown", "0.5") == 0
+    assert "a new schedule from step 4 (plateau.pt)" in capsys.readouterr().out
+    assert read_state(out)["position"][0] == 10
+    assert read_state(out, PLATEAU_FILE)["position"][0] == 7
+    assert (out / "plateau.pt").read_bytes() != plateau
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -12,8 +12,9 @@ from mambaic.errors import ConfigError
 class TrainConfig:
     """What decides the course of a run. The schedule runs over ``steps`` or over ``minutes``.
 
-    ``warm_entropy`` and ``large_from`` are shares of the schedule: how long the entropy model
-    learns alone on the linear codec, and from when crops are ``large_crop`` instead of ``crop``.
+    Shares of the schedule: ``warm_entropy``, how long the entropy model learns alone on the linear
+    codec; ``large_from``, from when crops are ``large_crop`` instead of ``crop``; ``cooldown``, how
+    long at its end the learning rate falls (1: all along).
     """
 
     preset: str = "s"
@@ -29,6 +30,7 @@ class TrainConfig:
     lr: float = 4e-3
     network_lr: float = 0.4  # learning rate of the transform networks, as a share of ``lr``
     lr_end: float = 0.02  # share of ``lr`` at the end of the cosine
+    cooldown: float = 1.0
     warmup_steps: int = 200
     clip: float = 0.5
     ema: float = 0.999
@@ -43,10 +45,17 @@ class TrainConfig:
         for field in ("crop", "large_crop"):
             if getattr(self, field) < 64 or getattr(self, field) % 64:
                 raise ConfigError(f"{field} = {getattr(self, field)} must be a multiple of 64")
+        if not 0 < self.cooldown <= 1:
+            raise ConfigError(f"cooldown = {self.cooldown} must be a share of the schedule")
         if self.batch < 1:
             raise ConfigError(f"batch = {self.batch} must be at least 1")
         if self.metric == "ms-ssim" and min(self.crop, self.large_crop) < 192:
             raise ConfigError("ms-ssim needs crops of at least 192 pixels")
+
+    @property
+    def plateau(self) -> float:
+        """Share of the schedule before the learning rate falls."""
+        return 1 - self.cooldown
 
     def batch_at(self, crop: int) -> int:
         """Images per step at a crop size: the pixels of a step stay the same."""

@@ -26,6 +26,7 @@ from mambaic_train.optim import WeightAverage, learning_rate, make_optimiser
 log = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
+PLATEAU_FILE = "plateau.pt"  # the state before the learning rate fell: where more training begins
 
 
 @dataclass
@@ -132,7 +133,7 @@ class Trainer:
 
     # -- state -------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, name: str = STATE_FILE) -> None:
         """Write the state beside the old one, then replace it: a full disk loses nothing."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {
@@ -146,10 +147,10 @@ class Trainer:
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
         }
-        part = folder / (STATE_FILE + ".part")
+        part = folder / (name + ".part")
         try:
             torch.save(state, part)
-            os.replace(part, folder / STATE_FILE)
+            os.replace(part, folder / name)
         except OSError as exc:
             part.unlink(missing_ok=True)
             raise CheckpointError(f"{folder}: training state not written: {exc}") from exc
@@ -161,9 +162,10 @@ class Trainer:
         config: TrainConfig | None,
         device: str = "cpu",
         world: World | None = None,
+        name: str = STATE_FILE,
     ) -> Trainer:
         """Trainer of a saved state; ``config`` replaces the saved settings where given."""
-        state = read_state(folder)
+        state = read_state(folder, name)
         model = MambaIC(ModelConfig.from_dict(state["model_config"]))
         model.load_state_dict(state["model"])
         trainer = cls(model, config or TrainConfig(**state["train_config"]), device, world)
@@ -193,14 +195,14 @@ class Trainer:
             self.average.swap(self.model)
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+def read_state(folder: Path, name: str = STATE_FILE) -> dict[str, Any]:
     """Saved state of a run; read without executing code. Raises CheckpointError."""
     try:
-        state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+        state = torch.load(folder / name, map_location="cpu", weights_only=True)
     except FileNotFoundError as exc:
         raise CheckpointError(f"{folder}: no training state to resume from") from exc
     except Exception as exc:
-        raise CheckpointError(f"{folder / STATE_FILE}: unreadable training state: {exc}") from exc
+        raise CheckpointError(f"{folder / name}: unreadable training state: {exc}") from exc
     return dict(state)
 
 

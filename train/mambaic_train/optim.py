@@ -28,9 +28,12 @@ def make_optimiser(model: MambaIC, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(config: TrainConfig, progress: float, step: int) -> float:
-    """Cosine over the schedule's ``progress`` in [0, 1], after a warm-up counted in steps."""
+    """At ``progress`` in [0, 1] of the schedule: a warm-up counted in steps, a plateau, and a
+    cosine over the ``cooldown`` at the end ([Haegele2024] Scaling laws and compute-optimal training
+    beyond fixed training durations, arXiv:2405.18392)."""
     floor = config.lr_end
-    cosine = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    fallen = min(1.0, max(0.0, progress - config.plateau) / config.cooldown)
+    cosine = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * fallen))
     return config.lr * cosine * min(1.0, (step + 1) / config.warmup_steps)
 
 

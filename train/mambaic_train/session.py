@@ -23,7 +23,7 @@ from mambaic_train.config import TrainConfig
 from mambaic_train.data import Mixture, Photos, PhotoSet, draw_crops, to_input
 from mambaic_train.distributed import WorkerLost, World, joined
 from mambaic_train.export import LAST, Exporter
-from mambaic_train.loop import STATE_FILE, StepReport, Trainer, read_state, run
+from mambaic_train.loop import PLATEAU_FILE, STATE_FILE, StepReport, Trainer, read_state, run
 from mambaic_train.validate import validation_pictures
 
 log = logging.getLogger(__name__)
@@ -165,9 +165,13 @@ def _trainer(
     request: Request, config: TrainConfig, photos: Photos, device: str, world: World
 ) -> Trainer:
     if request.resume:
-        trainer = Trainer.resume(request.out, config, device, world)
+        cooled = request.restart and (request.out / PLATEAU_FILE).exists()
+        name = PLATEAU_FILE if cooled else STATE_FILE
+        trainer = Trainer.resume(request.out, config, device, world, name)
         if request.restart:
             trainer.restart()
+            if world.leads:
+                print(f"a new schedule from step {trainer.step} ({name})")
         return trainer
     torch.manual_seed(config.seed)
     if request.init:
@@ -199,10 +203,11 @@ def _loop(
     )
     saved = shown = time.perf_counter()
     images = 0
+    cooling = trainer.progress >= trainer.config.plateau
     validated = int(VALIDATIONS * trainer.progress)
 
     def on_step(report: StepReport) -> None:
-        nonlocal saved, shown, images, validated
+        nonlocal saved, shown, images, cooling, validated
         recent.append(report)
         images += report.images
         now = time.perf_counter()
@@ -227,6 +232,9 @@ def _loop(
             for point in exporter.write(trainer, final=False):
                 writer.add_scalar(f"valid/bpp_q{point.quality:g}", point.bpp, report.step)
                 writer.add_scalar(f"valid/psnr_db_q{point.quality:g}", point.psnr_db, report.step)
+        if not cooling and trainer.progress >= trainer.config.plateau:
+            trainer.save(request.out, PLATEAU_FILE)
+            cooling = True
         if now - saved > SAVE_EVERY_S:
             trainer.save(request.out)
             saved = now
