@@ -51,6 +51,7 @@ class ModelConfig:
     context_width: int = 160
     context_blocks: str = "va"
     context_shared: bool = True  # one set of context blocks for all groups
+    context_span: int = 0  # rows and columns that its scans see at once; 0: the whole tile
     coarse_to_fine: int = 0  # groups whose anchors are coded in four steps instead of one
     lrp: bool = False  # latent residual prediction, [Minnen2020]
     window: int = 8
@@ -111,11 +112,12 @@ PRESETS: dict[str, ModelConfig] = {
         synthesis8="ra",
         context_width=16,
         context_blocks="va",
+        context_span=8,
         coarse_to_fine=1,
         rate_anchors=3,
         halo=8,
     ),
-    "s": ModelConfig(name="s", coarse_to_fine=1),
+    "s": ModelConfig(name="s", context_span=32, coarse_to_fine=1),
     "b": ModelConfig(
         name="b",
         z_channels=128,
@@ -127,6 +129,7 @@ PRESETS: dict[str, ModelConfig] = {
         synthesis8="rrvrr",
         context_width=224,
         context_blocks="vava",
+        context_span=32,
         coarse_to_fine=1,
         vss=VSSConfig(d_state=8, ffn_expansion=2.0),
     ),

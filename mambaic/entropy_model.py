@@ -50,7 +50,10 @@ class EntropyModel(nn.Module):
         self.groups = nn.ModuleList(ChannelGroup(config, k) for k in range(len(config.groups)))
         stacks = 1 if config.context_shared else len(config.groups)
         self.refine = nn.ModuleList(
-            make_blocks(config.context_blocks, config.context_width, config) for _ in range(stacks)
+            make_blocks(
+                config.context_blocks, config.context_width, config, span=config.context_span
+            )
+            for _ in range(stacks)
         )
         # weight 0.85 and ratio 2.2: heavier tails than a Gaussian, as wavelet details have
         self.shape_logit = nn.Parameter(torch.tensor(1.73))

@@ -53,18 +53,18 @@ class QualityModulation(nn.Module):
         return x * (1 + scale[:, :, None, None]).to(x.dtype) + shift[:, :, None, None].to(x.dtype)
 
 
-def make_block(kind: str, channels: int, config: ModelConfig) -> nn.Module:
+def make_block(kind: str, channels: int, config: ModelConfig, span: int) -> nn.Module:
     """One block of a block string: "r" residual, "v" VSS, "a" window attention."""
     if kind == "r":
         return ResidualBlock(channels)
     if kind == "v":
-        return VSSBlock(channels, config.vss)
+        return VSSBlock(channels, config.vss, span)
     return WindowAttention(channels, window=config.window)
 
 
-def make_blocks(kinds: str, channels: int, config: ModelConfig) -> nn.Sequential:
-    """The blocks of a block string in order."""
-    return nn.Sequential(*(make_block(kind, channels, config) for kind in kinds))
+def make_blocks(kinds: str, channels: int, config: ModelConfig, span: int = 0) -> nn.Sequential:
+    """The blocks of a block string in order; ``span`` as in ``SS2D``."""
+    return nn.Sequential(*(make_block(kind, channels, config, span) for kind in kinds))
 
 
 def log_features(y: Tensor) -> Tensor:

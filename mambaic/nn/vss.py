@@ -24,10 +24,15 @@ BLOCK = 32  # channels of a large map that are scanned at a time
 
 
 class SS2D(nn.Module):
-    """Selective scan of (B, H, W, D) along rows and columns, both ways; the sum of the four."""
+    """Selective scan of (B, H, W, D) along rows and columns, both ways; the sum of the four.
 
-    def __init__(self, width: int, config: VSSConfig) -> None:
+    With a ``span`` the map is cut into squares of that side, each scanned alone: states remember no
+    more positions than training has shown them.
+    """
+
+    def __init__(self, width: int, config: VSSConfig, span: int = 0) -> None:
         super().__init__()
+        self.span = span
         self.lines = config.lines
         self.d_state = config.d_state
         self.rank = max(4, math.ceil(width / 16))
@@ -44,6 +49,17 @@ class SS2D(nn.Module):
         self.D = nn.Parameter(torch.full((DIRECTIONS, width), 0.25))
 
     def forward(self, u: Tensor) -> Tensor:
+        height, width = u.shape[1:3]
+        if not self.span or max(height, width) <= self.span:
+            return self._scan(u)
+        out = torch.empty_like(u)
+        for top in range(0, height, self.span):
+            for left in range(0, width, self.span):
+                square = slice(None), slice(top, top + self.span), slice(left, left + self.span)
+                out[square] = self._scan(u[square].contiguous())
+        return out
+
+    def _scan(self, u: Tensor) -> Tensor:
         batch, height, width, channels = u.shape
         operands = self.in_proj(u).view(batch, height, width, DIRECTIONS, -1)
         low_rank, B, C = operands.split([self.rank, self.d_state, self.d_state], dim=-1)
@@ -83,14 +99,14 @@ class SS2D(nn.Module):
 class VSSBlock(nn.Module):
     """Residual SS2D branch with SiLU gate, then residual gated FFN, on (B, C, H, W)."""
 
-    def __init__(self, channels: int, config: VSSConfig) -> None:
+    def __init__(self, channels: int, config: VSSConfig, span: int = 0) -> None:
         super().__init__()
         inner = int(channels * config.expansion)
         hidden = int(channels * config.ffn_expansion)
         self.norm = nn.LayerNorm(channels)
         self.in_proj = nn.Linear(channels, 2 * inner)
         self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
-        self.scan = SS2D(inner, config)
+        self.scan = SS2D(inner, config, span)
         self.scan_norm = nn.LayerNorm(inner)
         self.out_proj = nn.Linear(inner, channels)
         self.ffn_norm = nn.LayerNorm(channels)
