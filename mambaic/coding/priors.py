@@ -24,11 +24,13 @@ class Prior:
 
 @dataclass(frozen=True)
 class Shape:
-    """What all priors of a model share: the mixture ([0-dim] tensors) and its frozen tables."""
+    """What all priors of a model share: the mixture (0-dim tensors), its frozen tables, and with
+    them the first level that is coded of each image (B, 1, 1, 1)."""
 
     weight: Tensor
     ratio: Tensor
     tables: Tables | None
+    skip: Tensor | None = None
 
     def likelihood(self, residual: Tensor, log_scale: Tensor) -> Tensor:
         """P of the unit interval around a residual at a continuous scale: what training prices."""
@@ -41,10 +43,11 @@ class Shape:
         if self.tables is None:
             return self.likelihood(symbols, log_scale)
         level = level_position(log_scale).long()
-        return self.tables.likelihood(symbols, level).to(log_scale.dtype)
+        likelihood = self.tables.likelihood(symbols, level).to(log_scale.dtype)
+        return likelihood.masked_fill(self.skipped(log_scale), 1.0)
 
     def skipped(self, log_scale: Tensor) -> Tensor:
         """True where the latent is not coded because its scale is under the threshold."""
-        if self.tables is None:
+        if self.skip is None:
             return torch.zeros_like(log_scale, dtype=torch.bool)
-        return level_position(log_scale) < self.tables.skip
+        return level_position(log_scale) < self.skip
