@@ -19,7 +19,7 @@ from mambaic.coding.coders import Decoder, Encoder, Estimator, LatentStream, Ste
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.range_coder import TableModels
 from mambaic.coding.schedule import Site
-from mambaic.coding.tables import QUALITIES, Tables, build_tables, skip_levels
+from mambaic.coding.tables import QUALITIES, Tables, build_tables
 from mambaic.config import ModelConfig
 from mambaic.context import ChannelGroup
 from mambaic.determinism import DoubleCopy, coding_mode
@@ -28,10 +28,15 @@ from mambaic.nn.blocks import make_blocks
 from mambaic.rate import RateCurve
 from mambaic.transforms import HyperAnalysis, HyperSynthesis
 
-# Latents of a smaller scale are not coded, at each whole quality (docs/training.md). On the border
-# one symbol in 70 differs from 0 at quality 0, one in 7 at 100: the finer the quantiser, the less
-# such a symbol is worth, and the less others hang on it.
-SKIP = skip_levels(0.16 * 2 ** np.linspace(0, 1, QUALITIES) ** 2)
+
+def skip_scales() -> np.ndarray:
+    """Latents of a smaller scale are not coded, at each whole quality (docs/training.md).
+
+    At quality 0 one symbol in 70 of those on the border differs from 0, at 100 one in 7: the finer
+    the quantiser, the less such a symbol is worth, and the less others hang on it.
+    """
+    return 0.16 * 2 ** np.linspace(0, 1, QUALITIES) ** 2
+
 
 _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
@@ -134,10 +139,10 @@ class EntropyModel(nn.Module):
     def shape(self, q: Tensor) -> Shape:
         """What all latents of images of quality q (B,) share; differentiable."""
         weight, ratio = torch.sigmoid(self.shape_logit), torch.exp(self.shape_log_ratio)
-        if self.tables is None:
+        if (tables := self.tables) is None:
             return Shape(weight, ratio, None)
-        skip = torch.from_numpy(self.tables.skip).to(q.device)[torch.round(100 * q).long() // 100]
-        return Shape(weight, ratio, self.tables, skip.view(-1, 1, 1, 1))
+        skip = torch.tensor([tables.skip_at(quality) for quality in q.tolist()], device=q.device)
+        return Shape(weight, ratio, tables, skip.view(-1, 1, 1, 1))
 
     @property
     def tables(self) -> Tables | None:
@@ -156,7 +161,7 @@ class EntropyModel(nn.Module):
         if given: once, at the end of training."""
         weight = torch.sigmoid(self.shape_logit).item()
         ratio = torch.exp(self.shape_log_ratio).item()
-        self.set_tables(build_tables(weight, ratio, SKIP, counts))
+        self.set_tables(build_tables(weight, ratio, skip_scales(), counts))
 
     def _ready(self) -> TableModels:
         if self._models is None:

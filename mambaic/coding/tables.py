@@ -28,16 +28,6 @@ QUALITIES = 101  # whole ones, 0 to 100
 MIXTURE_COUNT = 256  # how many counted symbols of a level the learned mixture is worth
 
 
-def scales() -> np.ndarray:
-    """The scale of every level (LEVELS,)."""
-    return np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
-
-
-def skip_levels(thresholds: np.ndarray) -> np.ndarray:
-    """First level, for each of the ``thresholds``, whose scale does not lie under it."""
-    return np.searchsorted(scales(), thresholds).astype(np.int32)
-
-
 def level_position(log_scale: Tensor) -> Tensor:
     """Continuous table position: level k covers [k, k + 1). Clamped to the first and last."""
     return ((log_scale - LOG_MIN) / LOG_STEP + 0.5).clamp(0.0, LEVELS - 1e-3)
@@ -96,17 +86,18 @@ def count_magnitudes(symbols: Tensor, log_scale: Tensor) -> np.ndarray:
 
 
 def build_tables(
-    weight: float, ratio: float, skip: np.ndarray, counts: np.ndarray | None = None
+    weight: float, ratio: float, skip_scales: np.ndarray, counts: np.ndarray | None = None
 ) -> Tables:
     """Tables of a trained model. Run once, at export; loading never rebuilds them.
 
-    ``skip`` as in ``Tables``. ``counts`` of ``count_magnitudes`` are joined to the mixture, both
-    signs alike.
+    ``skip_scales`` (QUALITIES,): levels whose scale lies under it are not coded. ``counts`` of
+    ``count_magnitudes`` are joined to the mixture, both signs alike.
     """
     radius = np.zeros(LEVELS, dtype=np.int32)
     parts = []
     w, r = torch.tensor(weight, dtype=torch.float64), torch.tensor(ratio, dtype=torch.float64)
-    for level, scale in enumerate(scales().tolist()):
+    scales = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
+    for level, scale in enumerate(scales.tolist()):
         radius[level] = min(MAX_RADIUS, max(1, math.ceil(4.5 * scale * max(1.0, ratio))))
         values = torch.arange(-int(radius[level]), int(radius[level]) + 1, dtype=torch.float64)
         mass = mixture_mass(values, torch.tensor(scale, dtype=torch.float64), w, r).numpy()
@@ -114,6 +105,7 @@ def build_tables(
         if counts is not None:
             mass = MIXTURE_COUNT * mass + _signed(counts[level], int(radius[level]))
         parts.append(_integer_frequencies(mass))
+    skip = np.searchsorted(scales, skip_scales).astype(np.int32)
     return Tables(radius, np.concatenate(parts), skip)
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mambaic.coding.range_coder import RangeReader, RangeWriter, TableModels
-from mambaic.coding.tables import LEVELS, PRECISION, QUALITIES, build_tables, skip_levels
+from mambaic.coding.tables import LEVELS, PRECISION, QUALITIES, build_tables
 from mambaic.errors import CorruptStream
 
-TABLES = build_tables(0.85, 2.2, skip_levels(np.linspace(0.16, 0.3, QUALITIES)))
+TABLES = build_tables(0.85, 2.2, np.linspace(0.16, 0.3, QUALITIES))
 MODELS = TableModels(TABLES)
 
 

@@ -18,7 +18,6 @@ from mambaic.coding.tables import (
     build_tables,
     count_magnitudes,
     level_position,
-    skip_levels,
 )
 from mambaic_kernels.mixture import mixture_mass
 
@@ -27,7 +26,7 @@ SKIP_SCALES = np.linspace(0.16, 0.3, QUALITIES)
 
 @pytest.fixture(scope="module")
 def tables():
-    return build_tables(0.85, 2.2, skip_levels(SKIP_SCALES))
+    return build_tables(0.85, 2.2, SKIP_SCALES)
 
 
 def test_every_table_sums_to_the_precision_with_no_zero(tables):
@@ -71,7 +70,7 @@ def test_counted_symbols_move_the_tables(tables):
     counts = count_magnitudes(symbols[::2], log_scale[::2])
     assert counts.sum() == 100_000
     assert counts[level].sum() == 100_000
-    fitted = build_tables(0.85, 2.2, skip_levels(SKIP_SCALES), counts)
+    fitted = build_tables(0.85, 2.2, SKIP_SCALES, counts)
     before, after = (
         -torch.log2(t.likelihood(symbols[1::2], level_position(log_scale[1::2]).long())).mean()
         for t in (tables, fitted)
