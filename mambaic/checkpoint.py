@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mambaic.coding.tables import LEVELS, PRECISION, QUALITIES, Tables
+from mambaic.coding.tables import LEVELS, PRECISION, Tables
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC
@@ -74,7 +74,7 @@ def model_tensors(model: MambaIC, *, half: bool) -> dict[str, Tensor]:
         tensors[name] = stored.detach().cpu().contiguous()
     tensors["tables.radius"] = torch.from_numpy(tables.radius)
     tensors["tables.frequencies"] = torch.from_numpy(tables.frequencies)
-    tensors["tables.skip"] = torch.from_numpy(tables.skip)
+    tensors["tables.skip"] = torch.tensor(tables.skip)
     return tensors
 
 
@@ -187,17 +187,12 @@ def _take_tables(tensors: dict[str, Tensor], folder: Path) -> Tables:
     try:
         radius = tensors.pop("tables.radius").numpy().astype(np.int32)
         frequencies = tensors.pop("tables.frequencies").numpy().astype(np.int32)
-        skip = tensors.pop("tables.skip").numpy().astype(np.int32)
+        tables = Tables(radius, frequencies, int(tensors.pop("tables.skip")))
     except KeyError as exc:
         raise CheckpointError(f"{folder}: coding tables are missing") from exc
     sizes_fit = len(radius) == LEVELS and int(np.sum(2 * radius + 2)) == len(frequencies)
     if not sizes_fit or (radius < 1).any() or (frequencies < 1).any():
         raise CheckpointError(f"{folder}: coding tables are malformed")
-    if skip.ndim == 0:  # of every quality the same, as checkpoints had it before
-        skip = np.full(QUALITIES, skip, dtype=np.int32)
-    if skip.shape != (QUALITIES,) or (skip < 0).any() or (skip > LEVELS).any():
-        raise CheckpointError(f"{folder}: coding tables are malformed")
-    tables = Tables(radius, frequencies, skip)
     if any(int(tables.table(k).sum()) != 1 << PRECISION for k in range(LEVELS)):
         raise CheckpointError(f"{folder}: coding tables do not sum to 2**{PRECISION}")
     return tables

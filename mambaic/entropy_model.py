@@ -19,7 +19,7 @@ from mambaic.coding.coders import Decoder, Encoder, Estimator, LatentStream, Ste
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.range_coder import TableModels
 from mambaic.coding.schedule import Site
-from mambaic.coding.tables import QUALITIES, Tables, build_tables
+from mambaic.coding.tables import Tables, build_tables
 from mambaic.config import ModelConfig
 from mambaic.context import ChannelGroup
 from mambaic.determinism import DoubleCopy, coding_mode
@@ -28,15 +28,8 @@ from mambaic.nn.blocks import make_blocks
 from mambaic.rate import RateCurve
 from mambaic.transforms import HyperAnalysis, HyperSynthesis
 
-
-def skip_scales() -> np.ndarray:
-    """Latents of a smaller scale are not coded, at each whole quality (docs/training.md).
-
-    At quality 0 one symbol in 70 of those on the border differs from 0, at 100 one in 7: the finer
-    the quantiser, the less such a symbol is worth, and the less others hang on it.
-    """
-    return 0.16 * 2 ** np.linspace(0, 1, QUALITIES) ** 2
-
+# latents of a smaller scale are not coded: at 0.16 a symbol differs from 0 once in 600
+SKIP_SCALE = 0.16
 
 _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
@@ -98,7 +91,7 @@ class EntropyModel(nn.Module):
     def estimate(self, y: Tensor, q: Tensor) -> tuple[Tensor, Estimator]:
         """(y_hat, the estimator that has walked). Noisy and differentiable in training mode."""
         latents = {"y": y, "z": self.h_a(y, q).to(y.dtype)}
-        estimator = Estimator(latents, self.shape(q), noise=self.training)
+        estimator = Estimator(latents, self.shape(), noise=self.training)
         z_shape = (latents["z"].shape[-2], latents["z"].shape[-1])
         return self.walk(z_shape, q, estimator), estimator
 
@@ -107,7 +100,7 @@ class EntropyModel(nn.Module):
     @torch.no_grad()
     def encode(self, y: Tensor, quality: float) -> LatentStream:
         """Code one latent tile (1, M, h, w), h and w multiples of 4, at ``quality``."""
-        models = self._ready().at(quality)
+        models = self._ready()
         with coding_mode(y.device):
             z = self.h_a(y, torch.tensor([quality], device=y.device, dtype=y.dtype))
             encoder = Encoder({"y": y, "z": z}, models)
@@ -122,7 +115,7 @@ class EntropyModel(nn.Module):
         Raises DesyncError if the symbols differ from the encoder's: never silent garbage.
         """
         device = self.shape_logit.device
-        decoder = Decoder(payload, self._ready().at(quality))
+        decoder = Decoder(payload, self._ready())
         with coding_mode(device):
             q = torch.tensor([quality], device=device, dtype=torch.float64)
             try:
@@ -136,13 +129,10 @@ class EntropyModel(nn.Module):
 
     # -- tables ------------------------------------------------------------------------------
 
-    def shape(self, q: Tensor) -> Shape:
-        """What all latents of images of quality q (B,) share; differentiable."""
-        weight, ratio = torch.sigmoid(self.shape_logit), torch.exp(self.shape_log_ratio)
-        if (tables := self.tables) is None:
-            return Shape(weight, ratio, None)
-        skip = torch.tensor([tables.skip_at(quality) for quality in q.tolist()], device=q.device)
-        return Shape(weight, ratio, tables, skip.view(-1, 1, 1, 1))
+    def shape(self) -> Shape:
+        """The mixture all latents share; differentiable."""
+        tables = None if self._models is None else self._models.tables
+        return Shape(torch.sigmoid(self.shape_logit), torch.exp(self.shape_log_ratio), tables)
 
     @property
     def tables(self) -> Tables | None:
@@ -159,9 +149,9 @@ class EntropyModel(nn.Module):
     def update(self, counts: np.ndarray | None = None) -> None:
         """Build the tables from the learned mixture, and from ``Estimator.counts`` of photographs
         if given: once, at the end of training."""
-        weight = torch.sigmoid(self.shape_logit).item()
-        ratio = torch.exp(self.shape_log_ratio).item()
-        self.set_tables(build_tables(weight, ratio, skip_scales(), counts))
+        shape = self.shape()
+        weight, ratio = shape.weight.item(), shape.ratio.item()
+        self.set_tables(build_tables(weight, ratio, SKIP_SCALE, counts))
 
     def _ready(self) -> TableModels:
         if self._models is None:

@@ -93,13 +93,9 @@ class Estimator:
         return {key: price(*part) for key, part in self._parts.items()}
 
     def counts(self) -> np.ndarray:
-        """``count_magnitudes`` of all latents that are coded."""
+        """``count_magnitudes`` of all rounded latents."""
         assert not self._noise, "only rounded residuals can be counted"
-        counts = []
-        for symbols, log_scale in self._parts.values():
-            coded = ~self._shape.skipped(log_scale)
-            counts.append(count_magnitudes(symbols[coded], log_scale[coded]))
-        return np.sum(counts, axis=0)
+        return np.sum([count_magnitudes(*part) for part in self._parts.values()], axis=0)
 
 
 def _site_values(tensor: Tensor, positions: Tensor) -> Tensor:
@@ -140,11 +136,10 @@ class Encoder:
         residual = _site_values(self._latents[site.latent][:, site.channels], positions)
         residual -= _site_values(prior.mean, positions)
         bounded = np.clip(np.rint(residual.cpu().numpy()), -SYMBOL_MAX, SYMBOL_MAX)
-        coded = levels >= self._models.skip
-        symbols = np.where(coded, bounded, 0).astype(np.int32)
+        symbols = np.where(levels < self._models.tables.skip, 0, bounded).astype(np.int32)
         self._writer.symbols(symbols, levels)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        self._bits += self._price(torch.from_numpy(symbols[coded]), torch.from_numpy(levels[coded]))
+        self._bits += self._price(torch.from_numpy(symbols), torch.from_numpy(levels))
         return _dequantise(symbols, prior, positions)
 
     def _price(self, symbols: Tensor, levels: Tensor) -> float:
@@ -157,7 +152,7 @@ class Encoder:
         """Write which latents lie near a boundary, and on which side of it."""
         boundary = np.rint(level)
         near = np.abs(level - boundary) < MARGIN
-        near &= (boundary >= max(1, self._models.skip)) & (boundary < LEVELS)
+        near &= (boundary >= max(1, self._models.tables.skip)) & (boundary < LEVELS)
         where = np.flatnonzero(near)
         self._writer.integers(np.array([len(where)]))
         self._writer.integers(np.diff(where, prepend=-1) - 1)

@@ -24,13 +24,11 @@ class Prior:
 
 @dataclass(frozen=True)
 class Shape:
-    """What all priors of a model share: the mixture (0-dim tensors), its frozen tables, and with
-    them the first level that is coded of each image (B, 1, 1, 1)."""
+    """What all priors of a model share: the mixture ([0-dim] tensors) and its frozen tables."""
 
     weight: Tensor
     ratio: Tensor
     tables: Tables | None
-    skip: Tensor | None = None
 
     def likelihood(self, residual: Tensor, log_scale: Tensor) -> Tensor:
         """P of the unit interval around a residual at a continuous scale: what training prices."""
@@ -43,11 +41,10 @@ class Shape:
         if self.tables is None:
             return self.likelihood(symbols, log_scale)
         level = level_position(log_scale).long()
-        likelihood = self.tables.likelihood(symbols, level).to(log_scale.dtype)
-        return likelihood.masked_fill(self.skipped(log_scale), 1.0)
+        return self.tables.likelihood(symbols, level).to(log_scale.dtype)
 
     def skipped(self, log_scale: Tensor) -> Tensor:
         """True where the latent is not coded because its scale is under the threshold."""
-        if self.skip is None:
+        if self.tables is None:
             return torch.zeros_like(log_scale, dtype=torch.bool)
-        return level_position(log_scale) < self.skip
+        return level_position(log_scale) < self.tables.skip

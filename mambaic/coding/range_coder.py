@@ -37,19 +37,11 @@ def _uniform(size: int) -> Any:
 
 
 class TableModels:
-    """The coder's models of a ``Tables``, made on first use; levels under ``skip``, those of
-    ``quality``, are not coded."""
+    """The coder's models of a ``Tables``, made on first use."""
 
-    def __init__(self, tables: Tables, quality: float = 0.0) -> None:
+    def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        self.skip = tables.skip_at(quality)
         self._models: dict[int, Any] = {}
-
-    def at(self, quality: float) -> TableModels:
-        """The same models for another quality."""
-        other = TableModels(self.tables, quality)
-        other._models = self._models
-        return other
 
     def __getitem__(self, level: int) -> Any:
         if level not in self._models:
@@ -67,7 +59,7 @@ class TableModels:
         bounds = np.searchsorted(levels[order], np.arange(LEVELS + 1))
         return [
             (level, order[bounds[level] : bounds[level + 1]])
-            for level in range(self.skip, LEVELS)
+            for level in range(self.tables.skip, LEVELS)
             if bounds[level + 1] > bounds[level]
         ]
 

@@ -24,7 +24,6 @@ LOG_MIN = math.log(SCALE_MIN)
 LOG_STEP = (math.log(SCALE_MAX) - LOG_MIN) / (LEVELS - 1)
 PRECISION = 16  # frequencies of one table sum to 2 ** PRECISION
 MAX_RADIUS = 1024
-QUALITIES = 101  # whole ones, 0 to 100
 MIXTURE_COUNT = 256  # how many counted symbols of a level the learned mixture is worth
 
 
@@ -37,17 +36,13 @@ def level_position(log_scale: Tensor) -> Tensor:
 class Tables:
     """Frequencies of the symbols -radius..radius, then of the escape, for every level.
 
-    ``frequencies`` holds the tables one after the other. At a quality from k to under k + 1, levels
-    under ``skip[k]`` are not coded at all: their symbols are zero.
+    ``frequencies`` holds the tables one after the other; levels under ``skip`` are not coded at
+    all: their symbols are zero.
     """
 
     radius: np.ndarray  # (LEVELS,) int32
     frequencies: np.ndarray  # (sum(2 * radius + 2),) int32
-    skip: np.ndarray  # (QUALITIES,) int32
-
-    def skip_at(self, quality: float) -> int:
-        """The first level that is coded at a quality, which files keep in hundredths."""
-        return int(self.skip[round(100 * quality) // 100])
+    skip: int
 
     def table(self, level: int) -> np.ndarray:
         """Frequencies of one level, summing to 2 ** PRECISION."""
@@ -61,7 +56,7 @@ class Tables:
 
     def likelihood(self, symbols: Tensor, level: Tensor) -> Tensor:
         """2 ** -bits of what the range coder writes for each symbol under the table of its level
-        (int64), in float64."""
+        (int64), in float64; 1 for levels not coded."""
         device = level.device
         radius, start, frequency = (
             torch.from_numpy(v).to(device) for v in (self.radius, self._starts, self.frequencies)
@@ -72,7 +67,8 @@ class Tables:
         mass = frequency[start[level] + place].double() / (1 << PRECISION)
         # an integer v takes the length of v + 1 in binary twice, less one; the sign one bit
         length = torch.floor(torch.log2(beyond.clamp(min=1).double())) + 1
-        return torch.where(beyond > 0, mass * torch.exp2(-2 * length), mass)
+        mass = torch.where(beyond > 0, mass * torch.exp2(-2 * length), mass)
+        return mass.masked_fill(level < self.skip, 1.0)
 
 
 def count_magnitudes(symbols: Tensor, log_scale: Tensor) -> np.ndarray:
@@ -86,18 +82,21 @@ def count_magnitudes(symbols: Tensor, log_scale: Tensor) -> np.ndarray:
 
 
 def build_tables(
-    weight: float, ratio: float, skip_scales: np.ndarray, counts: np.ndarray | None = None
+    weight: float, ratio: float, skip_scale: float, counts: np.ndarray | None = None
 ) -> Tables:
     """Tables of a trained model. Run once, at export; loading never rebuilds them.
 
-    ``skip_scales`` (QUALITIES,): levels whose scale lies under it are not coded. ``counts`` of
+    ``skip_scale``: levels whose scale lies under it are not coded. ``counts`` of
     ``count_magnitudes`` are joined to the mixture, both signs alike.
     """
     radius = np.zeros(LEVELS, dtype=np.int32)
     parts = []
     w, r = torch.tensor(weight, dtype=torch.float64), torch.tensor(ratio, dtype=torch.float64)
-    scales = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
-    for level, scale in enumerate(scales.tolist()):
+    skip = 0
+    for level in range(LEVELS):
+        scale = math.exp(LOG_MIN + level * LOG_STEP)
+        if scale < skip_scale:
+            skip = level + 1
         radius[level] = min(MAX_RADIUS, max(1, math.ceil(4.5 * scale * max(1.0, ratio))))
         values = torch.arange(-int(radius[level]), int(radius[level]) + 1, dtype=torch.float64)
         mass = mixture_mass(values, torch.tensor(scale, dtype=torch.float64), w, r).numpy()
@@ -105,7 +104,6 @@ def build_tables(
         if counts is not None:
             mass = MIXTURE_COUNT * mass + _signed(counts[level], int(radius[level]))
         parts.append(_integer_frequencies(mass))
-    skip = np.searchsorted(scales, skip_scales).astype(np.int32)
     return Tables(radius, np.concatenate(parts), skip)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,13 +11,11 @@ from mambaic.coding.coders import MARGIN, Decoder, Encoder, Estimator
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.range_coder import TableModels
 from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
-from mambaic.coding.tables import LOG_MIN, LOG_STEP, QUALITIES, build_tables
+from mambaic.coding.tables import LOG_MIN, LOG_STEP, build_tables
 
-QUALITY = 70.0
-TABLES = build_tables(0.85, 2.2, np.linspace(0.1, 0.3, QUALITIES))
-MODELS = TableModels(TABLES, QUALITY)
-SKIP = torch.tensor(TABLES.skip_at(QUALITY)).view(1, 1, 1, 1)
-SHAPE = Shape(torch.tensor(0.85).double(), torch.tensor(2.2).double(), TABLES, SKIP)
+TABLES = build_tables(0.85, 2.2, 0.16)
+MODELS = TableModels(TABLES)
+SHAPE = Shape(torch.tensor(0.85).double(), torch.tensor(2.2).double(), TABLES)
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mambaic.coding.range_coder import RangeReader, RangeWriter, TableModels
-from mambaic.coding.tables import LEVELS, PRECISION, QUALITIES, build_tables
+from mambaic.coding.tables import LEVELS, PRECISION, build_tables
 from mambaic.errors import CorruptStream
 
-TABLES = build_tables(0.85, 2.2, np.linspace(0.16, 0.3, QUALITIES))
+TABLES = build_tables(0.85, 2.2, 0.16)
 MODELS = TableModels(TABLES)
 
 
@@ -21,7 +21,7 @@ def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     levels = rng.integers(0, LEVELS, count)
     symbols = np.zeros(count, dtype=np.int32)
     for i, level in enumerate(levels):
-        if level >= MODELS.skip:
+        if level >= TABLES.skip:
             table = TABLES.table(level)[:-1]
             symbols[i] = rng.choice(len(table), p=table / table.sum()) - TABLES.radius[level]
     return symbols, levels
@@ -50,7 +50,7 @@ def test_length_is_the_ideal_one_within_a_permille():
     ideal = sum(
         PRECISION - np.log2(TABLES.table(level)[symbol + TABLES.radius[level]])
         for symbol, level in zip(symbols, levels, strict=True)
-        if level >= MODELS.skip
+        if level >= TABLES.skip
     )
     assert 8 * len(writer.finish()) <= 1.001 * ideal + 64
 
@@ -59,7 +59,7 @@ def test_length_is_the_ideal_one_within_a_permille():
 @given(st.lists(st.integers(-(1 << 20), 1 << 20), min_size=1, max_size=20))
 def test_symbols_beyond_their_table_escape_and_return(values):
     symbols = np.array(values, dtype=np.int32)
-    levels = np.full(len(values), MODELS.skip)
+    levels = np.full(len(values), TABLES.skip)
     writer = RangeWriter(MODELS)
     writer.symbols(symbols, levels)
     assert np.array_equal(RangeReader(writer.finish(), MODELS).symbols(levels), symbols)
@@ -69,18 +69,6 @@ def test_skipped_levels_take_no_bytes():
     writer = RangeWriter(MODELS)
     writer.symbols(np.zeros(10000, dtype=np.int32), np.zeros(10000, dtype=np.int64))
     assert len(writer.finish()) == 0
-
-
-def test_more_levels_are_skipped_at_a_higher_quality():
-    levels = np.arange(LEVELS)
-    symbols = np.ones(LEVELS, dtype=np.int32)
-    for quality in (0.0, 100.0):
-        models = MODELS.at(quality)
-        writer = RangeWriter(models)
-        writer.symbols(np.where(levels < models.skip, 0, symbols).astype(np.int32), levels)
-        read = RangeReader(writer.finish(), models).symbols(levels)
-        assert np.array_equal(read, levels >= TABLES.skip[int(quality)])
-    assert TABLES.skip[0] < TABLES.skip[100]
 
 
 @settings(max_examples=200, deadline=None)

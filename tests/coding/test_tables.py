@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,19 +13,16 @@ from mambaic.coding.tables import (
     LOG_MIN,
     LOG_STEP,
     PRECISION,
-    QUALITIES,
     build_tables,
     count_magnitudes,
     level_position,
 )
 from mambaic_kernels.mixture import mixture_mass
 
-SKIP_SCALES = np.linspace(0.16, 0.3, QUALITIES)
-
 
 @pytest.fixture(scope="module")
 def tables():
-    return build_tables(0.85, 2.2, SKIP_SCALES)
+    return build_tables(0.85, 2.2, 0.16)
 
 
 def test_every_table_sums_to_the_precision_with_no_zero(tables):
@@ -38,7 +34,7 @@ def test_every_table_sums_to_the_precision_with_no_zero(tables):
 
 
 def test_tables_cost_little_more_than_the_exact_mixture(tables):
-    for level in range(tables.skip_at(0), LEVELS, 7):
+    for level in range(tables.skip, LEVELS, 7):
         scale = torch.tensor(math.exp(LOG_MIN + level * LOG_STEP), dtype=torch.float64)
         values = torch.arange(-tables.radius[level], tables.radius[level] + 1, dtype=torch.float64)
         weight, ratio = torch.tensor(0.85).double(), torch.tensor(2.2).double()
@@ -50,14 +46,7 @@ def test_tables_cost_little_more_than_the_exact_mixture(tables):
 
 def test_tables_under_the_skip_scale_are_skipped(tables):
     scales = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
-    for quality in (0, 37, 100):
-        assert tables.skip[quality] == int(np.sum(scales < SKIP_SCALES[quality]))
-    assert tables.skip[0] < tables.skip[100]
-
-
-@pytest.mark.parametrize(("quality", "whole"), [(0, 0), (12.99, 12), (13, 13), (99.999, 100)])
-def test_skip_goes_by_the_whole_quality_of_what_files_keep(tables, quality, whole):
-    assert replace(tables, skip=np.arange(QUALITIES)).skip_at(quality) == whole
+    assert tables.skip == int(np.sum(scales < 0.16))
 
 
 def test_counted_symbols_move_the_tables(tables):
@@ -70,7 +59,7 @@ def test_counted_symbols_move_the_tables(tables):
     counts = count_magnitudes(symbols[::2], log_scale[::2])
     assert counts.sum() == 100_000
     assert counts[level].sum() == 100_000
-    fitted = build_tables(0.85, 2.2, SKIP_SCALES, counts)
+    fitted = build_tables(0.85, 2.2, 0.16, counts)
     before, after = (
         -torch.log2(t.likelihood(symbols[1::2], level_position(log_scale[1::2]).long())).mean()
         for t in (tables, fitted)
