@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +28,11 @@ from mambaic.bitstream import (
 from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError, WrongModel
 from mambaic.image import Picture, read_image, to_pil
 from mambaic.model import MambaIC
+from mambaic.refine import blocks
+from mambaic.refine import refine as refine_latents
 from mambaic.tiling import Synthesis, analyse, default_tile
 
-Progress = Callable[[int, int], None]  # tiles done, tiles in all
+Progress = Callable[[int, int], None]  # parts done, parts in all
 
 
 class Codec:
@@ -53,20 +56,24 @@ class Codec:
         *,
         strip: bool = False,
         tile: int | None = None,
+        refine: int = 0,
         workers: int = 1,
         progress: Progress | None = None,
     ) -> tuple[bytes, float]:
         """(file bytes, estimated bits of its latents).
 
         ``strip`` leaves ICC, EXIF and XMP out; ``tile`` is the side of latent tiles (multiple of 4
-        latents of 16 pixels, 0 for one tile, None to choose by size); ``workers`` tiles are coded
-        at a time. Raises ConfigError on a quality or tile outside its range.
+        latents of 16 pixels, 0 for one tile, None to choose by size); ``refine`` is the number of
+        steps by which latents are refined for this picture (see ``mambaic.refine``); ``workers``
+        tiles are coded at a time. Raises ConfigError on an option outside its range.
         """
         if not 0 <= quality <= 100:
             raise ConfigError(f"quality = {quality} must lie between 0 and 100")
         width, height = picture.size
         if tile is None:
             tile = default_tile(width, height)
+        if refine < 0:
+            raise ConfigError(f"refine = {refine} steps must not be negative")
         if tile < 0 or tile % 4:
             raise ConfigError(f"tile = {tile} must be 0 or a multiple of 4 latents")
         if largest_tile(width, height, tile) > MAX_TILE_LATENTS:
@@ -76,13 +83,21 @@ class Codec:
             )
         quality = stored_quality(quality)
         grid = tile_grid(width, height, tile)
+        advance = _counter(progress, sum(len(blocks(box)) if refine else 1 for box in grid))
 
         def code(index: int) -> tuple[Tile, float]:
             y = analyse(self.model, picture.pixels, grid[index], quality)
+            if refine:
+                y = refine_latents(
+                    self.model, picture.pixels, grid[index], y, quality, refine, advance
+                )
             stream = self.model.entropy_model.encode(y, quality)
+            if not refine:
+                advance()
             return Tile(stream.payload, stream.crc), stream.estimated_bits
 
-        results = _run_tiles(code, len(grid), workers, progress)
+        with ThreadPoolExecutor(max_workers=max(1, min(workers, len(grid)))) as pool:
+            results = list(pool.map(code, range(len(grid))))
         chunks = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
         kept = {} if strip else {name: data for name, data in chunks.items() if data}
         if picture.alpha is not None:
@@ -166,20 +181,16 @@ class Codec:
             raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
 
 
-def _run_tiles(
-    code: Callable[[int], tuple[Tile, float]],
-    count: int,
-    workers: int,
-    progress: Progress | None,
-) -> list[tuple[Tile, float]]:
-    """Results of code(0..count-1) in order, ``workers`` at a time."""
-    results = []
-    with ThreadPoolExecutor(max_workers=max(1, min(workers, count))) as pool:
-        for done, result in enumerate(pool.map(code, range(count)), start=1):
-            results.append(result)
-            if progress is not None:
-                progress(done, count)
-    return results
+def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
+    """Call it when one of ``total`` parts is done, from any thread."""
+    lock, done = threading.Lock(), itertools.count(1)
+
+    def advance() -> None:
+        if progress is not None:
+            with lock:
+                progress(next(done), total)
+
+    return advance
 
 
 def pick_device(device: str) -> torch.device:
@@ -198,7 +209,8 @@ _load_lock = threading.Lock()
 
 @lru_cache(maxsize=4)
 def _load(path: Path, device: torch.device) -> Codec:
-    return Codec(checkpoint.load_model(path, device))
+    # frozen: gradients of ``refine`` are of latents alone
+    return Codec(checkpoint.load_model(path, device).requires_grad_(False))
 
 
 def load(model: str | Path = "s", device: str = "auto") -> Codec:

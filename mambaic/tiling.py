@@ -46,13 +46,13 @@ def default_tile(width: int, height: int) -> int:
     return 0 if largest_tile(width, height, 0) <= MAX_TILE_LATENTS else DEFAULT_TILE
 
 
-def cut(box: Box) -> list[Box]:
-    """``box`` in pieces of at most PIECE latents a side, row by row."""
+def cut(box: Box, side: int = PIECE) -> list[Box]:
+    """``box`` in pieces of at most ``side`` latents a side, row by row."""
     top, left, rows, columns = box
     return [
-        (y, x, min(PIECE, top + rows - y), min(PIECE, left + columns - x))
-        for y in range(top, top + rows, PIECE)
-        for x in range(left, left + columns, PIECE)
+        (y, x, min(side, top + rows - y), min(side, left + columns - x))
+        for y in range(top, top + rows, side)
+        for x in range(left, left + columns, side)
     ]
 
 

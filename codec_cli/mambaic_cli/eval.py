@@ -22,6 +22,7 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
 @click.option("--qualities", default=QUALITIES, show_default=True, help="Qualities of mbic, 0 to 100.")
 @click.option("--codecs", default=CODECS, show_default=True)
 @click.option("--model", "models", default="s", show_default=True, help="Checkpoints of mbic, by name or folder, comma-separated.")
+@click.option("--refine", type=click.IntRange(min=0), default=0, metavar="STEPS", help="Steps of refining mbic's latents, as in compress.")
 @click.option("--anchor", help="Curve that BD figures refer to [default: VTM-18.0 on Kodak, else the first other codec].")
 @click.option("--gallery", type=click.IntRange(min=0), default=3, show_default=True, help="Pictures to compare in the HTML page.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Images at a time; times are then of shared cores.")
@@ -118,8 +119,10 @@ def _contenders(given: dict[str, Any]) -> list[Contender]:
                 codec = load(model, given["device"])
                 label = "mbic" if len(models) == 1 else f"mbic-{Path(model).name}"
                 library = f"mambaic {__version__}, weights {codec.model.weights_id.hex()}"
+                if given["refine"]:
+                    library += f", {given['refine']} steps of refining"
                 qualities = _numbers(given["qualities"])
-                contenders.append(OurContender(label, qualities, codec, library))
+                contenders.append(OurContender(label, qualities, codec, library, given["refine"]))
         elif name not in known:
             raise click.UsageError(f"codec {name!r} is not one of mbic, {', '.join(known)}")
         elif known[name].missing:

@@ -64,19 +64,22 @@ class Estimator:
         key = (site.latent, site.channels.start)
         if key not in self._sources:  # cut out once: every cut's gradient is a map of all latents
             self._sources[key] = self._latents[site.latent][:, site.channels]
-        residual = self._sources[key] - prior.mean
-        rounded = torch.round(residual)
-        if not self._noise:
-            rounded = rounded.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
+        priced, rounded = self.quantise(site, self._sources[key] - prior.mean, prior)
         # the lattices of a group share no position, so their masked sum is the whole map
-        priced = residual + torch.rand_like(residual) - 0.5 if self._noise else rounded
         part = (priced * mask, prior.log_scale * mask)
         if key in self._parts:
             part = (self._parts[key][0] + part[0], self._parts[key][1] + part[1])
         self._parts[key] = part
-        if self._noise:
-            rounded = residual + (rounded - residual).detach()
         return (rounded + prior.mean) * mask
+
+    def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
+        """Residuals as they are priced, and as walk and synthesis see them."""
+        rounded = torch.round(residual)
+        if self._noise:
+            priced = residual + torch.rand_like(residual) - 0.5
+            return priced, residual + (rounded - residual).detach()
+        rounded = rounded.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
+        return rounded, rounded
 
     def bits(self, latent: str | None = None) -> Tensor:
         """Estimated bits per image (B,), of one latent or of all."""

@@ -65,9 +65,10 @@ class OurContender:
     qualities: Sequence[float]
     codec: Codec
     library: str
+    refine: int = 0
 
     def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
-        return self.codec.encode_picture(picture, quality)
+        return self.codec.encode_picture(picture, quality, refine=self.refine)
 
     def decode(self, data: bytes) -> Image.Image:
         return self.codec.decode(data)

@@ -1,0 +1,150 @@
+"""Latents refined for one picture: smaller files of smaller error, for encoding time alone.
+
+g_a answers for all pictures at once. What it leaves to gain in one is found by gradient descent on
+the latents through walk and synthesis, with rounding relaxed by stochastic Gumbel annealing
+([Yang2020] Improving Inference for Neural Image Compression, arXiv:2006.04240, Sec. 3.2). The
+decoder knows nothing of it. A large picture is refined block by block, so memory is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mambaic.bitstream import LATENT_STRIDE
+from mambaic.coding.coders import Estimator
+from mambaic.coding.priors import Prior, Shape
+from mambaic.coding.schedule import Site
+from mambaic.model import MambaIC
+from mambaic.tiling import Box, cut, grow, inside, read_region, return_memory
+
+BLOCK = 48  # side of what is refined at once, in latents
+HALO = 4  # neighbours that see a block change; multiple of 4, as the walk wants
+LEARNING_RATE = 0.02
+TEMPERATURES = (0.5, 0.1)
+
+
+class AnnealedEstimator(Estimator):
+    """Prices latents rounded up or down at random, the nearer value the likelier: a mixture of both
+    at a high ``temperature``, nearly always the nearer one at a low. z is rounded as in files.
+    """
+
+    def __init__(
+        self,
+        latents: Mapping[str, Tensor],
+        shape: Shape,
+        temperature: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(latents, shape, noise=True)
+        self._temperature = temperature
+        self._generator = generator
+
+    def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
+        if site.latent == "z":
+            rounded = torch.round(residual)
+        else:
+            lower = torch.floor(residual).detach()
+            above = (residual - lower).clamp(1e-4, 1 - 1e-4)
+            uniform = torch.rand(
+                residual.shape, generator=self._generator, device=residual.device
+            ).clamp(1e-6, 1 - 1e-6)
+            # the difference of two Gumbel variables is logistic
+            logit = (torch.atanh(above) - torch.atanh(1 - above)) / self._temperature
+            share = torch.sigmoid((logit + torch.logit(uniform)) / self._temperature)
+            rounded = lower + share
+        rounded = rounded.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
+        return rounded, rounded
+
+
+def blocks(box: Box) -> list[Box]:
+    """The parts of a tile that are refined one after the other."""
+    return cut(box, BLOCK)
+
+
+def refine(
+    model: MambaIC,
+    pixels: np.ndarray,
+    box: Box,
+    y: Tensor,
+    quality: float,
+    steps: int,
+    done: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Latents (1, M, rows, columns) of a tile ``box`` of the picture (H, W, 3) uint8, with less of
+
+        bits + lmbda 255**2 mse pixels
+
+    than ``y`` has, or equal to it. The same on every call; ``done`` is called after each block.
+    """
+    y = y.clone()
+    parts = blocks(box)
+    for block in parts:
+        outer = _with_halo(block, box)
+        where = (..., *inside(outer, box))
+        # what lies beyond the picture costs nothing
+        rows = pixels.shape[0] - outer[0] * LATENT_STRIDE
+        columns = pixels.shape[1] - outer[1] * LATENT_STRIDE
+        x = read_region(pixels, outer)[..., :rows, :columns].to(y.device)
+        task = _Block(model, x, quality)
+        before = y[where]
+        after = before.clone()
+        changed = (..., *inside(block, outer))
+        after[changed] = task.descend(before, steps)[changed]
+        if task.cost(after) < task.cost(before):
+            y[where] = after
+        if len(parts) > 1:
+            return_memory()
+        done()
+    return y
+
+
+def _with_halo(block: Box, tile: Box) -> Box:
+    """``block`` and its neighbours in the same tile."""
+    top, left, rows, columns = grow(
+        (block[0] - tile[0], block[1] - tile[1], block[2], block[3]), HALO, tile[2], tile[3]
+    )
+    return tile[0] + top, tile[1] + left, rows, columns
+
+
+class _Block:
+    """Rate-distortion cost of latents of one region, x (1, 3, <= 16 h, <= 16 w)."""
+
+    def __init__(self, model: MambaIC, x: Tensor, quality: float) -> None:
+        self._model = model
+        self._x = x
+        self._q = torch.tensor([quality], device=x.device)
+        self._weight = model.config.lmbda(quality) * 255**2 / 3  # of a squared error, in bits
+
+    def _total(self, y_hat: Tensor, estimator: Estimator) -> Tensor:
+        x_hat = self._model.g_s(y_hat, self._q)[..., : self._x.shape[2], : self._x.shape[3]]
+        return estimator.bits().sum() + self._weight * (x_hat - self._x).square().sum()
+
+    @torch.no_grad()
+    def cost(self, y: Tensor) -> float:
+        """Of ``y`` as it would be coded."""
+        return float(self._total(*self._model.entropy_model.estimate(y, self._q)))
+
+    def descend(self, start: Tensor, steps: int) -> Tensor:
+        """``start`` after ``steps`` of Adam under falling temperature and rate."""
+        entropy_model = self._model.entropy_model
+        generator = torch.Generator(start.device).manual_seed(0)
+        with torch.no_grad():
+            z = entropy_model.h_a(start, self._q).to(start.dtype)
+        shape = entropy_model.shape()
+        hot, cold = TEMPERATURES
+        with torch.enable_grad():
+            y = start.clone().requires_grad_()
+            optimiser = torch.optim.Adam([y], lr=LEARNING_RATE)
+            for step in range(steps):
+                temperature = hot * (cold / hot) ** (step / steps)
+                for group in optimiser.param_groups:
+                    group["lr"] = LEARNING_RATE * min(1.0, 2.0 * (1.0 - step / steps))
+                estimator = AnnealedEstimator({"y": y, "z": z}, shape, temperature, generator)
+                y_hat = entropy_model.walk((z.shape[-2], z.shape[-1]), self._q, estimator)
+                (y.grad,) = torch.autograd.grad(self._total(y_hat, estimator), [y])
+                optimiser.step()
+        return y.detach()

@@ -1,0 +1,97 @@
+"""Latents refined for one picture: never worse, the same every time, any size, bounded blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import photo_like
+from matplotlib.cbook import get_sample_data
+from PIL import Image
+
+from mambaic import refine as refining
+from mambaic.bitstream import tile_grid
+from mambaic.codec import Codec, load
+from mambaic.errors import ConfigError
+from mambaic.image import Picture
+from mambaic.refine import AnnealedEstimator, refine
+from mambaic.tiling import analyse
+
+STEPS = 12
+
+
+def pixels_of(height, width, seed=0):
+    x = photo_like(height, width, seed)[0]
+    return (x.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+
+def cost(codec, picture, quality, **options):
+    """bits + lmbda 255**2 mse pixels of a file"""
+    data = codec.encode(picture, quality, **options)
+    error = codec.decode_picture(data).pixels.astype(float) - picture.pixels
+    return 8 * len(data) + codec.model.config.lmbda(quality) * np.sum(error**2) / 3
+
+
+@pytest.mark.parametrize("quality", [20, 60])
+def test_shipped_weights_gain_in_real_files(quality):
+    codec = load("s", "cpu")
+    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as photo:
+        picture = Picture(pixels=np.asarray(photo.convert("RGB"))[150:342, 150:342])
+    plain = cost(codec, picture, quality)
+    assert cost(codec, picture, quality, refine=40) < 0.995 * plain
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 70), (130, 200)])
+def test_any_size_is_the_same_twice(unit_model, monkeypatch, height, width):
+    monkeypatch.setattr(refining, "BLOCK", 4)
+    codec = Codec(unit_model)
+    picture = Picture(pixels=pixels_of(height, width))
+    parts = []
+    first = codec.encode(
+        picture, 50, refine=3, tile=8, progress=lambda done, count: parts.append((done, count))
+    )
+    assert codec.encode(picture, 50, refine=3, tile=8) == first
+    assert codec.decode(first).size == (width, height)
+    expected = sum(len(refining.blocks(box)) for box in tile_grid(width, height, 8))
+    assert parts == [(i, expected) for i in range(1, expected + 1)]
+
+
+def test_every_block_may_only_gain(unit_model, monkeypatch):
+    """Steps that make things worse are thrown away, so the latents come back as they were."""
+    pixels = pixels_of(128, 128)
+    box = (0, 0, 8, 8)
+    y = analyse(unit_model, pixels, box, 50.0)
+    monkeypatch.setattr(refining, "LEARNING_RATE", 100.0)
+    assert torch.equal(refine(unit_model, pixels, box, y, 50.0, 3), y)
+
+
+def test_a_block_leaves_its_neighbours_alone(unit_model, monkeypatch):
+    pixels = pixels_of(128, 256)
+    box = (0, 0, 8, 16)
+    y = analyse(unit_model, pixels, box, 50.0)
+    monkeypatch.setattr(refining, "blocks", lambda tile: [(0, 8, 8, 8)])
+    refined = refine(unit_model, pixels, box, y, 50.0, STEPS)
+    assert torch.equal(refined[..., :8], y[..., :8])
+    assert not torch.equal(refined[..., 8:], y[..., 8:])
+
+
+def test_cold_rounding_is_that_of_files(unit_model):
+    """Between the two values at any temperature; the nearer one where it is low."""
+    q = torch.tensor([50.0])
+    entropy_model = unit_model.entropy_model
+    y = unit_model.g_a(photo_like(64, 64), q)
+    z = entropy_model.h_a(y, q)
+    _, hard = entropy_model.estimate(y, q)
+    cold = AnnealedEstimator(
+        {"y": y, "z": z}, entropy_model.shape(), 0.01, torch.Generator().manual_seed(0)
+    )
+    entropy_model.walk((1, 1), q, cold)
+    for key, (rounded, _) in cold._parts.items():
+        expected = hard._parts[key][0]
+        assert (rounded - expected).abs().max() <= 1
+        assert ((rounded - expected).abs() < 0.01).float().mean() > 0.97
+
+
+def test_negative_steps_are_refused(unit_model):
+    with pytest.raises(ConfigError, match="refine = -1"):
+        Codec(unit_model).encode(Picture(pixels=pixels_of(16, 16)), 50, refine=-1)
