@@ -1,7 +1,7 @@
 """Pillow plugin: ``Image.open("x.mbic")`` and ``image.save("x.mbic", quality=60)``.
 
-The size is known without decoding; pixels are decoded when first needed, with the shipped weights
-that the file names. Pillow itself is imported by whoever opens an image first.
+Size and metadata are known without decoding; pixels are decoded when first needed, with the shipped
+weights that the file names.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from mambaic.bitstream import MAGIC, MAX_PIXELS, read_size
+from mambaic.bitstream import MAGIC, MAX_PIXELS, read, read_size
 from mambaic.errors import BitstreamError, MambaICError, NotAnMbicFile
 
 FORMAT = "MBIC"
 MODES = {(False, False): "RGB", (False, True): "RGBA", (True, False): "L", (True, True): "LA"}
-# enough for every fixed field of the header
-HEADER_BYTES = 64
+INFO_KEYS = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 
 
 def _accept(prefix: bytes) -> bool:
@@ -31,15 +30,18 @@ class MbicImageFile(ImageFile.ImageFile):
 
     def _open(self) -> None:
         assert self.fp is not None
+        data = self.fp.read()
         try:
-            width, height, gray, has_alpha = read_size(self.fp.read(HEADER_BYTES))
+            width, height, gray, has_alpha = read_size(data)
+            if width * height > (Image.MAX_IMAGE_PIXELS or MAX_PIXELS) * 2:
+                raise Image.DecompressionBombError(f"{width}x{height} pixels exceed Pillow's limit")
+            chunks = read(data).chunks
         except NotAnMbicFile as exc:
             # what Pillow expects of a plugin that is offered another format
             raise SyntaxError(str(exc)) from exc
         except BitstreamError as exc:
             raise OSError(str(exc)) from exc
-        if width * height > (Image.MAX_IMAGE_PIXELS or MAX_PIXELS) * 2:
-            raise Image.DecompressionBombError(f"{width}x{height} pixels exceed Pillow's limit")
+        self.info.update({key: chunks[name] for name, key in INFO_KEYS.items() if name in chunks})
         self._size = (width, height)
         self._mode = MODES[gray, has_alpha]
 
@@ -62,13 +64,15 @@ class MbicImageFile(ImageFile.ImageFile):
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Options: quality (0 to 100, default 60), model (default "s"), strip (default False)."""
+    """Options: quality (0 to 100, default 60), model (default "s"), strip (default False), refine
+    (steps, default 0)."""
     from mambaic.codec import load
 
     options = image.encoderinfo  # type: ignore[attr-defined]
     codec = load(options.get("model", "s"))
     quality = float(options.get("quality", 60))
-    file.write(codec.encode(image, quality, strip=bool(options.get("strip", False))))
+    strip, refine = bool(options.get("strip", False)), int(options.get("refine", 0))
+    file.write(codec.encode(image, quality, strip=strip, refine=refine))
 
 
 def register() -> None:
