@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from mambaic.evaluation.measure import Contender
 
+Number = TypeVar("Number", int, float)
 QUALITIES = "5,15,30,45,60,75,90,100"
 CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
 
@@ -22,7 +23,7 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
 @click.option("--qualities", default=QUALITIES, show_default=True, help="Qualities of mbic, 0 to 100.")
 @click.option("--codecs", default=CODECS, show_default=True)
 @click.option("--model", "models", default="s", show_default=True, help="Checkpoints of mbic, by name or folder, comma-separated.")
-@click.option("--refine", type=click.IntRange(min=0), default=0, metavar="STEPS", help="Steps of refining mbic's latents, as in compress.")
+@click.option("--refine", default="0", show_default=True, metavar="STEPS", help="Steps of refining mbic's latents as in compress, comma-separated: a curve each.")
 @click.option("--anchor", help="Curve that BD figures refer to [default: VTM-18.0 on Kodak, else the first other codec].")
 @click.option("--gallery", type=click.IntRange(min=0), default=3, show_default=True, help="Pictures to compare in the HTML page.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Images at a time; times are then of shared cores.")
@@ -119,10 +120,10 @@ def _contenders(given: dict[str, Any]) -> list[Contender]:
                 codec = load(model, given["device"])
                 label = "mbic" if len(models) == 1 else f"mbic-{Path(model).name}"
                 library = f"mambaic {__version__}, weights {codec.model.weights_id.hex()}"
-                if given["refine"]:
-                    library += f", {given['refine']} steps of refining"
-                qualities = _numbers(given["qualities"])
-                contenders.append(OurContender(label, qualities, codec, library, given["refine"]))
+                qualities = _numbers("--qualities", given["qualities"], 100, float)
+                for steps in _numbers("--refine", given["refine"], 10_000, int):
+                    curve = f"{label}-refine{steps}" if steps else label
+                    contenders.append(OurContender(curve, qualities, codec, library, steps))
         elif name not in known:
             raise click.UsageError(f"codec {name!r} is not one of mbic, {', '.join(known)}")
         elif known[name].missing:
@@ -134,11 +135,12 @@ def _contenders(given: dict[str, Any]) -> list[Contender]:
     return contenders
 
 
-def _numbers(text: str) -> list[float]:
+def _numbers(option: str, text: str, largest: Number, kind: type[Number]) -> list[Number]:
     try:
-        values = sorted({float(part) for part in text.split(",")})
+        values = sorted({kind(part) for part in text.split(",")})
     except ValueError as exc:
-        raise click.UsageError(f"--qualities {text!r}: numbers separated by commas") from exc
-    if not all(0 <= value <= 100 for value in values):
-        raise click.UsageError(f"--qualities {text!r}: each must lie between 0 and 100")
+        wanted = "whole numbers" if kind is int else "numbers"
+        raise click.UsageError(f"{option} {text!r}: {wanted} separated by commas") from exc
+    if not all(0 <= value <= largest for value in values):
+        raise click.UsageError(f"{option} {text!r}: each must lie between 0 and {largest:g}")
     return values

@@ -39,7 +39,9 @@ class Run:
         before = self.folder / SETTINGS_FILE
         if before.exists():
             if not resume:
-                raise OutputError(f"{self.folder}: holds a report already; use --resume or --force")
+                raise OutputError(
+                    f"{self.folder}: holds a report already; use --resume, or another folder"
+                )
             if json.loads(before.read_text())["codecs"] != settings:
                 raise ConfigError(
                     f"{self.folder}: was begun with other codecs, qualities or versions: "

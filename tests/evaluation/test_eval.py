@@ -101,6 +101,20 @@ def test_resume_with_other_settings_is_refused(report, photos, model, capsys):
     assert "other codecs, qualities" in capsys.readouterr().err
 
 
+def test_refined_files_are_a_curve_of_their_own(photos, model, tmp_path):
+    options = ["--codecs", "mbic", "--qualities", "50", "--refine", "2,0"]
+    assert evaluate(photos, model, tmp_path / "refined", *options) == 3
+    found = [row for row in rows(tmp_path / "refined") if row["image"] == "a.png"]
+    assert [row["codec"] for row in found] == ["mbic", "mbic-refine2"]
+    assert found[0]["bytes"] != found[1]["bytes"]
+
+
+@pytest.mark.parametrize("steps", ["1.5", "-1", "many"])
+def test_steps_of_refining_are_whole_numbers(photos, model, tmp_path, steps, capsys):
+    assert evaluate(photos, model, tmp_path / "refined", f"--refine={steps}") == 2
+    assert "--refine" in capsys.readouterr().err
+
+
 def test_compare_runs(report, capsys):
     file = str(report / "mbic.json")
     assert main(["eval", "--compare", file, file]) == 0
