@@ -20,6 +20,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from mambaic.bitstream import MAX_PIXELS, MAX_SIDE
 from mambaic.errors import ImageError
 
+INFO_KEYS = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}  # chunk of a file: Pillow's name
 ORIENTATION = 0x0112
 STRIP = 256  # rows
 # sizes, offsets, compression and the like: true of the source file only
@@ -217,11 +218,7 @@ def to_pil(picture: Picture) -> Image.Image:
         image = Image.fromarray(picture.pixels, "RGB")
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha, "L"))
-    for key, value in (
-        ("icc_profile", picture.icc),
-        ("exif", picture.exif),
-        ("xmp", picture.xmp),
-    ):
-        if value:
+    for chunk, key in INFO_KEYS.items():
+        if value := getattr(picture, chunk):
             image.info[key] = value
     return image

@@ -15,7 +15,6 @@ from mambaic.errors import BitstreamError, MambaICError, NotAnMbicFile
 
 FORMAT = "MBIC"
 MODES = {(False, False): "RGB", (False, True): "RGBA", (True, False): "L", (True, True): "LA"}
-INFO_KEYS = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 
 
 def _accept(prefix: bytes) -> bool:
@@ -29,6 +28,8 @@ class MbicImageFile(ImageFile.ImageFile):
     format_description = "mambaic learned image"
 
     def _open(self) -> None:
+        from mambaic.image import INFO_KEYS
+
         assert self.fp is not None
         data = self.fp.read()
         try:

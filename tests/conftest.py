@@ -39,6 +39,12 @@ def private_unit_model() -> MambaIC:
     return make_model(dataclasses.replace(PRESETS["unit"]))
 
 
+def photo_pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """``photo_like`` as (height, width, 3) uint8."""
+    x = photo_like(height, width, seed)[0]
+    return (x.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+
 def photo_like(height: int, width: int, seed: int = 0) -> torch.Tensor:
     """Image (1, 3, height, width) in [0, 1] with the falling spectrum of photographs."""
     rng = np.random.default_rng(seed)

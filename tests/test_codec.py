@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import photo_like
+from conftest import photo_pixels
 from PIL import Image
 
 from mambaic import tiling
@@ -21,8 +21,7 @@ from mambaic.search import encode_to_target
 
 
 def photo(width, height, seed=0):
-    x = photo_like(height, width, seed)[0]
-    return Image.fromarray((x.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+    return Image.fromarray(photo_pixels(height, width, seed))
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,14 @@ import io
 
 import numpy as np
 import pytest
-from conftest import photo_like
+from conftest import photo_pixels
 from PIL import Image, UnidentifiedImageError
 
 import mambaic
 
 
 def photo(width, height, mode="RGB"):
-    x = photo_like(height, width)[0]
-    pixels = (x.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    image = Image.fromarray(pixels).convert(mode)
+    image = Image.fromarray(photo_pixels(height, width)).convert(mode)
     if mode.endswith("A"):
         image.putalpha(photo(width, height, "L"))
     return image

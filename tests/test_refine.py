@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import photo_like
+from conftest import photo_like, photo_pixels
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
@@ -18,11 +18,6 @@ from mambaic.refine import AnnealedEstimator, refine
 from mambaic.tiling import analyse
 
 STEPS = 12
-
-
-def pixels_of(height, width, seed=0):
-    x = photo_like(height, width, seed)[0]
-    return (x.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
 
 
 def cost(codec, picture, quality, **options):
@@ -45,7 +40,7 @@ def test_shipped_weights_gain_in_real_files(quality):
 def test_any_size_is_the_same_twice(unit_model, monkeypatch, height, width):
     monkeypatch.setattr(refining, "BLOCK", 4)
     codec = Codec(unit_model)
-    picture = Picture(pixels=pixels_of(height, width))
+    picture = Picture(pixels=photo_pixels(height, width))
     parts = []
     first = codec.encode(
         picture, 50, refine=3, tile=8, progress=lambda done, count: parts.append((done, count))
@@ -58,7 +53,7 @@ def test_any_size_is_the_same_twice(unit_model, monkeypatch, height, width):
 
 def test_every_block_may_only_gain(unit_model, monkeypatch):
     """Steps that make things worse are thrown away, so the latents come back as they were."""
-    pixels = pixels_of(128, 128)
+    pixels = photo_pixels(128, 128)
     box = (0, 0, 8, 8)
     y = analyse(unit_model, pixels, box, 50.0)
     monkeypatch.setattr(refining, "LEARNING_RATE", 100.0)
@@ -66,7 +61,7 @@ def test_every_block_may_only_gain(unit_model, monkeypatch):
 
 
 def test_a_block_leaves_its_neighbours_alone(unit_model, monkeypatch):
-    pixels = pixels_of(128, 256)
+    pixels = photo_pixels(128, 256)
     box = (0, 0, 8, 16)
     y = analyse(unit_model, pixels, box, 50.0)
     monkeypatch.setattr(refining, "blocks", lambda tile: [(0, 8, 8, 8)])
@@ -94,4 +89,4 @@ def test_cold_rounding_is_that_of_files(unit_model):
 
 def test_negative_steps_are_refused(unit_model):
     with pytest.raises(ConfigError, match="refine = -1"):
-        Codec(unit_model).encode(Picture(pixels=pixels_of(16, 16)), 50, refine=-1)
+        Codec(unit_model).encode(Picture(pixels=photo_pixels(16, 16)), 50, refine=-1)
