@@ -231,6 +231,15 @@ def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, capsys):
     assert (settings["crop"], settings["batch"], settings["lr"]) == (256, 4, 1e-3)
 
 
+def test_benchmark_times_every_layer_of_a_step(photos, capsys):
+    arguments = ["--preset", "unit", "--batch", "2", "--crop", "64", "--device", "cpu"]
+    assert main(["train", "--data", str(photos), "--benchmark", *arguments]) == 0
+    printed = capsys.readouterr().out
+    share = re.search(r"throughput of the step is (\d+) % of its convolutions'", printed)
+    assert share and int(share[1]) > 0
+    assert "aten::convolution_backward" in printed
+
+
 def test_learning_rate_warms_up_stays_and_falls():
     config = replace(CONFIG, lr=1.0, lr_end=0.1, cooldown=0.25)
     rates = [learning_rate(config, progress, 9) for progress in (0.0, 0.5, 0.75, 0.875, 1.0)]

@@ -26,7 +26,7 @@ from mambaic_train.distributed import World
 from mambaic_train.loop import Trainer
 
 STEPS = 8
-Call = tuple[nn.Module, tuple[int, ...]]
+Call = tuple[nn.Module, tuple[int, ...], tuple[int, ...]]  # layer, shape of x, other arguments
 
 
 def benchmark(
@@ -71,8 +71,9 @@ def _record(trainer: Trainer, data: Photos) -> list[Call]:
     trainer.run_step(data)
     calls: list[Call] = []
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((module, tuple(inputs[0].shape)))
+    def keep(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, *rest = inputs
+        calls.append((module, tuple(x.shape), tuple(rest)))
 
     dense = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
     modules = [m for m in trainer.model.modules() if isinstance(m, dense)]
@@ -87,14 +88,14 @@ def _dense(calls: list[Call], trainer: Trainer, device: str) -> float:
     """Seconds of all dense layers, forward and backward, on random inputs."""
     total = 0.0
     dtype = torch.bfloat16 if trainer.config.precision == "bf16" else torch.float32
-    for (module, shape), count in Counter(calls).items():
+    for (module, shape, rest), count in Counter(calls).items():
         x = torch.randn(shape, device=device, dtype=dtype, requires_grad=True)
         if len(shape) == 4 and not isinstance(module, nn.Linear):
             x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
 
-        def run(module: nn.Module = module, x: Tensor = x) -> None:
+        def run(module: nn.Module = module, x: Tensor = x, rest: Any = rest) -> None:
             with trainer.autocast():
-                y = module(x)
+                y = module(x, *rest)
             torch.autograd.grad(y, [x, *module.parameters()], torch.ones_like(y))
 
         run()
