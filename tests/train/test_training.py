@@ -18,13 +18,14 @@ from PIL import Image
 from mambaic import checkpoint, load
 from mambaic.config import PRESETS
 from mambaic.errors import CheckpointError, ConfigError
-from mambaic.model import MambaIC
+from mambaic.model import MambaIC, TrainOutput
 from mambaic_cli.main import main
 from mambaic_cli.train import Duration
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Batches, Mixture, PhotoSet, draw_crops
 from mambaic_train.distributed import World
 from mambaic_train.loop import PLATEAU_FILE, Trainer, read_state, run
+from mambaic_train.loss import draw_qualities, rate_distortion
 from mambaic_train.optim import learning_rate
 from mambaic_train.validate import rd_points, score, validation_pictures
 
@@ -236,8 +237,33 @@ def test_benchmark_times_every_layer_of_a_step(photos, capsys):
     assert main(["train", "--data", str(photos), "--benchmark", *arguments]) == 0
     printed = capsys.readouterr().out
     share = re.search(r"throughput of the step is (\d+) % of its convolutions'", printed)
-    assert share and int(share[1]) > 0
+    assert share
+    assert int(share[1]) > 0
     assert "aten::convolution_backward" in printed
+
+
+def test_lmbda_and_metric_decide_what_is_learned():
+    config = PRESETS["unit"]
+    fixed = replace(CONFIG, lmbda=0.0067, crop=192, large_crop=192)
+    quality = draw_qualities(4, config, fixed, torch.Generator())
+    assert [config.lmbda(q) for q in quality.tolist()] == pytest.approx([0.0067] * 4)
+
+    x = photo_like(192, 192)
+    bits = torch.tensor([0.25 * 192 * 192])
+    brighter = (x + 0.02).clamp(0, 1)  # structure kept
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    noisy = (x + 0.02 * noise).clamp(0, 1)
+
+    def distortion(x_hat, metric):
+        train = replace(fixed, metric=metric, weighting=0.0)
+        loss = rate_distortion(x, quality[:1], TrainOutput(x_hat, bits, None), config, train)
+        assert loss.bpp.item() == pytest.approx(0.25)
+        return loss.value.item() - 0.25
+
+    mse = (noisy - x).square().mean().item()
+    assert distortion(noisy, "mse") == pytest.approx(0.0067 * 255**2 * mse, rel=1e-4)
+    ratio = distortion(brighter, "mse") / distortion(noisy, "mse")
+    assert distortion(brighter, "ms-ssim") < 0.5 * ratio * distortion(noisy, "ms-ssim")
 
 
 def test_learning_rate_warms_up_stays_and_falls():
