@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,11 +66,31 @@ def encode_to_target(
         def describe(value: float) -> str:
             return f"{math.exp(value):.0f} bytes"
 
-    def attempt(quality: float) -> tuple[float, bytes]:
-        data = codec.encode(picture, quality, **options)
+    def attempt(settings: dict[str, Any], quality: float) -> tuple[float, bytes]:
+        data = codec.encode(picture, quality, **settings)
         return measure(data), data
 
-    return _search(attempt, goal, tolerance, slope, describe)
+    first = FIRST_QUALITY
+    if options.get("refine"):
+        # unrefined tries cost next to nothing beside refined ones, and end a step or two away
+        unrefined = partial(attempt, options | {"refine": 0, "progress": None})
+        first = _search(unrefined, goal, tolerance, slope, first).quality
+    found = _search(partial(attempt, options), goal, tolerance, slope, first)
+    if not found.within_reach:
+        raise ConfigError(
+            f"the target is out of reach: at quality {found.quality:g} this picture has "
+            f"{describe(found.value)}"
+        )
+    return found.data
+
+
+class _Found(NamedTuple):
+    """The try nearest to the goal; ``within_reach`` if it meets it or tries lie on both sides."""
+
+    quality: float
+    value: float
+    data: bytes
+    within_reach: bool
 
 
 def _search(
@@ -77,24 +98,20 @@ def _search(
     goal: float,
     tolerance: float,
     slope: float,
-    describe: Callable[[float], str],
-) -> bytes:
-    """Along ``slope`` from the middle until tries lie on both sides of the goal, then between the
-    two nearest."""
+    first: float,
+) -> _Found:
+    """Along ``slope`` from the quality ``first`` until tries lie on both sides of the goal, then
+    between the two nearest."""
     tries: dict[float, tuple[float, bytes]] = {}
-    quality = FIRST_QUALITY
+    below = above = None
+    quality = first
     while quality not in tries and len(tries) < MAX_TRIES:
         value, data = tries[quality] = attempt(quality)
         if abs(value - goal) <= tolerance:
-            return data
+            return _Found(quality, value, data, within_reach=True)
         below = max((q for q, (v, _) in tries.items() if v < goal), default=None)
         above = min((q for q, (v, _) in tries.items() if v > goal), default=None)
         if below is None or above is None:
-            if (quality == 0 and below is None) or (quality == 100 and above is None):
-                raise ConfigError(
-                    f"the target is out of reach: at quality {quality:g} this picture has "
-                    f"{describe(value)}"
-                )
             # a little too far, so that the goal lies between two tries; farther each time
             step = 1.05 * (goal - value) / slope
             step = math.copysign(max(abs(step), 2.0 ** (len(tries) - 1)), step)
@@ -105,7 +122,9 @@ def _search(
             share = 0.5 if len(tries) % 3 == 2 and len(tries) > 4 else min(0.95, max(0.05, share))
             quality = below + (above - below) * share
         quality = stored_quality(quality)
-    return min(tries.values(), key=lambda found: abs(found[0] - goal))[1]
+    nearest = min(tries, key=lambda q: abs(tries[q][0] - goal))
+    within_reach = below is not None and above is not None
+    return _Found(nearest, *tries[nearest], within_reach=within_reach)
 
 
 def _psnr_db(a: Picture, b: Picture) -> float:
