@@ -32,6 +32,9 @@ MOMENTUM = 0.8
 GRADIENT_MAX = 200.0  # bits per quantiser step: seldom reached, never left to one latent
 TEMPERATURES = (0.7, 0.2)
 NOISE = 0.4  # of the Gumbel difference; all of it would hide the gradient from so few steps
+# Refined latents want a coarser quantiser than their lmbda was trained with: error is weighed by
+# the lmbda of a quality this much higher.
+AHEAD = 3.0
 
 
 class AnnealedEstimator(Estimator):
@@ -84,7 +87,7 @@ def refine(
 ) -> Tensor:
     """Latents (1, M, rows, columns) of a tile ``box`` of the picture (H, W, 3) uint8, with less of
 
-        bits + lmbda 255**2 mse pixels
+        bits + lmbda 255**2 mse pixels,  lmbda that of ``quality`` + AHEAD,
 
     than ``y`` has, or equal to it. The same on every call; ``done`` is called after each block.
     """
@@ -125,7 +128,8 @@ class _Block:
         self._model = model
         self._x = x
         self._q = torch.tensor([quality], device=x.device)
-        self._weight = model.config.lmbda(quality) * 255**2 / 3  # of a squared error, in bits
+        # of a squared error, in bits
+        self._weight = model.config.lmbda(quality + AHEAD) * 255**2 / 3
 
     def _total(self, y_hat: Tensor, estimator: Estimator) -> Tensor:
         x_hat = self._model.g_s(y_hat, self._q)[..., : self._x.shape[2], : self._x.shape[3]]
