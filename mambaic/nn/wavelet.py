@@ -82,7 +82,11 @@ def _synthesise(low: Tensor, high: Tensor) -> Tensor:
 
 
 class WaveletPacking(nn.Module):
-    """Image (B, 3, H, W), H and W multiples of 16 <-> M wavelet channels (B, M, H/16, W/16)."""
+    """Image (B, 3, H, W), H and W multiples of 16 <-> M wavelet channels (B, M, H/16, W/16).
+
+    Keeps the precision of its input under autocast: rounded to bfloat16, filters and colour axes
+    change the contrast of a picture by 0.7 %, and its coefficients by more than a quantiser step.
+    """
 
     colour: Tensor
     mean: Tensor
@@ -126,10 +130,15 @@ class WaveletPacking(nn.Module):
         return torch.cat([*parts, low], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._all(x)[:, self.channels]
+        with torch.autocast(x.device.type, enabled=False):
+            return self._all(x)[:, self.channels]
 
     def inverse(self, y: Tensor) -> Tensor:
         """Image of the kept channels, the others zero."""
+        with torch.autocast(y.device.type, enabled=False):
+            return self._inverse(y)
+
+    def _inverse(self, y: Tensor) -> Tensor:
         batch, _, height, width = y.shape
         packed = y.new_zeros(batch, PACKED, height, width).index_copy(1, self.channels, y)
         sizes = [9 * 4 ** (LEVELS - level) for level in range(1, LEVELS + 1)] + [3]

@@ -32,6 +32,14 @@ def test_matrix_and_lifting_agree(packing, monkeypatch):
     assert torch.allclose(packing.inverse(by_matrix), inverse, atol=1e-5)
 
 
+def test_autocast_changes_nothing(packing):
+    x = photo_like(64, 96)
+    y = packing(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(packing(x), y)
+        assert torch.allclose(packing.inverse(y), x, atol=2e-5)
+
+
 def test_energy_is_nearly_kept(packing):
     x = photo_like(128, 128)
     energy = packing(x).pow(2).sum() / (x - packing.mean.view(1, 3, 1, 1)).pow(2).sum()
