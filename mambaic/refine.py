@@ -1,4 +1,4 @@
-"""Latents refined for one picture: smaller files of smaller error, for encoding time alone.
+"""Latents refined for one picture: less error in as many bits, for encoding time alone.
 
 g_a answers for all pictures at once. What it leaves to gain in one is found by gradient descent on
 the latents through walk and synthesis, with rounding relaxed by stochastic Gumbel annealing
