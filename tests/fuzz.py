@@ -14,7 +14,7 @@ import time
 import zlib
 from collections import Counter
 
-from conftest import make_model, photo_like
+from conftest import make_model, photo_pixels
 from PIL import Image
 
 from mambaic.codec import Codec
@@ -26,8 +26,7 @@ MAX_PIXELS = 1 << 20  # a forged header may claim a picture of this size and hav
 
 def seeds(codec: Codec) -> list[bytes]:
     """Small files of every feature."""
-    pixels = (photo_like(40, 56)[0] * 255).round().byte().permute(1, 2, 0).numpy()
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(photo_pixels(40, 56))
     exif = Image.Exif()
     exif[0x010E] = "x"
     image.info["exif"] = exif.tobytes()

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import PIL
 import pytest
-from conftest import photo_like
+from conftest import photo_pixels
 from PIL import Image, ImageCms
 
 from mambaic.codec import Codec
@@ -18,8 +18,7 @@ from mambaic.image import read_image
 
 
 def photo(width=80, height=60, mode="RGB"):
-    pixels = (photo_like(height, width)[0] * 255).round().byte().permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels).convert(mode)
+    return Image.fromarray(photo_pixels(height, width)).convert(mode)
 
 
 def saved(image, fmt, **options):

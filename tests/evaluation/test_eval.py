@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import photo_like
+from conftest import photo_pixels
 from PIL import Image
 
 from mambaic.checkpoint import save_model
@@ -27,8 +27,7 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     (folder / "below").mkdir()
     for name, size in {"a.png": (192, 176), "below/b.png": (70, 90)}.items():
-        pixels = (photo_like(*size, seed=len(name))[0] * 255).byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(folder / name)
+        Image.fromarray(photo_pixels(*size, seed=len(name))).save(folder / name)
     (folder / "broken.png").write_bytes(b"not an image")
     return folder
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conftest import make_model, photo_like
+from conftest import make_model, photo_pixels
 
 from mambaic.checkpoint import load_model, save_model
 from mambaic.codec import Codec, load
@@ -25,8 +25,7 @@ FOLDER = Path(__file__).parent / "v1"
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    pixels = (photo_like(height, width)[0] * 255).round().byte().permute(1, 2, 0).numpy()
-    image = Image.fromarray(pixels).convert(mode.replace("A", ""))
+    image = Image.fromarray(photo_pixels(height, width)).convert(mode.replace("A", ""))
     if mode.endswith("A"):
         alpha = np.arange(width * height, dtype=np.uint8).reshape(height, width)
         image.putalpha(Image.fromarray(alpha))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import photo_like
+from conftest import photo_like, photo_pixels
 from PIL import Image
 
 from mambaic import checkpoint, load
@@ -36,7 +36,7 @@ CONFIG = TrainConfig(preset="unit", steps=12, batch=4, crop=64, large_crop=64, w
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     for index in range(4):
-        pixels = (photo_like(96 + 8 * index, 128, index)[0] * 255).byte().permute(1, 2, 0).numpy()
+        pixels = photo_pixels(96 + 8 * index, 128, index)
         Image.fromarray(pixels).save(folder / f"{index}.png")
     return folder
 
