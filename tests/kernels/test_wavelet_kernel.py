@@ -1,0 +1,90 @@
+"""The fused wavelet against its definition by lifting steps: values, inverse and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mambaic_kernels import wavelet
+from mambaic_kernels.wavelet import analyse, synthesise
+
+SIZES = [(2, 2), (4, 30), (66, 16), (48, 70)]
+
+
+def picture(height, width, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 3, height, width, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def by_lifting(monkeypatch):
+    """Neither the fused pass nor matrices."""
+    monkeypatch.setattr(wavelet, "_fused", lambda tensor: False)
+    monkeypatch.setattr(wavelet, "MATRIX_MAX", 0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_analyse_and_its_gradient_match_the_definition(height, width, threads, monkeypatch):
+    x = picture(height, width)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        bands, gradient = with_gradient(analyse, x)
+    finally:
+        torch.set_num_threads(before)
+    by_lifting(monkeypatch)
+    expected, expected_gradient = with_gradient(analyse, x.double())
+    assert bands.shape == (4, 2, 3, height // 2, width // 2)
+    assert torch.allclose(bands.double(), expected, atol=1e-5)
+    assert torch.allclose(gradient.double(), expected_gradient, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_synthesise_and_its_gradient_match_the_definition(height, width, threads, monkeypatch):
+    bands = picture(4 * height, width).view(4, 2, 3, height // 2, 2 * width)[..., :width]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        x, gradient = with_gradient(synthesise, bands)
+    finally:
+        torch.set_num_threads(before)
+    by_lifting(monkeypatch)
+    expected, expected_gradient = with_gradient(synthesise, bands.double())
+    assert x.shape == (2, 3, height, 2 * width)
+    assert torch.allclose(x.double(), expected, atol=1e-5)
+    assert torch.allclose(gradient.double(), expected_gradient, atol=1e-4)
+
+
+def with_gradient(function, operand):
+    """Value, and the gradient of the sum of its squares."""
+    operand = operand.clone().requires_grad_()
+    value = function(operand)
+    value.pow(2).sum().backward()
+    return value.detach(), operand.grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_synthesise_inverts_analyse(dtype):
+    x = picture(20, 36, dtype)
+    assert torch.allclose(synthesise(analyse(x)), x, atol=1e-5)
+
+
+def test_matrices_and_lifting_agree(monkeypatch):
+    x = picture(64, 96, torch.float64)
+    bands = analyse(x)
+    inverse = synthesise(bands)
+    by_lifting(monkeypatch)
+    assert not torch.equal(analyse(x), bands)
+    assert torch.allclose(analyse(x), bands)
+    assert torch.allclose(synthesise(bands), inverse)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_operators_pass_opcheck(transposed):
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    x = picture(6, 10)[0].requires_grad_()
+    bands = picture(4, 5)[0].repeat(4, 1, 1, 1).requires_grad_()
+    operators = torch.ops.mambaic
+    torch.library.opcheck(operators.wavelet_analyse, (x, transposed), test_utils=checks)
+    torch.library.opcheck(operators.wavelet_synthesise, (bands, transposed), test_utils=checks)
