@@ -1,4 +1,4 @@
-"""Benchmark of the scans: ``python -m mambaic_kernels.bench [--device cuda]``.
+"""Benchmark of the scans and of the wavelet: ``python -m mambaic_kernels.bench [--device cuda]``.
 
 Every backend first passes a parity check in this process, then is timed against the torch
 reference, a plain numba loop, mamba_ssm where installed, and the time that merely copying the
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from mambaic_kernels import available, selective_scan, ss2d_scan
+from mambaic_kernels import available, selective_scan, ss2d_scan, wavelet
 from mambaic_kernels.operators import scan
 
 TOLERANCE = 2e-5
 SEQUENCE = (1, 1536, 6144, 8)  # B, D, L, N
+PLANES = ((24, 256, 256), (3, 2048, 2048))  # planes, H, W: training crops, a piece of a photograph
 MAPS = ((1, 48, 32, 192, 4), (1, 96, 64, 128, 4), (16, 16, 16, 128, 4))  # B, H, W, D, N
 
 
@@ -97,9 +98,11 @@ def _with_gradients(function: Callable[..., Any], operands: list[Tensor], **opti
     return run
 
 
-def _table(title: str, updates: int, rows: list[tuple[str, float]]) -> None:
+def _table(
+    title: str, updates: int, rows: list[tuple[str, float]], unit: str = "updates"
+) -> None:
     print(f"\n{title}")
-    print(f"{'':30}{'ms':>10}{'G updates/s':>13}{'times the first':>17}")
+    print(f"{'':30}{'ms':>10}{f'G {unit}/s':>13}{'times the first':>17}")
     for name, seconds in rows:
         print(
             f"{name:30}{seconds * 1e3:10.2f}{updates / seconds / 1e9:13.2f}"
@@ -153,6 +156,35 @@ def bench_map(shape: tuple[int, ...], device: str) -> None:
     _table(f"ss2d_scan (B, H, W, D, N) = {shape}, float32, {device}", updates, rows)
 
 
+def bench_wavelet(shape: tuple[int, ...]) -> None:
+    """One level of the wavelet on a CPU, there and back, against plain torch."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    check_wavelet(x[:1])
+
+    def fused(x: Tensor) -> Tensor:
+        return wavelet.synthesise(wavelet.analyse(x))
+
+    def reference(x: Tensor) -> Tensor:
+        return wavelet.synthesise_reference(wavelet.analyse_reference(x))
+
+    rows = []
+    for name, function in (("torch", reference), ("cpu", fused)):
+        rows.append((f"{name} forward", _seconds(_bound(function, [x]))))
+        both = _with_gradients(function, [x])
+        rows.append((f"{name} forward + backward", _seconds(both)))
+    rows.append(("copy", _seconds(lambda: _copy([x, x]))))
+    title = f"wavelet level and inverse (planes, H, W) = {shape}, float32, cpu"
+    _table(title, 2 * x.numel(), rows, "samples")
+
+
+def check_wavelet(x: Tensor) -> None:
+    """Raise unless both directions agree with the float64 reference."""
+    exact = wavelet.analyse_reference(x.double())
+    errors = (wavelet.analyse(x) - exact, wavelet.synthesise(exact.float()) - x)
+    if not max(float(error.abs().max()) for error in errors) < TOLERANCE:
+        raise SystemExit("the wavelet disagrees with the reference")
+
+
 def _bound(function: Callable[..., Any], operands: list[Tensor], **options: Any) -> Any:
     def run() -> None:
         with torch.no_grad():
@@ -189,6 +221,9 @@ def main() -> None:
     bench_sequence(arguments.device)
     for shape in MAPS:
         bench_map(shape, arguments.device)
+    if arguments.device == "cpu":
+        for planes in PLANES:
+            bench_wavelet(planes)
 
 
 if __name__ == "__main__":

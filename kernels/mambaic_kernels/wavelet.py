@@ -27,30 +27,40 @@ MATRIX_MAX = 256
 
 def analyse(x: Tensor) -> Tensor:
     """x (..., 2h, 2w) -> bands (4, ..., h, w): low, high along columns, along rows, along both."""
-    if _fused(x):
-        planes = x.reshape(-1, *x.shape[-2:])
-        bands = (_analyse_operator if watched(x) else _analyse)(planes, False)
-        return bands.view(4, *x.shape[:-2], *bands.shape[-2:])
-    halves = [half.transpose(-1, -2) for half in _split(x)]
-    return torch.stack([band.transpose(-1, -2) for half in halves for band in _split(half)])
+    if not _fused(x):
+        return analyse_reference(x)
+    planes = x.reshape(-1, *x.shape[-2:])
+    bands = (_analyse_operator if watched(x) else _analyse)(planes, False)
+    return bands.view(4, *x.shape[:-2], *bands.shape[-2:])
 
 
 def synthesise(bands: Tensor) -> Tensor:
     """Inverse of ``analyse``."""
-    if _fused(bands):
-        planes = bands.reshape(4, -1, *bands.shape[-2:])
-        x = (_synthesise_operator if watched(bands) else _synthesise)(planes, False)
-        return x.view(*bands.shape[1:-2], *x.shape[-2:])
-    low_low, low_high, high_low, high_high = bands.transpose(-1, -2)
-    halves = [_merge(low_low, low_high), _merge(high_low, high_high)]
-    return _merge(*(half.transpose(-1, -2) for half in halves))
+    if not _fused(bands):
+        return synthesise_reference(bands)
+    planes = bands.reshape(4, -1, *bands.shape[-2:])
+    x = (_synthesise_operator if watched(bands) else _synthesise)(planes, False)
+    return x.view(*bands.shape[1:-2], *x.shape[-2:])
 
 
 def _fused(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
-# -- the definition, along the last axis -------------------------------------------------------
+# -- the definition ----------------------------------------------------------------------------
+
+
+def analyse_reference(x: Tensor) -> Tensor:
+    """``analyse`` in plain torch."""
+    halves = [half.transpose(-1, -2) for half in _split(x)]
+    return torch.stack([band.transpose(-1, -2) for half in halves for band in _split(half)])
+
+
+def synthesise_reference(bands: Tensor) -> Tensor:
+    """``synthesise`` in plain torch."""
+    low_low, low_high, high_low, high_high = bands.transpose(-1, -2)
+    halves = [_merge(low_low, low_high), _merge(high_low, high_high)]
+    return _merge(*(half.transpose(-1, -2) for half in halves))
 
 
 def _lift(even: Tensor, odd: Tensor, step: float, update: bool) -> Tensor:
