@@ -15,6 +15,7 @@ from torch import Tensor
 from mambaic_kernels.simd import LANES, cut, f32, jit, run
 
 Array = np.ndarray
+CACHED = 1 << 18  # samples worked on at a time
 # lifting steps, gain of the low band and 1 / gain of the high one, whether the first step is on the
 # odd samples, whether the steps are transposed
 Lifting = tuple[tuple[float, ...], float, bool, bool]
@@ -109,25 +110,40 @@ def _turned(*arrays: Array) -> list[Array]:
     return [array.swapaxes(1, 2) for array in arrays]
 
 
+def _parts(planes: int, samples: int) -> list[slice]:
+    """Planes of ``samples`` each to work on at a time, so that what lies between two directions
+    stays in the L2 cache where it can."""
+    count = max(1, CACHED // samples)
+    return [slice(first, min(first + count, planes)) for first in range(0, planes, count)]
+
+
 def separate(x: Tensor, lifting: Lifting) -> Tensor:
     """x (P, 2h, 2w) -> its four bands (4, P, h, w): low, high along columns, along rows, both."""
     planes, height, width = x.shape
-    halves = np.empty((2, planes, height, width // 2), f32)
     bands = torch.empty(4, planes, height // 2, width // 2)
-    _over(_separate, _turned(x.detach().contiguous().numpy(), *halves), lifting)
-    low_low, low_high, high_low, high_high = bands.numpy()
-    _over(_separate, [halves[0], low_low, low_high], lifting)
-    _over(_separate, [halves[1], high_low, high_high], lifting)
+    source, target = x.detach().contiguous().numpy(), bands.numpy()
+    parts = _parts(planes, height * width)
+    halves = np.empty((2, parts[0].stop, height, width // 2), f32)
+    for part in parts:
+        low, high = halves[:, : part.stop - part.start]
+        low_low, low_high, high_low, high_high = target[:, part]
+        _over(_separate, _turned(source[part], low, high), lifting)
+        _over(_separate, [low, low_low, low_high], lifting)
+        _over(_separate, [high, high_low, high_high], lifting)
     return bands
 
 
 def join(bands: Tensor, lifting: Lifting) -> Tensor:
     """Four bands (4, P, h, w) -> x (P, 2h, 2w)."""
     _, planes, height, width = bands.shape
-    halves = np.empty((2, planes, 2 * height, width), f32)
     x = torch.empty(planes, 2 * height, 2 * width)
-    low_low, low_high, high_low, high_high = bands.detach().contiguous().numpy()
-    _over(_join, [low_low, low_high, halves[0]], lifting)
-    _over(_join, [high_low, high_high, halves[1]], lifting)
-    _over(_join, _turned(*halves, x.numpy()), lifting)
+    source, target = bands.detach().contiguous().numpy(), x.numpy()
+    parts = _parts(planes, 4 * height * width)
+    halves = np.empty((2, parts[0].stop, 2 * height, width), f32)
+    for part in parts:
+        low, high = halves[:, : part.stop - part.start]
+        low_low, low_high, high_low, high_high = source[:, part]
+        _over(_join, [low_low, low_high, low], lifting)
+        _over(_join, [high_low, high_high, high], lifting)
+        _over(_join, _turned(low, high, target[part]), lifting)
     return x
