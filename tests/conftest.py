@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -37,6 +38,15 @@ def unit_model() -> MambaIC:
 def private_unit_model() -> MambaIC:
     """A ``unit`` model of the test's own, free to be changed."""
     return make_model(dataclasses.replace(PRESETS["unit"]))
+
+
+@pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The test once with each number of torch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
 def photo_pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
