@@ -84,6 +84,7 @@ def _join(low, high, x, steps, gain, to_odd, transposed, first, last):  # type: 
                 even[i, j] = low[p, i, start + j] * gain
                 odd[i, j] = high[p, i, start + j] * inverse
         _lift(even, odd, steps, to_odd, transposed)
+        # stores in the order of memory: across it the pass takes twice as long
         if x.strides[1] < x.strides[2]:
             for j in range(width):
                 for i in range(n):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mambaic_kernels import wavelet
+from mambaic_kernels import wavelet, wavelet_cpu
 from mambaic_kernels.wavelet import (
     analyse,
     analyse_reference,
@@ -55,6 +55,16 @@ def with_gradient(function, operand):
     value = function(operand)
     value.pow(2).sum().backward()
     return value.detach(), operand.grad
+
+
+def test_planes_worked_on_part_by_part_give_the_same(monkeypatch):
+    x = picture(20, 36)
+    bands = analyse(x)
+    inverse = synthesise(bands)
+    monkeypatch.setattr(wavelet_cpu, "CACHED", 4 * 20 * 36)  # 4 of the 6 planes, then 2
+    assert len(wavelet_cpu._parts(6, 20 * 36)) == 2
+    assert torch.equal(analyse(x), bands)
+    assert torch.equal(synthesise(bands), inverse)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
