@@ -20,6 +20,7 @@ from mambaic.coding.coders import Estimator
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.schedule import Site
 from mambaic.model import MambaIC
+from mambaic.precision import multiplies_bfloat16
 from mambaic.tiling import Box, cut, grow, inside, read_region, return_memory
 
 BLOCK = 48  # side of what is refined at once, in latents
@@ -148,6 +149,7 @@ class _Block:
             z = entropy_model.h_a(start, self._q).to(start.dtype)
         shape = entropy_model.shape()
         hot, cold = TEMPERATURES
+        in_bfloat16 = multiplies_bfloat16(start.device)
         with torch.enable_grad():
             y = start.clone().requires_grad_()
             peak = LEARNING_RATE / math.sqrt(max(1, steps))
@@ -157,8 +159,10 @@ class _Block:
                 for group in optimiser.param_groups:
                     group["lr"] = peak * min(1.0, 2.0 * (1.0 - step / steps))
                 estimator = AnnealedEstimator({"y": y, "z": z}, shape, temperature, generator)
-                y_hat = entropy_model.walk((z.shape[-2], z.shape[-1]), self._q, estimator)
-                (y.grad,) = torch.autograd.grad(self._total(y_hat, estimator), [y])
+                with torch.autocast(y.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
+                    y_hat = entropy_model.walk((z.shape[-2], z.shape[-1]), self._q, estimator)
+                    total = self._total(y_hat, estimator)
+                (y.grad,) = torch.autograd.grad(total, [y])
                 torch.nn.utils.clip_grad_value_([y], GRADIENT_MAX)
                 optimiser.step()
         return y.detach()

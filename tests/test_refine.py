@@ -87,6 +87,20 @@ def test_cold_rounding_is_that_of_files(unit_model):
         assert ((rounded - expected).abs() < 0.01).float().mean() > 0.97
 
 
+def test_processors_without_bfloat16_refine_in_float32(unit_model, monkeypatch):
+    """Both precisions gain, and not by the same latents."""
+    pixels, box = photo_pixels(128, 128), (0, 0, 8, 8)
+    y = analyse(unit_model, pixels, box, 50.0)
+    refined = []
+    for native in (False, True):
+        monkeypatch.setattr(refining, "multiplies_bfloat16", lambda device, native=native: native)
+        refined.append(refine(unit_model, pixels, box, y, 50.0, STEPS))
+    for latents in refined:
+        assert not torch.equal(latents, y)
+    assert not torch.equal(*refined)
+    assert (refined[0] - refined[1]).abs().mean() < 0.1 * (refined[0] - y).abs().mean()
+
+
 def test_negative_steps_are_refused(unit_model):
     with pytest.raises(ConfigError, match="refine = -1"):
         Codec(unit_model).encode(Picture(pixels=photo_pixels(16, 16)), 50, refine=-1)

@@ -45,7 +45,7 @@ class Duration(click.ParamType):
 @click.option("--lmbda", type=click.FloatRange(min=0, min_open=True), help="Train for one rate only.")
 @click.option("--metric", type=click.Choice(["mse", "ms-ssim"]))
 @click.option("--seed", type=int)
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]))
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="Of the convolutions.  [default: bf16 where the device has instructions for it, else fp32]")
 @click.option("--valid", type=click.Path(path_type=Path), help="Folder of held-out images: measured ten times by real files, and the best checkpoint is kept in OUT/best.")
 @click.option("--benchmark", is_flag=True, help="Only measure images/s and where the time goes; --out is not written.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)

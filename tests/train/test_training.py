@@ -21,6 +21,7 @@ from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC, TrainOutput
 from mambaic_cli.main import main
 from mambaic_cli.train import Duration
+from mambaic_train import session
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Batches, Mixture, PhotoSet, draw_crops
 from mambaic_train.distributed import World
@@ -307,6 +308,14 @@ def test_fine_tuning_compresses_a_persons_photographs_better(tmp_path):
         for model in ("s", out / "checkpoint")
     ]
     assert scores[1] < 0.97 * scores[0]
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_precision_is_that_of_the_processor(photos, tmp_path, monkeypatch, native, precision):
+    monkeypatch.setattr(session, "multiplies_bfloat16", lambda device: native)
+    assert train(photos, tmp_path / "run", "--steps", "1") == 0
+    card = checkpoint.read_config(tmp_path / "run" / "checkpoint")["card"]
+    assert card["train"]["precision"] == precision
 
 
 def torchrun(photos, out, processes, *more):

@@ -19,6 +19,7 @@ from mambaic.codec import pick_device
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
 from mambaic.model import MambaIC
+from mambaic.precision import multiplies_bfloat16
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Mixture, Photos, PhotoSet, draw_crops, to_input
 from mambaic_train.distributed import WorkerLost, World, joined
@@ -85,7 +86,7 @@ def train(request: Request) -> int:
 def _train(request: Request, world: World, device: str) -> int:
     if not request.resume and (request.out / STATE_FILE).exists():
         raise ConfigError(f"{request.out} holds a run already: give --resume or another --out")
-    config = _config(request)
+    config = _config(request, torch.device(device))
     if request.restart and not request.resume:
         raise ConfigError("--restart needs --resume: it begins a new schedule in an old run")
     photos = _photos(request, world)
@@ -132,7 +133,7 @@ def _photos(request: Request, world: World) -> Photos:
     return photos
 
 
-def _config(request: Request) -> TrainConfig:
+def _config(request: Request, device: torch.device) -> TrainConfig:
     if request.resume:
         saved = TrainConfig(**read_state(request.out)["train_config"])
         settings = dict(request.settings)
@@ -146,6 +147,7 @@ def _config(request: Request) -> TrainConfig:
     settings = {"preset": request.preset, **request.settings}
     if "steps" not in settings and "minutes" not in settings:
         settings["minutes"] = (request.time_limit_s or 3600.0) / 60
+    settings.setdefault("precision", "bf16" if multiplies_bfloat16(device) else "fp32")
     if request.init:
         # a trained model moves little: a gentle rate keeps what it knows, and a short warm-up
         # leaves time to learn in a run of two minutes
