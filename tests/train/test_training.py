@@ -21,9 +21,10 @@ from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC, TrainOutput
 from mambaic_cli.main import main
 from mambaic_cli.train import Duration
+from mambaic_train import data as data_module
 from mambaic_train import session
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Batches, Mixture, PhotoSet, draw_crops
+from mambaic_train.data import Batches, Mixture, PhotoSet, draw_crops, machine_memory
 from mambaic_train.distributed import World
 from mambaic_train.loop import PLATEAU_FILE, Trainer, read_state, run
 from mambaic_train.loss import draw_qualities, rate_distortion
@@ -110,6 +111,16 @@ def test_batches_depend_on_seed_and_step_alone(data):
     assert torch.equal(other.get(3, 3, 64, everything), in_order[3])  # made in advance
     assert not torch.equal(in_order[2], in_order[3])
     assert not torch.equal(Batches(data, 2).get(2, 3, 64, everything), in_order[2])
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1000000\n", 250_000), ("max\n", None)])
+def test_memory_is_that_of_the_container(tmp_path, monkeypatch, limit, expected):
+    monkeypatch.setattr(data_module, "CONTAINER_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    unlimited = machine_memory()
+    assert unlimited > 2**26
+    (tmp_path / "memory.max").write_text(limit)
+    assert machine_memory() == (expected or unlimited)
 
 
 def test_set_larger_than_memory_is_streamed_and_resumes(photos, data):

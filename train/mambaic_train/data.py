@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from mambaic.errors import ConfigError
 from mambaic_train.sources import Source, find_sources
 
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of Linux control groups, version 2
 MEMORY_SHARE = 0.5  # of the machine's memory that decoded images may take
 TURNOVER = 2  # images of a window that are replaced in one step
 AHEAD = 16  # images decoded before they are needed
@@ -159,8 +161,11 @@ class Mixture:
 
 
 def machine_memory() -> int:
-    """Bytes that one training process may fill with images."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes that one training process may fill with images: a share of the machine's memory, or of
+    the container's where that is limited."""
+    whole = psutil.virtual_memory().total
+    if CONTAINER_LIMIT.exists() and (limit := CONTAINER_LIMIT.read_text().strip()) != "max":
+        whole = min(whole, int(limit))
     return int(MEMORY_SHARE * whole) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
