@@ -21,8 +21,6 @@ from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC, TrainOutput
 from mambaic_cli.main import main
 from mambaic_cli.train import Duration
-from mambaic_train import data as data_module
-from mambaic_train import session
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Batches, Mixture, PhotoSet, draw_crops, machine_memory
 from mambaic_train.distributed import World
@@ -115,7 +113,7 @@ def test_batches_depend_on_seed_and_step_alone(data):
 
 @pytest.mark.parametrize(("limit", "expected"), [("1000000\n", 250_000), ("max\n", None)])
 def test_memory_is_that_of_the_container(tmp_path, monkeypatch, limit, expected):
-    monkeypatch.setattr(data_module, "CONTAINER_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr("mambaic_train.data.CONTAINER_LIMIT", tmp_path / "memory.max")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     unlimited = machine_memory()
     assert unlimited > 2**26
@@ -323,7 +321,7 @@ def test_fine_tuning_compresses_a_persons_photographs_better(tmp_path):
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_precision_is_that_of_the_processor(photos, tmp_path, monkeypatch, native, precision):
-    monkeypatch.setattr(session, "multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr("mambaic_train.session.multiplies_bfloat16", lambda device: native)
     assert train(photos, tmp_path / "run", "--steps", "1") == 0
     card = checkpoint.read_config(tmp_path / "run" / "checkpoint")["card"]
     assert card["train"]["precision"] == precision
