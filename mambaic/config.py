@@ -14,6 +14,7 @@ from mambaic.errors import ConfigError
 
 LATENT_STRIDE = 16
 HYPER_STRIDE = 64
+BLOCK_FIELDS = ("analysis8", "analysis16", "synthesis16", "synthesis8", "context_blocks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class ModelConfig:
             raise ConfigError(f"lmbda range [{self.lmbda_min}, {self.lmbda_max}] must be positive")
         if self.rate_anchors < 2:
             raise ConfigError(f"rate_anchors = {self.rate_anchors} must be at least 2")
-        for field in ("analysis8", "analysis16", "synthesis8", "synthesis16", "context_blocks"):
+        for field in BLOCK_FIELDS:
             if set(getattr(self, field)) - set("rva"):
                 raise ConfigError(f"{field} = {getattr(self, field)!r} may use only r, v and a")
 
@@ -118,20 +119,16 @@ PRESETS: dict[str, ModelConfig] = {
         halo=8,
     ),
     "s": ModelConfig(name="s", context_span=32, coarse_to_fine=1),
+    # s with more blocks, so that it grows from trained weights of s (mambaic/grow.py)
     "b": ModelConfig(
         name="b",
-        z_channels=128,
-        width8=240,
-        width16=256,
-        analysis8="rrvr",
-        analysis16="vav",
-        synthesis16="vav",
-        synthesis8="rrvrr",
-        context_width=224,
+        analysis8="rrvrrvrrvrr",
+        analysis16="vrvrvr",
+        synthesis16="vrvrvr",
+        synthesis8="rvrrvrrvrrvrr",
         context_blocks="vava",
         context_span=32,
         coarse_to_fine=1,
-        vss=VSSConfig(d_state=8, ffn_expansion=2.0),
     ),
     "paper": ModelConfig(
         name="paper",

@@ -15,18 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.config import ModelConfig
-from mambaic.nn.blocks import QualityModulation, log_features, make_blocks
+from mambaic.nn.blocks import QualityModulation, log_features, make_blocks, zero_start
 from mambaic.nn.sampling import Down, Up
 from mambaic.nn.wavelet import WaveletPacking
 from mambaic.rate import QuantiserStep
-
-
-def zero_start(conv: nn.Conv2d) -> nn.Conv2d:
-    """Start a branch's last convolution at zero, so that it adds nothing until it has learned."""
-    nn.init.zeros_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    return conv
 
 
 class WaveletAnalysis(nn.Module):

@@ -31,7 +31,7 @@ class Duration(click.ParamType):
 @click.option("--mix-share", type=click.FloatRange(0, 1), default=0.25, show_default=True)
 @click.option("--memory", type=click.FloatRange(min=0, min_open=True), help="GB of decoded images to hold; more are streamed.  [default: half of the machine's]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--preset", default="s", show_default=True, help="unit, s, b or paper.")
+@click.option("--preset", help="unit, s, b or paper; with --init the checkpoint's, or one that it can grow into (s into b).  [default: s]")
 @click.option("--init", help="Start from a checkpoint (fine-tuning): a shipped name or a folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--restart", is_flag=True, help="With --resume: begin a new schedule, from the state before the last cooldown if there was one (OUT/plateau.pt).")

@@ -53,6 +53,14 @@ class QualityModulation(nn.Module):
         return x * (1 + scale[:, :, None, None]).to(x.dtype) + shift[:, :, None, None].to(x.dtype)
 
 
+def zero_start(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+    """Start a branch's last layer at zero, so that it adds nothing until it has learned."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
 def make_block(kind: str, channels: int, config: ModelConfig, span: int) -> nn.Module:
     """One block of a block string: "r" residual, "v" VSS, "a" window attention."""
     if kind == "r":

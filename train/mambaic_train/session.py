@@ -18,6 +18,7 @@ from mambaic import checkpoint
 from mambaic.codec import pick_device
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
+from mambaic.grow import grow
 from mambaic.model import MambaIC
 from mambaic.precision import multiplies_bfloat16
 from mambaic_train.config import TrainConfig
@@ -40,7 +41,7 @@ class Request:
 
     paths: tuple[Path, ...]
     out: Path
-    preset: str = "s"
+    preset: str | None = None  # None: of the run or checkpoint that is gone on with, else s
     init: str | None = None
     resume: bool = False
     restart: bool = False
@@ -136,15 +137,21 @@ def _photos(request: Request, world: World) -> Photos:
 def _config(request: Request, device: torch.device) -> TrainConfig:
     if request.resume:
         saved = TrainConfig(**read_state(request.out)["train_config"])
+        if request.preset not in (None, saved.preset):
+            raise ConfigError(
+                f"{request.out} is a run of preset {saved.preset}: to grow it, begin a new one by "
+                f"--init {request.out / LAST} --preset {request.preset}"
+            )
         settings = dict(request.settings)
         if request.restart:
             settings.setdefault("warm_entropy", 0.0)
         if "steps" in settings or "minutes" in settings:
             settings = {"steps": None, "minutes": None, **settings}
         return replace(saved, **settings)
-    if request.preset not in PRESETS:
+    if request.preset not in (None, *PRESETS):
         raise ConfigError(f"preset {request.preset!r} is not one of {', '.join(PRESETS)}")
-    settings = {"preset": request.preset, **request.settings}
+    trained = checkpoint.read_config(request.init)["model"]["name"] if request.init else "s"
+    settings = {"preset": request.preset or trained, **request.settings}
     if "steps" not in settings and "minutes" not in settings:
         settings["minutes"] = (request.time_limit_s or 3600.0) / 60
     settings.setdefault("precision", "bf16" if multiplies_bfloat16(device) else "fp32")
@@ -179,6 +186,8 @@ def _trainer(
     if request.init:
         model = checkpoint.load_model(request.init)
         model.entropy_model.clear_tables()
+        if request.preset:
+            model = grow(model, PRESETS[request.preset])
     else:
         import numpy as np
 
