@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from mambaic_train.distributed import World
 from mambaic_train.loop import PLATEAU_FILE, Trainer, read_state, run
 from mambaic_train.loss import draw_qualities, rate_distortion
 from mambaic_train.optim import learning_rate
+from mambaic_train.session import _StopFlag
 from mambaic_train.validate import rd_points, score, validation_pictures
 
 CONFIG = TrainConfig(preset="unit", steps=12, batch=4, crop=64, large_crop=64, warmup_steps=2)
@@ -183,6 +186,17 @@ def test_empty_folder_and_wrong_checkpoint_are_named(tmp_path, photos, capsys):
     assert main(["train", "--data", str(photos), "--out", out, "--resume"]) == 5
     assert main(["train", "--data", str(photos), "--out", out, "--preset", "huge"]) == 5
     assert not (tmp_path / "run").exists()
+
+
+def test_one_request_to_stop_may_arrive_twice_a_later_one_interrupts(monkeypatch):
+    with _StopFlag() as flag:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert flag.asked
+        monkeypatch.setattr("mambaic_train.session.SAME_SIGNAL_S", 0.0)
+        time.sleep(0.01)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_full_disk_keeps_the_previous_state(data, tmp_path, monkeypatch):

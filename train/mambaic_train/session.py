@@ -31,6 +31,7 @@ from mambaic_train.validate import validation_pictures
 log = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 300.0
+SAME_SIGNAL_S = 1.0  # a launcher passes on what its whole process group has been sent already
 VALIDATIONS = 10  # over one schedule
 CALIBRATION_CROPS = 96
 
@@ -56,10 +57,11 @@ class Request:
 
 
 class _StopFlag:
-    """Ctrl-C or SIGTERM asks the loop to stop after its step; a second Ctrl-C interrupts."""
+    """Ctrl-C or SIGTERM asks the loop to stop after its step; a second one interrupts."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._since = 0.0
 
     def __enter__(self) -> _StopFlag:
         self._previous = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -70,9 +72,11 @@ class _StopFlag:
             signal.signal(number, handler)
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        if self.asked:
+        now = time.monotonic()
+        if self.asked and now - self._since > SAME_SIGNAL_S:
             raise KeyboardInterrupt
-        self.asked = True
+        if not self.asked:
+            self.asked, self._since = True, now
 
 
 def train(request: Request) -> int:
