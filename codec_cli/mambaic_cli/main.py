@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "Compress one photograph beside JPEG, WebP and AVIF.",
     "eval": "Measure rate-distortion curves on real files.",
     "train": "Train or fine-tune a model on photographs.",
+    "average": "Make one checkpoint of several that began at the same weights.",
 }
 
 INTERRUPTED = 130

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from mambaic import checkpoint
 from mambaic.codec import Codec
+from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError
 from mambaic.image import Picture
 from mambaic_train.card import run_facts, write_card
+from mambaic_train.config import TrainConfig
 from mambaic_train.data import Photos, draw_crops, to_input
 from mambaic_train.loop import Trainer
 from mambaic_train.loss import draw_qualities, quality_of
@@ -22,6 +24,18 @@ from mambaic_train.validate import QUALITIES, QUICK_QUALITIES, RDPoint, rd_point
 
 LAST, BEST = "checkpoint", "best"
 TABLE_BATCHES, TABLE_CROPS = 6, 16  # what the coding tables are fitted to
+
+
+def table_batches(
+    photos: Photos, model: ModelConfig, train: TrainConfig, device: torch.device | str = "cpu"
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Crops at all qualities of a run, drawn without touching its random state."""
+    rng = np.random.default_rng(train.seed)
+    generator = torch.Generator().manual_seed(train.seed)
+    for _ in range(TABLE_BATCHES):
+        crops = draw_crops(photos, TABLE_CROPS, train.large_crop, rng)
+        q = draw_qualities(TABLE_CROPS, model, train, generator)
+        yield to_input(crops, device), q.to(device)
 
 
 class Exporter:
@@ -40,7 +54,9 @@ class Exporter:
         """
         facts = run_facts(trainer, self.photos, self.paths)
         with trainer.averaged() as model:
-            model.fit_tables(self._table_batches(trainer))
+            model.fit_tables(
+                table_batches(self.photos, model.config, trainer.config, trainer.device)
+            )
             checkpoint.save_model(model, self.out / LAST, facts)
         codec = Codec(checkpoint.load_model(self.out / LAST, trainer.device))
         quick: list[RDPoint] = []
@@ -57,16 +73,6 @@ class Exporter:
                 write_card(codec, self.out / BEST, facts, points or quick)
         write_card(codec, self.out / LAST, facts, points or quick)
         return quick
-
-    def _table_batches(self, trainer: Trainer) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training crops at all qualities of the run, drawn without touching its random state."""
-        config = trainer.config
-        rng = np.random.default_rng(config.seed)
-        generator = torch.Generator().manual_seed(config.seed)
-        for _ in range(TABLE_BATCHES):
-            crops = draw_crops(self.photos, TABLE_CROPS, config.large_crop, rng)
-            q = draw_qualities(TABLE_CROPS, trainer.model.config, config, generator)
-            yield to_input(crops, trainer.device), q.to(trainer.device)
 
     def _best_score(self) -> float:
         try:
