@@ -7,7 +7,7 @@ A configuration is saved inside every checkpoint and never inferred from weight 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from mambaic.errors import ConfigError
@@ -98,6 +98,8 @@ class ModelConfig:
             raise ConfigError(f"model settings are incomplete or malformed: {exc}") from exc
 
 
+_S = ModelConfig(name="s", context_span=32, coarse_to_fine=1)
+
 PRESETS: dict[str, ModelConfig] = {
     "unit": ModelConfig(
         name="unit",
@@ -118,17 +120,16 @@ PRESETS: dict[str, ModelConfig] = {
         rate_anchors=3,
         halo=8,
     ),
-    "s": ModelConfig(name="s", context_span=32, coarse_to_fine=1),
-    # s with more blocks, so that it grows from trained weights of s (mambaic/grow.py)
-    "b": ModelConfig(
+    "s": _S,
+    # more blocks and nothing else, so that it grows from trained weights of s (mambaic/grow.py)
+    "b": replace(
+        _S,
         name="b",
         analysis8="rrvrrvrrvrr",
         analysis16="vrvrvr",
         synthesis16="vrvrvr",
         synthesis8="rvrrvrrvrrvrr",
         context_blocks="vava",
-        context_span=32,
-        coarse_to_fine=1,
     ),
     "paper": ModelConfig(
         name="paper",

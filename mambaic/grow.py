@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from torch import nn
 
 from mambaic.config import BLOCK_FIELDS, ModelConfig
@@ -32,14 +30,12 @@ def grow(model: MambaIC, config: ModelConfig) -> MambaIC:
     strings alone.
     """
     small = model.config
-    different = [
-        name
-        for name in (field.name for field in fields(ModelConfig) if field.name != "name")
-        if name not in BLOCK_FIELDS and getattr(config, name) != getattr(small, name)
-    ]
-    different += [
-        name for name in BLOCK_FIELDS if not getattr(config, name).startswith(getattr(small, name))
-    ]
+    different = []
+    for name, new in vars(config).items():
+        old = getattr(small, name)
+        grows = new.startswith(old) if name in BLOCK_FIELDS else new == old
+        if name != "name" and not grows:
+            different.append(name)
     if different:
         raise ConfigError(
             f"a model of preset {small.name} cannot grow into {config.name}, which is not the same "

@@ -29,7 +29,7 @@ def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0
         raise ConfigError(f"{out} exists: give another --out")
     model = mean_model([checkpoint.load_model(name) for name in names])
     photos = PhotoSet(tuple(data), min_side=64)
-    config = TrainConfig(preset=model.config.name, steps=1, crop=256, large_crop=256, seed=seed)
+    config = TrainConfig(steps=1, crop=256, large_crop=256, seed=seed)
     model.entropy_model.update()
     model.fit_tables(table_batches(photos, model.config, config))
     card = {"mean_of": [checkpoint.read_config(name)["weights_id"] for name in names], "seed": seed}
