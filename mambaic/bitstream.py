@@ -1,4 +1,4 @@
-"""The .mbic container, version 1; docs/format.md is its specification.
+"""The .mbic container, version 2; docs/format.md is its specification.
 
     magic "MBIC" | version | flags | width | height | quality | weights id | tile side |
     table: payload length and symbol CRC of every tile | lengths of the chunks |
@@ -24,7 +24,8 @@ from mambaic.errors import (
 from mambaic.varint import ByteReader, write_varint
 
 MAGIC = b"MBIC"
-VERSION = 1
+VERSION = 2
+WORD_BYTES = 2  # payloads are counted in words
 LATENT_STRIDE = 16
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 30
@@ -119,7 +120,7 @@ def _header_bytes(file: MbicFile) -> bytes:
     out = MAGIC + bytes([VERSION])
     out += b"".join(entry.write(values[entry.name]) for entry in FIELDS)
     for tile in file.tiles:
-        out += write_varint(len(tile.payload) // 4) + tile.crc.to_bytes(4, "little")
+        out += write_varint(len(tile.payload) // WORD_BYTES) + tile.crc.to_bytes(4, "little")
     for name in CHUNKS:
         if name in file.chunks:
             out += write_varint(len(file.chunks[name]))
@@ -165,9 +166,11 @@ def _read_fields(data: bytes) -> tuple[MbicFile, ByteReader, int]:
     reader.take(4, "magic")
     version = reader.take(1, "version")[0]
     if version != VERSION:
+        advice = "update mambaic, or the file is damaged"
+        if version == 1:  # never released
+            advice = "it was made before the first release; decode it with the mambaic that made it"
         raise UnsupportedVersion(
-            f"format version {version} is not known (this decoder reads {VERSION}): "
-            "update mambaic, or the file is damaged"
+            f"format version {version} is not known (this decoder reads {VERSION}): {advice}"
         )
     values = {entry.name: entry.read(reader, entry.name) for entry in FIELDS}
     flags = values["flags"]
@@ -206,7 +209,7 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> MbicFile:
     table = []
     for _ in range(count):
         words = reader.varint("tile table")
-        table.append((4 * words, int.from_bytes(reader.take(4, "tile table"), "little")))
+        table.append((WORD_BYTES * words, int.from_bytes(reader.take(4, "tile table"), "little")))
     present = [name for bit, name in enumerate(CHUNKS) if flags >> bit & 1]
     lengths = {name: reader.varint(f"length of {name}") for name in present}
     chunks = {name: reader.take(length, name) for name, length in lengths.items()}

@@ -6,6 +6,7 @@ Loading untrusted checkpoints is safe: JSON and safetensors hold data, never cod
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mambaic.coding.tables import LEVELS, PRECISION, Tables
+from mambaic.coding.tables import LEVELS, PRECISION, SETS, Tables
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC
@@ -171,7 +172,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
         model.load_state_dict(state, assign=True)
     except RuntimeError as exc:
         raise CheckpointError(f"{folder}: weights do not fit the model: {exc}") from exc
-    model.entropy_model.set_tables(tables)
+    model.entropy_model.tables = tables
     model.weights_id = found
     return model.to(device).to(memory_format=torch.channels_last).eval()
 
@@ -190,9 +191,10 @@ def _take_tables(tensors: dict[str, Tensor], folder: Path) -> Tables:
         tables = Tables(radius, frequencies, int(tensors.pop("tables.skip")))
     except KeyError as exc:
         raise CheckpointError(f"{folder}: coding tables are missing") from exc
-    sizes_fit = len(radius) == LEVELS and int(np.sum(2 * radius + 2)) == len(frequencies)
+    sizes_fit = len(radius) == SETS * LEVELS and int(np.sum(2 * radius + 2)) == len(frequencies)
     if not sizes_fit or (radius < 1).any() or (frequencies < 1).any():
         raise CheckpointError(f"{folder}: coding tables are malformed")
-    if any(int(tables.table(k).sum()) != 1 << PRECISION for k in range(LEVELS)):
+    rows = itertools.product(range(SETS), range(LEVELS))
+    if any(int(tables.table(*row).sum()) != 1 << PRECISION for row in rows):
         raise CheckpointError(f"{folder}: coding tables do not sum to 2**{PRECISION}")
     return tables

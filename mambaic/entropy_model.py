@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from mambaic.coding.coders import Decoder, Encoder, Estimator, LatentStream, StepCoder
 from mambaic.coding.priors import Prior, Shape
-from mambaic.coding.range_coder import TableModels
 from mambaic.coding.schedule import Site
 from mambaic.coding.tables import Tables, build_tables
 from mambaic.config import ModelConfig
@@ -28,8 +27,9 @@ from mambaic.nn.blocks import make_blocks
 from mambaic.rate import RateCurve
 from mambaic.transforms import HyperAnalysis, HyperSynthesis
 
-# latents of a smaller scale are not coded: at 0.16 a symbol differs from 0 once in 600
-SKIP_SCALE = 0.16
+# latents of a smaller scale are not coded: at a spacing of 1.75 few of them would be anything but 0
+# (docs/training.md, "Trellis")
+SKIP_SCALE = 0.2
 
 _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
@@ -58,7 +58,7 @@ class EntropyModel(nn.Module):
         # weight 0.85 and ratio 2.2: heavier tails than a Gaussian, as wavelet details have
         self.shape_logit = nn.Parameter(torch.tensor(1.73))
         self.shape_log_ratio = nn.Parameter(torch.tensor(0.8))
-        self._models: TableModels | None = None
+        self.tables: Tables | None = None
         self._double = DoubleCopy()
 
     # -- the coding order ------------------------------------------------------------------
@@ -100,10 +100,10 @@ class EntropyModel(nn.Module):
     @torch.no_grad()
     def encode(self, y: Tensor, quality: float) -> LatentStream:
         """Code one latent tile (1, M, h, w), h and w multiples of 4, at ``quality``."""
-        models = self._ready()
+        tables = self._ready()
         with coding_mode(y.device):
             z = self.h_a(y, torch.tensor([quality], device=y.device, dtype=y.dtype))
-            encoder = Encoder({"y": y, "z": z}, models)
+            encoder = Encoder({"y": y, "z": z}, tables)
             q = torch.tensor([quality], device=y.device, dtype=torch.float64)
             self._double.of(self).walk((y.shape[-2] // 4, y.shape[-1] // 4), q, encoder)
         return encoder.finish()
@@ -120,6 +120,7 @@ class EntropyModel(nn.Module):
             q = torch.tensor([quality], device=device, dtype=torch.float64)
             try:
                 y_hat = self._double.of(self).walk((size[0] // 4, size[1] // 4), q, decoder)
+                decoder.finish()
             except CorruptStream as exc:
                 # once a table is wrong, what follows is noise: the same cause as a wrong CRC
                 raise DesyncError(_DESYNC.format(exc)) from exc
@@ -131,29 +132,21 @@ class EntropyModel(nn.Module):
 
     def shape(self) -> Shape:
         """The mixture all latents share; differentiable."""
-        tables = None if self._models is None else self._models.tables
-        return Shape(torch.sigmoid(self.shape_logit), torch.exp(self.shape_log_ratio), tables)
-
-    @property
-    def tables(self) -> Tables | None:
-        return None if self._models is None else self._models.tables
-
-    def set_tables(self, tables: Tables) -> None:
-        """Use the tables of a checkpoint."""
-        self._models = TableModels(tables)
+        weight, ratio = torch.sigmoid(self.shape_logit), torch.exp(self.shape_log_ratio)
+        return Shape(weight, ratio, self.tables)
 
     def clear_tables(self) -> None:
         """Back to training: no tables, so no latent is skipped."""
-        self._models = None
+        self.tables = None
 
     def update(self, counts: np.ndarray | None = None) -> None:
         """Build the tables from the learned mixture, and from ``Estimator.counts`` of photographs
         if given: once, at the end of training."""
         shape = self.shape()
         weight, ratio = shape.weight.item(), shape.ratio.item()
-        self.set_tables(build_tables(weight, ratio, SKIP_SCALE, counts))
+        self.tables = build_tables(weight, ratio, SKIP_SCALE, counts)
 
-    def _ready(self) -> TableModels:
-        if self._models is None:
+    def _ready(self) -> Tables:
+        if self.tables is None:
             raise ConfigError("this model has no coding tables yet: call update() after training")
-        return self._models
+        return self.tables

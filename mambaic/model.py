@@ -24,6 +24,8 @@ from mambaic.entropy_model import EntropyModel
 from mambaic.rate import linear_step
 from mambaic.transforms import WaveletTransform
 
+TABLE_PASSES = 3
+
 
 class TrainOutput(NamedTuple):
     """x_hat (B, 3, H, W), estimated bits per image (B,), and the estimator for details."""
@@ -69,10 +71,13 @@ class MambaIC(nn.Module):
     def fit_tables(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Move the coding tables to the symbols of photographs, (x, q) as in ``forward``.
 
-        In eval mode, with tables; see ``mambaic.coding.tables``.
+        In eval mode, with tables; see ``mambaic.coding.tables``. In TABLE_PASSES, as the paths that
+        the trellis takes depend on the tables.
         """
-        counts = [self.entropy_model.estimate(self.g_a(x, q), q)[1].counts() for x, q in batches]
-        self.entropy_model.update(np.sum(counts, axis=0))
+        latents = [(self.g_a(x, q), q) for x, q in batches]
+        for _ in range(TABLE_PASSES):
+            counts = [self.entropy_model.estimate(y, q)[1].counts() for y, q in latents]
+            self.entropy_model.update(np.sum(counts, axis=0))
 
     @torch.no_grad()
     def _typical_from_deviation(self) -> None:

@@ -19,6 +19,7 @@ from mambaic.bitstream import LATENT_STRIDE
 from mambaic.coding.coders import Estimator
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.schedule import Site
+from mambaic.coding.trellis import STAND_IN, spacing
 from mambaic.model import MambaIC
 from mambaic.precision import multiplies_bfloat16
 from mambaic.tiling import Box, cut, grow, inside, read_region, return_memory
@@ -31,7 +32,7 @@ HALO = 4  # neighbours that see a block change; multiple of 4, as the walk wants
 LEARNING_RATE = 1.65e-3  # quantiser steps per bit, over the root of the number of steps
 MOMENTUM = 0.8
 GRADIENT_MAX = 200.0  # bits per quantiser step: seldom reached, never left to one latent
-TEMPERATURES = (0.7, 0.2)
+TEMPERATURES = (0.7, 0.5)  # as cold as 0.2 gains half as much: the trellis decides anew
 NOISE = 0.4  # of the Gumbel difference; all of it would hide the gradient from so few steps
 # Refined latents want a coarser quantiser than their lmbda was trained with: error is weighed by
 # the lmbda of a quality this much higher.
@@ -40,7 +41,8 @@ AHEAD = 3.0
 
 class AnnealedEstimator(Estimator):
     """Prices latents rounded up or down at random, the nearer value the likelier: a mixture of both
-    at a high ``temperature``, nearly always the nearer one at a low. z is rounded as in files.
+    at a high ``temperature``, nearly always the nearer one at a low. z is rounded as in files; for
+    y this stands in for the trellis, whose choices have no gradient.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class AnnealedEstimator(Estimator):
         self._temperature = temperature
         self._generator = generator
 
-    def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
+    def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
+        kind = torch.zeros_like(residual, dtype=torch.long)  # of files: unused here
         if site.latent == "z":
             rounded = torch.round(residual)
         else:
-            lower = torch.floor(residual).detach()
-            above = (residual - lower).clamp(1e-4, 1 - 1e-4)
+            position = residual / STAND_IN
+            lower = torch.floor(position).detach()
+            above = (position - lower).clamp(1e-4, 1 - 1e-4)
             uniform = torch.rand(
                 residual.shape, generator=self._generator, device=residual.device
             ).clamp(1e-6, 1 - 1e-6)
@@ -67,9 +71,9 @@ class AnnealedEstimator(Estimator):
             # the difference of two Gumbel variables is logistic
             gumbel = NOISE * torch.logit(uniform)
             share = torch.sigmoid((logit + gumbel) / self._temperature)
-            rounded = lower + share
+            rounded = STAND_IN * (lower + share)
         rounded = rounded.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
-        return rounded, rounded
+        return rounded / spacing(site.latent), kind, rounded
 
 
 def blocks(box: Box) -> list[Box]:

@@ -79,13 +79,14 @@ def test_unusable_images_raise_the_typed_error(data):
         read_image(data)
 
 
-def test_tiles_agree_with_the_whole(codec):
+def test_tiles_are_as_good_as_the_whole(codec):
+    """Not the same: means from less context send the trellis by other paths."""
     image = photo(512, 320)
     whole, tiled = (
-        np.asarray(codec.decode(codec.encode(image, 60, tile=tile))).astype(float)
+        np.asarray(codec.decode(codec.encode(image, 60, tile=tile))).astype(float) - image
         for tile in (0, 12)
     )
-    assert np.mean((whole - tiled) ** 2) < 4.0
+    assert np.mean(tiled**2) < 1.05 * np.mean(whole**2)
 
 
 def test_what_fits_one_tile_has_no_borders_of_tiles():

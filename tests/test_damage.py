@@ -47,7 +47,7 @@ def test_forged_damage_ends_in_a_typed_error_or_a_picture(codec, files):
 @given(st.binary(max_size=200))
 def test_parser_meets_any_bytes(body):
     with pytest.raises(BitstreamError):
-        read(forge(b"MBIC\x01" + body + b"    "), max_pixels=1 << 12)
+        read(forge(b"MBIC\x02" + body + b"    "), max_pixels=1 << 12)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -11,9 +11,10 @@ from PIL import Image
 from mambaic.bitstream import describe
 from mambaic.checkpoint import load_model, read_config, shipped
 from mambaic.codec import Codec, load_for
-from mambaic.errors import WrongModel
+from mambaic.errors import UnsupportedVersion, WrongModel
 
-FOLDER = Path(__file__).parent / "golden" / "v1"
+FOLDER = Path(__file__).parent / "golden" / "v2"
+UNRELEASED = sorted((Path(__file__).parent / "golden" / "v1").glob("*.mbic"))
 OURS = sorted(path for path in FOLDER.glob("*.mbic") if not path.name.startswith("s-"))
 SHIPPED = sorted(FOLDER.glob("s-*.mbic"))
 
@@ -46,6 +47,12 @@ def test_golden_file_decodes(codec, path):
     if path.stem == "metadata":
         assert image.info["xmp"] == b"<x:xmpmeta/>"
         assert image.getexif()[0x010F] == "maker"
+
+
+@pytest.mark.parametrize("path", UNRELEASED, ids=lambda path: path.stem)
+def test_file_of_the_format_before_the_first_release_is_refused_by_name(path):
+    with pytest.raises(UnsupportedVersion, match="version 1 is not known"):
+        load_for(path.read_bytes())
 
 
 @pytest.mark.weights

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
-from conftest import photo_like, photo_pixels
+from conftest import photo_pixels
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
 from mambaic import refine as refining
 from mambaic.bitstream import tile_grid
 from mambaic.codec import Codec, load
+from mambaic.coding.coders import Estimator
+from mambaic.coding.priors import Prior
+from mambaic.coding.schedule import Site
+from mambaic.coding.trellis import STAND_IN, spacing
 from mambaic.errors import ConfigError
 from mambaic.image import Picture
 from mambaic.refine import AnnealedEstimator, refine
@@ -70,21 +76,22 @@ def test_a_block_leaves_its_neighbours_alone(unit_model, monkeypatch):
     assert not torch.equal(refined[..., 8:], y[..., 8:])
 
 
-def test_cold_rounding_is_that_of_files(unit_model):
-    """Between the two values at any temperature; the nearer one where it is low."""
-    q = torch.tensor([50.0])
-    entropy_model = unit_model.entropy_model
-    y = unit_model.g_a(photo_like(64, 64), q)
-    z = entropy_model.h_a(y, q)
-    _, hard = entropy_model.estimate(y, q)
-    cold = AnnealedEstimator(
-        {"y": y, "z": z}, entropy_model.shape(), 0.01, torch.Generator().manual_seed(0)
-    )
-    entropy_model.walk((1, 1), q, cold)
-    for key, (rounded, _) in cold._parts.items():
-        expected = hard._parts[key][0]
-        assert (rounded - expected).abs().max() <= 1
-        assert ((rounded - expected).abs() < 0.01).float().mean() > 0.97
+def test_cold_rounding_is_to_the_nearest_and_as_coarse_as_the_trellis(unit_model):
+    shape = unit_model.entropy_model.shape()
+    residual = 20 * torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    prior = Prior(torch.zeros_like(residual), torch.full_like(residual, math.log(20.0)))
+    cold = AnnealedEstimator({}, shape, 0.01, torch.Generator().manual_seed(0))
+    hard = Estimator({}, shape, noise=False)
+    for latent, step in (("z", 1.0), ("y", STAND_IN)):
+        site = Site(latent, slice(0, 4))
+        priced, _, rounded = cold.quantise(site, residual, prior)
+        nearest = step * torch.round(residual / step)
+        assert (rounded - nearest).abs().max() <= step + 1e-4
+        assert ((rounded - nearest).abs() < 0.01).float().mean() > 0.97
+        assert torch.allclose(priced * spacing(latent), rounded)
+        _, _, coded = hard.quantise(site, residual, prior)
+        error = float((nearest - residual).square().mean())
+        assert error == pytest.approx(float((coded - residual).square().mean()), rel=0.1)
 
 
 def test_processors_without_bfloat16_refine_in_float32(unit_model, monkeypatch):

@@ -3,7 +3,8 @@
     selective_scan   the sequence scan of Mamba (signature of mamba_ssm's selective_scan_fn)
     ss2d_scan        the four-direction scan of a feature map, without a four-fold copy
 
-Beside them, for CPUs: ``mixture`` (likelihood of a latent) and ``wavelet`` (one level of it).
+Beside them, for CPUs: ``mixture`` (likelihood of a latent), ``wavelet`` (one level of it),
+``trellis`` (quantisation) and ``ans`` (entropy coding).
 """
 
 from mambaic_kernels.dispatch import available, pick

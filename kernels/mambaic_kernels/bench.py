@@ -1,4 +1,4 @@
-"""Benchmark of the scans and of the wavelet: ``python -m mambaic_kernels.bench [--device cuda]``.
+"""Benchmark of scans, wavelet and trellis: ``python -m mambaic_kernels.bench [--device cuda]``.
 
 Every backend first passes a parity check in this process, then is timed against the torch
 reference, a plain numba loop, mamba_ssm where installed, and the time that merely copying the
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from mambaic_kernels import available, selective_scan, ss2d_scan, wavelet
+from mambaic_kernels import available, selective_scan, ss2d_scan, trellis, wavelet
 from mambaic_kernels.operators import scan
 
 TOLERANCE = 2e-5
@@ -185,6 +185,61 @@ def check_wavelet(x: Tensor) -> None:
         raise SystemExit("the wavelet disagrees with the reference")
 
 
+@numba.njit
+def _plain_search(x, prices, weight):  # type: ignore[no-untyped-def]
+    """The Viterbi algorithm as one would first write it: over states, into the next ones."""
+    states = trellis.STATES
+    cost, new = np.full(states, np.inf), np.empty(states)
+    cost[0] = 0.0
+    origin = np.empty((len(x), states), np.int16)
+    chosen = np.empty((len(x), states), np.int32)
+    branch, symbol = np.empty((2, 2)), np.empty((2, 2), np.int32)
+    for i in range(len(x)):
+        magnitude = abs(x[i])
+        for odd in range(2):
+            for parity in range(2):
+                half = 0.5 * (magnitude + 0.5 * odd - parity)
+                best = max(2 * int(np.floor(half + 0.5)) + parity, parity)
+                error = magnitude - best + (0.5 * odd if best else 0.0)
+                total = weight * error * error + prices[odd, min(best, prices.shape[1] - 1)]
+                zero = weight * magnitude * magnitude + prices[odd, 0]
+                if parity == 0 and zero < total:
+                    best, total = 0, zero
+                branch[odd, parity], symbol[odd, parity] = total, best
+        new[:] = np.inf
+        for state in range(states):
+            odd = state & 1
+            for parity in range(2):
+                after = (state >> 1) ^ (odd * trellis.FEEDBACK) ^ (parity * trellis.INPUT)
+                total = cost[state] + branch[odd, parity]
+                if total < new[after]:
+                    new[after], origin[i, after] = total, state
+                    chosen[i, after] = symbol[odd, parity]
+        cost[:] = new
+    out = np.empty(len(x), np.int32)
+    state = int(np.argmin(cost))
+    for i in range(len(x) - 1, -1, -1):
+        out[i] = chosen[i, state] if x[i] >= 0 else -chosen[i, state]
+        state = origin[i, state]
+    return out
+
+
+def bench_trellis(count: int) -> None:
+    """Search through the trellis for ``count`` Laplacian latents of one level."""
+    x = np.random.default_rng(0).laplace(size=count)
+    level = np.zeros(count, dtype=np.int64)
+    prices = (1.0 + 1.5 * np.arange(64, dtype=np.float32)) * np.ones((2, 1, 1), np.float32)
+    found = trellis.search(x, level, prices, 180.0)
+    if np.mean(found != _plain_search(x, prices[:, 0], 180.0)) > 1e-3:  # rounding may decide a tie
+        raise SystemExit("the search disagrees with the plain loop")
+    rows = [
+        ("plain numba loop", _seconds(lambda: _plain_search(x, prices[:, 0], 180.0))),
+        ("cpu", _seconds(lambda: trellis.search(x, level, prices, 180.0))),
+    ]
+    title = f"search of {count} latents through {trellis.STATES} states, one thread"
+    _table(title, 2 * trellis.STATES * count, rows, "branches")
+
+
 def _bound(function: Callable[..., Any], operands: list[Tensor], **options: Any) -> Any:
     def run() -> None:
         with torch.no_grad():
@@ -224,6 +279,7 @@ def main() -> None:
     if arguments.device == "cpu":
         for planes in PLANES:
             bench_wavelet(planes)
+        bench_trellis(100_000)
 
 
 if __name__ == "__main__":

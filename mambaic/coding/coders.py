@@ -11,16 +11,17 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic.coding import trellis
 from mambaic.coding.priors import Prior, Shape
-from mambaic.coding.range_coder import SYMBOL_MAX, RangeReader, RangeWriter, TableModels
 from mambaic.coding.schedule import Site
-from mambaic.coding.tables import LEVELS, count_magnitudes, level_position
+from mambaic.coding.symbols import SymbolReader, SymbolWriter
+from mambaic.coding.tables import LEVELS, Tables, count_magnitudes, level_position, values
 from mambaic.errors import CorruptStream
 
 # in units of one level (a factor of 1.13 in scale); docs/reliability.md has the drift it must cover
@@ -45,18 +46,28 @@ class StepCoder(Protocol):
         """Code the latents at ``site``; return their dequantised values, zero elsewhere."""
 
 
+class Part(NamedTuple):
+    """Latents of one group of channels, (B, C, H, W) each: residuals as they are priced (symbols,
+    or noisy in units of their quantiser's spacing), log-scales, and the set of tables."""
+
+    priced: Tensor
+    log_scale: Tensor
+    kind: Tensor
+
+
 class Estimator:
     """Counts bits instead of writing them; differentiable.
 
-    Training (``noise=True``) adds uniform noise for the rate and rounds straight-through for what
-    the walk and the synthesis see ([Minnen2020], arXiv:2007.08739, Sec. 3.3).
+    Training (``noise=True``) adds uniform noise for the rate; walk and synthesis see the quantised
+    latents, straight-through ([Minnen2020], arXiv:2007.08739, Sec. 3.3); on a GPU those of a
+    rounding that stands in for the trellis.
     """
 
     def __init__(self, latents: Mapping[str, Tensor], shape: Shape, *, noise: bool) -> None:
         self._latents = latents
         self._shape = shape
         self._noise = noise
-        self._parts: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
+        self._parts: dict[tuple[str, int], Part] = {}
         self._sources: dict[tuple[str, int], Tensor] = {}
 
     def code(self, site: Site, prior: Prior) -> Tensor:
@@ -64,22 +75,30 @@ class Estimator:
         key = (site.latent, site.channels.start)
         if key not in self._sources:  # cut out once: every cut's gradient is a map of all latents
             self._sources[key] = self._latents[site.latent][:, site.channels]
-        priced, rounded = self.quantise(site, self._sources[key] - prior.mean, prior)
+        priced, kind, quantised = self.quantise(site, self._sources[key] - prior.mean, prior)
         # the lattices of a group share no position, so their masked sum is the whole map
-        part = (priced * mask, prior.log_scale * mask)
+        part = Part(priced * mask, prior.log_scale * mask, kind * mask.to(kind))
         if key in self._parts:
-            part = (self._parts[key][0] + part[0], self._parts[key][1] + part[1])
+            part = Part(*(a + b for a, b in zip(self._parts[key], part, strict=True)))
         self._parts[key] = part
-        return (rounded + prior.mean) * mask
+        return (quantised + prior.mean) * mask
 
-    def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
-        """Residuals as they are priced, and as walk and synthesis see them."""
-        rounded = torch.round(residual)
-        if self._noise:
-            priced = residual + torch.rand_like(residual) - 0.5
-            return priced, residual + (rounded - residual).detach()
-        rounded = rounded.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
-        return rounded, rounded
+    def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
+        """Residuals as they are priced, their tables, and as walk and synthesis see them."""
+        if self._noise and residual.device.type != "cpu":
+            step = trellis.STAND_IN if trellis.has_trellis(site) else 1.0
+            kind = torch.zeros_like(residual, dtype=torch.long)  # noise has a price of its own
+            quantised = step * torch.round(residual.detach() / step)
+        else:
+            prices, skip = self._shape.prices, self._shape.skip
+            symbols, kind = trellis.quantise_batch(
+                site, residual.detach(), prior.log_scale.detach(), prices, skip
+            )
+            quantised = values(symbols, kind)
+            if not self._noise:
+                return symbols, kind, quantised
+        noisy = residual / trellis.spacing(site.latent) + torch.rand_like(residual) - 0.5
+        return noisy, kind, residual + (quantised - residual).detach()
 
     def bits(self, latent: str | None = None) -> Tensor:
         """Estimated bits per image (B,), of one latent or of all."""
@@ -92,12 +111,18 @@ class Estimator:
 
     def likelihoods(self) -> dict[tuple[str, int], Tensor]:
         """Likelihood of every latent, by latent and first channel; 1 where it is not coded."""
-        price = self._shape.likelihood if self._noise else self._shape.coded_likelihood
-        return {key: price(*part) for key, part in self._parts.items()}
+        if not self._noise:
+            return {key: self._shape.coded_likelihood(*part) for key, part in self._parts.items()}
+        return {
+            (latent, first): self._shape.likelihood(
+                part.priced, part.log_scale, trellis.spacing(latent)
+            )
+            for (latent, first), part in self._parts.items()
+        }
 
     def counts(self) -> np.ndarray:
-        """``count_magnitudes`` of all rounded latents."""
-        assert not self._noise, "only rounded residuals can be counted"
+        """``count_magnitudes`` of all symbols."""
+        assert not self._noise, "only symbols can be counted"
         return np.sum([count_magnitudes(*part) for part in self._parts.values()], axis=0)
 
 
@@ -110,24 +135,23 @@ def _level_positions(prior: Prior, positions: Tensor) -> np.ndarray:
     return level_position(_site_values(prior.log_scale, positions)).cpu().numpy()
 
 
-def _dequantise(symbols: np.ndarray, prior: Prior, positions: Tensor) -> Tensor:
-    """symbols + mean at the site, zero elsewhere; the same for encoder and decoder."""
+def _dequantise(quantised: Tensor, prior: Prior, positions: Tensor) -> Tensor:
+    """Quantised residuals + mean at the site, zero elsewhere; the same for encoder and decoder."""
     _, channels, height, width = prior.mean.shape
     mean = prior.mean[0].flatten(1)
     where = positions.to(mean.device)
-    values = torch.from_numpy(symbols).to(mean).view(channels, -1) + mean[:, where]
     y_hat = torch.zeros_like(mean)
-    y_hat[:, where] = values
+    y_hat[:, where] = quantised.to(mean).view(channels, -1) + mean[:, where]
     return y_hat.view(1, channels, height, width)
 
 
 class Encoder:
     """Interprets the walk by writing symbols."""
 
-    def __init__(self, latents: Mapping[str, Tensor], models: TableModels) -> None:
+    def __init__(self, latents: Mapping[str, Tensor], tables: Tables) -> None:
         self._latents = latents
-        self._models = models
-        self._writer = RangeWriter(models)
+        self._tables = tables
+        self._writer = SymbolWriter(tables)
         self._crc = 0
         self._bits = 0.0
 
@@ -138,27 +162,29 @@ class Encoder:
         self._record(level, levels)
         residual = _site_values(self._latents[site.latent][:, site.channels], positions)
         residual -= _site_values(prior.mean, positions)
-        bounded = np.clip(np.rint(residual.cpu().numpy()), -SYMBOL_MAX, SYMBOL_MAX)
-        symbols = np.where(levels < self._models.tables.skip, 0, bounded).astype(np.int32)
-        self._writer.symbols(symbols, levels)
+        skip = self._tables.skip
+        symbols = trellis.quantise(site, residual.cpu().numpy(), levels, self._tables.prices, skip)
+        self._writer.symbols(symbols, levels, trellis=trellis.has_trellis(site))
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        self._bits += self._price(torch.from_numpy(symbols), torch.from_numpy(levels))
-        return _dequantise(symbols, prior, positions)
+        kind = torch.from_numpy(trellis.kinds(site, symbols, levels, skip))
+        found = torch.from_numpy(symbols)
+        self._bits += self._price(found, torch.from_numpy(levels), kind)
+        return _dequantise(values(found.double(), kind), prior, positions)
 
-    def _price(self, symbols: Tensor, levels: Tensor) -> float:
+    def _price(self, *arrays: Tensor) -> float:
         """Ideal length in bits, some symbols at a time: it takes ten arrays of their size."""
-        parts = zip(symbols.split(PRICED), levels.split(PRICED), strict=True)
-        likelihoods = (self._models.tables.likelihood(*part) for part in parts)
+        parts = zip(*(array.split(PRICED) for array in arrays), strict=True)
+        likelihoods = (self._tables.likelihood(*part) for part in parts)
         return -sum(float(torch.log2(likelihood).sum()) for likelihood in likelihoods)
 
     def _record(self, level: np.ndarray, levels: np.ndarray) -> None:
         """Write which latents lie near a boundary, and on which side of it."""
         boundary = np.rint(level)
         near = np.abs(level - boundary) < MARGIN
-        near &= (boundary >= max(1, self._models.tables.skip)) & (boundary < LEVELS)
+        near &= (boundary >= max(1, self._tables.skip)) & (boundary < LEVELS)
         where = np.flatnonzero(near)
-        self._writer.integers(np.array([len(where)]))
-        self._writer.integers(np.diff(where, prepend=-1) - 1)
+        self._writer.numbers(np.array([len(where)]))
+        self._writer.numbers(np.diff(where, prepend=-1) - 1)
         self._writer.bits(levels[where] >= boundary[where])
 
     def finish(self) -> LatentStream:
@@ -168,23 +194,25 @@ class Encoder:
 class Decoder:
     """Interprets the walk by reading symbols."""
 
-    def __init__(self, payload: bytes, models: TableModels) -> None:
-        self._reader = RangeReader(payload, models)
+    def __init__(self, payload: bytes, tables: Tables) -> None:
+        self._reader = SymbolReader(payload, tables)
+        self._tables = tables
         self.crc = 0
 
     def code(self, site: Site, prior: Prior) -> Tensor:
         positions = site.positions(*prior.mean.shape[-2:])
         level = _level_positions(prior, positions)
         levels = self._obey_record(level)
-        symbols = self._reader.symbols(levels)
+        symbols = self._reader.symbols(levels, trellis=trellis.has_trellis(site))
         self.crc = zlib.crc32(symbols.astype("<i4").tobytes(), self.crc)
-        return _dequantise(symbols, prior, positions)
+        kind = torch.from_numpy(trellis.kinds(site, symbols, levels, self._tables.skip))
+        return _dequantise(values(torch.from_numpy(symbols).double(), kind), prior, positions)
 
     def _obey_record(self, level: np.ndarray) -> np.ndarray:
-        count = int(self._reader.integers(1)[0])
+        count = int(self._reader.numbers(1)[0])
         if count > len(level):
             raise CorruptStream("a boundary record is longer than its step: the data is damaged")
-        where = np.cumsum(self._reader.integers(count) + 1) - 1
+        where = np.cumsum(self._reader.numbers(count) + 1) - 1
         upper = self._reader.bits(count)
         levels = np.floor(level).astype(np.int64)
         if count:
@@ -192,3 +220,7 @@ class Decoder:
                 raise CorruptStream("a boundary record points past its step: the data is damaged")
             levels[where] = np.rint(level[where]).astype(np.int64) - np.where(upper, 0, 1)
         return levels
+
+    def finish(self) -> None:
+        """Raises CorruptStream unless the payload ends here."""
+        self._reader.finish()

@@ -1,9 +1,10 @@
-"""Integer frequency tables of the scale mixture, one per scale level; frozen in the checkpoint.
+"""Integer frequency tables of the scale mixture, frozen in the checkpoint.
 
-A latent's residual is distributed as weight * N(0, scale) + (1 - weight) * N(0, ratio * scale),
-rounded to integers. ``weight`` and ``ratio`` are learned once for the whole model; the scale of
-each latent picks one of LEVELS tables. What training prices is a noisy residual, not a rounded one,
-so the tables are then moved to what the rounded residuals of photographs are counted to be.
+A latent's residual is distributed as weight * N(0, scale) + (1 - weight) * N(0, ratio * scale).
+``weight`` and ``ratio`` are learned once for the whole model; the scale of each latent picks one of
+LEVELS tables, of the set that belongs to its quantiser: whole numbers, or one of the two of the
+trellis (``mambaic.coding.trellis``). What training prices is a noisy residual, not a quantised one,
+so the tables are then moved to what the symbols of photographs are counted to be.
 Format section: docs/format.md, "Tables".
 """
 
@@ -11,13 +12,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.mixture import mixture_mass
-
+SETS = 3
+WHOLE, EVEN, ODD = range(SETS)  # sets of tables
+SPACING = 1.75  # of the trellis's two quantisers
 LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
 LOG_MIN = math.log(SCALE_MIN)
@@ -32,53 +35,106 @@ def level_position(log_scale: Tensor) -> Tensor:
     return ((log_scale - LOG_MIN) / LOG_STEP + 0.5).clamp(0.0, LEVELS - 1e-3)
 
 
+def values(symbols: Tensor, kind: Tensor) -> Tensor:
+    """What symbols of a quantiser (WHOLE, EVEN or ODD) stand for, in units of the latents."""
+    spacing = torch.where(kind == WHOLE, 1.0, SPACING).to(symbols)
+    return spacing * (symbols - 0.5 * symbols.sign() * (kind == ODD))
+
+
 @dataclass(frozen=True)
 class Tables:
-    """Frequencies of the symbols -radius..radius, then of the escape, for every level.
+    """Frequencies of the symbols -radius..radius, then of the escape, for every set and level.
 
-    ``frequencies`` holds the tables one after the other; levels under ``skip`` are not coded at
-    all: their symbols are zero.
+    ``frequencies`` holds the tables one after the other, set by set; levels under ``skip`` are not
+    coded at all: their symbols are zero.
     """
 
-    radius: np.ndarray  # (LEVELS,) int32
+    radius: np.ndarray  # (SETS * LEVELS,) int32
     frequencies: np.ndarray  # (sum(2 * radius + 2),) int32
     skip: int
 
-    def table(self, level: int) -> np.ndarray:
-        """Frequencies of one level, summing to 2 ** PRECISION."""
-        start = int(self._starts[level])
-        return self.frequencies[start : start + 2 * int(self.radius[level]) + 2]
+    def __deepcopy__(self, memo: dict[int, object]) -> Tables:
+        return self  # never changes
 
-    @property
-    def _starts(self) -> np.ndarray:
+    def table(self, kind: int, level: int) -> np.ndarray:
+        """Frequencies of one set and level, summing to 2 ** PRECISION."""
+        row = kind * LEVELS + level
+        start = int(self.starts[row])
+        return self.frequencies[start : start + 2 * int(self.radius[row]) + 2]
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where each table begins in ``frequencies``."""
         sizes = 2 * self.radius.astype(np.int64) + 2
         return np.cumsum(sizes) - sizes
 
-    def likelihood(self, symbols: Tensor, level: Tensor) -> Tensor:
-        """2 ** -bits of what the range coder writes for each symbol under the table of its level
+    @cached_property
+    def cumulative(self) -> np.ndarray:
+        """Sums of the frequencies of each table, from 0 to 2 ** PRECISION, one table after the
+        other: that of row r begins at ``starts[r] + r``. int32."""
+        sums = [
+            np.concatenate([[0], np.cumsum(self.table(kind, level))])
+            for kind in range(SETS)
+            for level in range(LEVELS)
+        ]
+        return np.concatenate(sums).astype(np.int32)
+
+    @cached_property
+    def prices(self) -> np.ndarray:
+        """Bits of the magnitudes 0..MAX_RADIUS + 1, (SETS, LEVELS, MAX_RADIUS + 2) float32."""
+        symbols, level, kind = torch.meshgrid(
+            torch.arange(MAX_RADIUS + 2), torch.arange(LEVELS), torch.arange(SETS), indexing="ij"
+        )
+        bits = -torch.log2(self.likelihood(symbols, level, kind))
+        return bits.permute(2, 1, 0).contiguous().float().numpy()
+
+    def likelihood(self, symbols: Tensor, level: Tensor, kind: Tensor) -> Tensor:
+        """2 ** -bits of what the coder writes for each symbol under the table of its set and level
         (int64), in float64; 1 for levels not coded."""
         device = level.device
         radius, start, frequency = (
-            torch.from_numpy(v).to(device) for v in (self.radius, self._starts, self.frequencies)
+            torch.from_numpy(v).to(device) for v in (self.radius, self.starts, self.frequencies)
         )
-        reach = radius[level]
-        beyond = symbols.abs() - reach  # over 0: written as the escape, an integer and a sign
+        row = kind * LEVELS + level
+        reach = radius[row]
+        beyond = symbols.abs() - reach  # over 0: written as the escape, a number and a sign
         place = torch.where(beyond > 0, 2 * reach + 1, (symbols + reach).long())
-        mass = frequency[start[level] + place].double() / (1 << PRECISION)
-        # an integer v takes the length of v + 1 in binary twice, less one; the sign one bit
+        mass = frequency[start[row] + place].double() / (1 << PRECISION)
+        # a number v takes the length of v + 1 in binary twice, less one; the sign one bit
         length = torch.floor(torch.log2(beyond.clamp(min=1).double())) + 1
         mass = torch.where(beyond > 0, mass * torch.exp2(-2 * length), mass)
         return mass.masked_fill(level < self.skip, 1.0)
 
 
-def count_magnitudes(symbols: Tensor, log_scale: Tensor) -> np.ndarray:
-    """How often each level meets each |symbol|: (LEVELS, MAX_RADIUS + 2), larger ones in the last
-    column."""
-    level = level_position(log_scale).long().flatten()
-    magnitude = symbols.abs().clamp(max=MAX_RADIUS + 1).long().flatten()
-    shape = (LEVELS, MAX_RADIUS + 2)
-    counts = torch.bincount(level * shape[1] + magnitude, minlength=shape[0] * shape[1])
-    return counts.view(shape).cpu().numpy()
+def count_magnitudes(symbols: Tensor, log_scale: Tensor, kind: Tensor) -> np.ndarray:
+    """How often each set and level meets each |symbol|: (SETS, LEVELS, MAX_RADIUS + 2), larger ones
+    in the last column."""
+    row = kind.long() * LEVELS + level_position(log_scale).long()
+    magnitude = symbols.abs().clamp(max=MAX_RADIUS + 1).long()
+    shape = (SETS, LEVELS, MAX_RADIUS + 2)
+    place = (row * shape[2] + magnitude).flatten()
+    return torch.bincount(place, minlength=math.prod(shape)).view(shape).cpu().numpy()
+
+
+def _cell_edges(kind: int, count: int) -> Tensor:
+    """Upper ends (count,) of the cells of the magnitudes 0, 1, ..., in units of the latents."""
+    k = torch.arange(count, dtype=torch.float64)
+    if kind == ODD:
+        edges = torch.cat([torch.tensor([0.25], dtype=torch.float64), k[1:]])
+    else:
+        edges = k + 0.5
+    return edges * (1.0 if kind == WHOLE else SPACING)
+
+
+def mixture_magnitudes(weight: Tensor, ratio: Tensor, kind: int, count: int) -> Tensor:
+    """P of the symbols of each magnitude, both signs together, 0..count - 1 under the mixture:
+    (LEVELS, count) float64. ``weight`` and ``ratio`` are 0-dim."""
+    level = torch.arange(LEVELS, dtype=torch.float64, device=weight.device)
+    scale = torch.exp(LOG_MIN + level * LOG_STEP)[:, None] * math.sqrt(2.0)
+    edges = _cell_edges(kind, count).to(weight.device)
+    within = weight.double() * torch.erf(edges / scale)
+    within += (1 - weight.double()) * torch.erf(edges / (scale * ratio.double()))
+    return torch.diff(within, dim=1, prepend=torch.zeros_like(within[:, :1]))
 
 
 def build_tables(
@@ -89,26 +145,26 @@ def build_tables(
     ``skip_scale``: levels whose scale lies under it are not coded. ``counts`` of
     ``count_magnitudes`` are joined to the mixture, both signs alike.
     """
-    radius = np.zeros(LEVELS, dtype=np.int32)
-    parts = []
+    scales = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
+    skip = int(np.sum(scales < skip_scale))
     w, r = torch.tensor(weight, dtype=torch.float64), torch.tensor(ratio, dtype=torch.float64)
-    skip = 0
-    for level in range(LEVELS):
-        scale = math.exp(LOG_MIN + level * LOG_STEP)
-        if scale < skip_scale:
-            skip = level + 1
-        radius[level] = min(MAX_RADIUS, max(1, math.ceil(4.5 * scale * max(1.0, ratio))))
-        values = torch.arange(-int(radius[level]), int(radius[level]) + 1, dtype=torch.float64)
-        mass = mixture_mass(values, torch.tensor(scale, dtype=torch.float64), w, r).numpy()
-        mass = np.append(mass, max(0.0, 1.0 - mass.sum()))
-        if counts is not None:
-            mass = MIXTURE_COUNT * mass + _signed(counts[level], int(radius[level]))
-        parts.append(_integer_frequencies(mass))
-    return Tables(radius, np.concatenate(parts), skip)
+    radius, parts = [], []
+    for kind in range(SETS):
+        masses = mixture_magnitudes(w, r, kind, MAX_RADIUS + 1).numpy()
+        spacing = 1.0 if kind == WHOLE else SPACING
+        for level, scale in enumerate(scales):
+            reach = min(MAX_RADIUS, max(1, math.ceil(4.5 * scale / spacing * max(1.0, ratio))))
+            inside = masses[level, : reach + 1]
+            mass = _signed(np.append(inside, max(0.0, 1.0 - inside.sum())), reach)
+            if counts is not None:
+                mass = MIXTURE_COUNT * mass + _signed(counts[kind, level], reach)
+            radius.append(reach)
+            parts.append(_integer_frequencies(mass))
+    return Tables(np.array(radius, dtype=np.int32), np.concatenate(parts), skip)
 
 
 def _signed(magnitudes: np.ndarray, radius: int) -> np.ndarray:
-    """Counts of the symbols -radius..radius and of the escape from counts of magnitudes."""
+    """Of the symbols -radius..radius and of the escape from what belongs to magnitudes."""
     half = magnitudes[1 : radius + 1] / 2
     escapes = magnitudes[radius + 1 :].sum()
     return np.concatenate([half[::-1], magnitudes[:1], half, [escapes]])

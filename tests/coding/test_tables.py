@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,10 +10,15 @@ import pytest
 import torch
 
 from mambaic.coding.tables import (
+    EVEN,
     LEVELS,
     LOG_MIN,
     LOG_STEP,
+    ODD,
     PRECISION,
+    SETS,
+    SPACING,
+    WHOLE,
     build_tables,
     count_magnitudes,
     level_position,
@@ -26,20 +32,23 @@ def tables():
 
 
 def test_every_table_sums_to_the_precision_with_no_zero(tables):
-    for level in range(LEVELS):
-        table = tables.table(level)
-        assert table.sum() == 1 << PRECISION
-        assert table.min() >= 1
-        assert len(table) == 2 * tables.radius[level] + 2
+    for kind in range(SETS):
+        for level in range(LEVELS):
+            table = tables.table(kind, level)
+            assert table.sum() == 1 << PRECISION
+            assert table.min() >= 1
+            assert len(table) == 2 * tables.radius[kind * LEVELS + level] + 2
 
 
 def test_tables_cost_little_more_than_the_exact_mixture(tables):
-    for level in range(tables.skip, LEVELS, 7):
-        scale = torch.tensor(math.exp(LOG_MIN + level * LOG_STEP), dtype=torch.float64)
-        values = torch.arange(-tables.radius[level], tables.radius[level] + 1, dtype=torch.float64)
+    for kind, level in itertools.product((WHOLE, EVEN), range(tables.skip, LEVELS, 7)):
+        spacing = SPACING if kind == EVEN else 1.0
+        scale = torch.tensor(math.exp(LOG_MIN + level * LOG_STEP) / spacing, dtype=torch.float64)
+        coded = tables.table(kind, level)[:-1] / (1 << PRECISION)
+        radius = len(coded) // 2
+        magnitudes = torch.arange(-radius, radius + 1, dtype=torch.float64)
         weight, ratio = torch.tensor(0.85).double(), torch.tensor(2.2).double()
-        exact = mixture_mass(values, scale, weight, ratio).numpy()
-        coded = tables.table(level)[:-1] / (1 << PRECISION)
+        exact = mixture_mass(magnitudes, scale, weight, ratio).numpy()
         excess = float(np.sum(exact * np.log2(exact / coded)))
         assert excess < 0.02 * float(-np.sum(exact * np.log2(exact)))
 
@@ -56,22 +65,33 @@ def test_counted_symbols_move_the_tables(tables):
     magnitude = torch.empty(200_000).exponential_(0.9, generator=generator).floor()
     sign = torch.randint(0, 2, magnitude.shape, generator=generator) * 2 - 1
     symbols, level = magnitude * sign, int(level_position(torch.tensor(0.0)))
-    counts = count_magnitudes(symbols[::2], log_scale[::2])
+    kind = torch.full(symbols.shape, ODD)
+    counts = count_magnitudes(symbols[::2], log_scale[::2], kind[::2])
     assert counts.sum() == 100_000
-    assert counts[level].sum() == 100_000
+    assert counts[ODD, level].sum() == 100_000
     fitted = build_tables(0.85, 2.2, 0.16, counts)
     before, after = (
-        -torch.log2(t.likelihood(symbols[1::2], level_position(log_scale[1::2]).long())).mean()
+        -torch.log2(
+            t.likelihood(symbols[1::2], level_position(log_scale[1::2]).long(), kind[1::2])
+        ).mean()
         for t in (tables, fitted)
     )
     entropy = -torch.log2(_geometric_mass(symbols[1::2])).mean()
     assert after < before - 0.05
     assert after < 1.002 * entropy
-    for other in range(LEVELS):
-        table = fitted.table(other)
+    for other in itertools.product(range(SETS), range(LEVELS)):
+        table = fitted.table(*other)
         assert table.sum() == 1 << PRECISION
         assert table.min() >= 1
-        assert other == level or np.array_equal(table, tables.table(other))
+        assert other == (ODD, level) or np.array_equal(table, tables.table(*other))
+
+
+def test_prices_are_those_of_the_tables_and_of_their_escapes(tables):
+    symbols = torch.tensor([0, 1, 3, 900])
+    level, kind = torch.tensor([20, 20, 30, 30]), torch.tensor([WHOLE, ODD, EVEN, EVEN])
+    bits = -torch.log2(tables.likelihood(symbols, level, kind)).numpy()
+    assert tables.prices[kind, level, symbols] == pytest.approx(bits, rel=1e-6)
+    assert tables.radius[EVEN * LEVELS + 30] < 900
 
 
 def _geometric_mass(symbols):

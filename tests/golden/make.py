@@ -21,7 +21,7 @@ from mambaic.codec import Codec, load
 from mambaic.config import PRESETS
 from mambaic.image import read_image
 
-FOLDER = Path(__file__).parent / "v1"
+FOLDER = Path(__file__).parent / "v2"
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:

@@ -1,0 +1,120 @@
+"""Bytes of symbols: one stream per tile, read in the order in which it was written.
+
+The loops are ``mambaic_kernels.ans``. Format section: docs/format.md, "Payload of a tile".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mambaic.bitstream import WORD_BYTES
+from mambaic.coding.tables import EVEN, LEVELS, ODD, SETS, WHOLE, Tables
+from mambaic.errors import CorruptStream
+from mambaic_kernels import ans
+
+SYMBOL_MAX = 1 << 20
+# tables of a level in an even and in an odd state, of whole numbers and of the trellis
+_ROWS = [
+    np.array(kinds)[:, None] * LEVELS + np.arange(LEVELS) for kinds in ((WHOLE, WHOLE), (EVEN, ODD))
+]
+_ERRORS = {
+    ans.ENDED: "tile payload ends before its last symbol: the data is damaged",
+    ans.TOO_LARGE: "a decoded symbol exceeds its bound: the data is damaged",
+}
+
+
+def _layout(tables: Tables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the sums of each table begin, its radius, and the sums."""
+    return tables.starts + np.arange(SETS * LEVELS), tables.radius, tables.cumulative
+
+
+class SymbolWriter:
+    """Collects steps of symbols for one stream."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._intervals: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def _keep(self, start: np.ndarray, size: np.ndarray, count: int) -> None:
+        if count:
+            self._intervals.append((start[:count].copy(), size[:count].copy()))
+
+    def numbers(self, values: np.ndarray) -> None:
+        """Non-negative integers under 2**30: Elias's gamma code of v + 1."""
+        values = np.asarray(values, dtype=np.int64)
+        start, size = np.empty((2, len(values) * (2 * ans.MAX_BITS + 1)), dtype=np.uint16)
+        self._keep(start, size, ans.numbers(values, start, size))
+
+    def bits(self, flags: np.ndarray) -> None:
+        start = np.where(flags, ans.HALF, 0).astype(np.uint16)
+        self._keep(start, np.full(len(flags), ans.HALF, dtype=np.uint16), len(flags))
+
+    def symbols(self, symbols: np.ndarray, levels: np.ndarray, *, trellis: bool) -> None:
+        """One step: symbols (n,) int32 at the levels (n,) int64. Those of skipped levels are left
+        out, of the trellis's path too."""
+        coded = levels >= self._tables.skip
+        symbols, levels = symbols[coded], levels[coded]
+        first, radius, cumulative = _layout(self._tables)
+        # an escape takes a number, at most 2 bits for every one of SYMBOL_MAX, and a sign
+        escaped = int(np.sum(np.abs(symbols) > radius[_ROWS[trellis][:, levels]].min(axis=0)))
+        room = len(symbols) + escaped * (2 * SYMBOL_MAX.bit_length() + 2)
+        start, size = np.empty((2, room), dtype=np.uint16)
+        rows = _ROWS[trellis]
+        count = ans.symbols(symbols, levels, rows, first, radius, cumulative, start, size)
+        self._keep(start, size, count)
+
+    def finish(self) -> bytes:
+        empty = np.zeros(0, dtype=np.uint16)
+        start, size = (np.concatenate([empty, *part]) for part in _columns(self._intervals))
+        words = np.empty(len(start) + 3, dtype=np.uint16)
+        return bytes(words[ans.write(start, size, words) :].astype("<u2").tobytes())
+
+
+def _columns(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[np.ndarray], ...]:
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+class SymbolReader:
+    """Reads what a ``SymbolWriter`` wrote. Raises CorruptStream on data it cannot have written."""
+
+    def __init__(self, payload: bytes, tables: Tables) -> None:
+        if len(payload) % WORD_BYTES:
+            raise CorruptStream(f"tile payload of {len(payload)} bytes is not whole 16-bit words")
+        if len(payload) < 3 * WORD_BYTES:
+            raise CorruptStream(_ERRORS[ans.ENDED])
+        self._words = np.frombuffer(payload, dtype="<u2").astype(np.int64)
+        high, middle, low = self._words[:3].tolist()
+        self._cursor = np.array([3, (high << 32) | (middle << 16) | low], dtype=np.int64)
+        self._tables = tables
+
+    def _check(self, status: int) -> None:
+        if status != ans.OK:
+            raise CorruptStream(_ERRORS[status])
+
+    def numbers(self, count: int) -> np.ndarray:
+        values = np.empty(count, dtype=np.int64)
+        self._check(ans.read_numbers(self._words, self._cursor, values))
+        return values
+
+    def bits(self, count: int) -> np.ndarray:
+        flags = np.empty(count, dtype=np.int64)
+        self._check(ans.read_bits(self._words, self._cursor, flags))
+        return flags.astype(bool)
+
+    def symbols(self, levels: np.ndarray, *, trellis: bool) -> np.ndarray:
+        """Symbols of one step (n,) int32, zero where the level is skipped."""
+        symbols = np.zeros(len(levels), dtype=np.int32)
+        coded = levels >= self._tables.skip
+        found = np.empty(int(coded.sum()), dtype=np.int32)
+        layout = _layout(self._tables)
+        status = ans.read_symbols(
+            self._words, self._cursor, levels[coded], _ROWS[trellis], *layout, SYMBOL_MAX, found
+        )
+        self._check(status)
+        symbols[coded] = found
+        return symbols
+
+    def finish(self) -> None:
+        """Raises CorruptStream unless all was read."""
+        if self._cursor[0] != len(self._words) or self._cursor[1] != ans.LOW:
+            raise CorruptStream("tile payload goes on after its last symbol: the data is damaged")

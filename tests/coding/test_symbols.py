@@ -1,0 +1,166 @@
+"""The coder of symbols: what is written is read, near the ideal length, and an independent decoder
+written from docs/format.md reads it too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mambaic.coding.symbols import SYMBOL_MAX, SymbolReader, SymbolWriter
+from mambaic.coding.tables import EVEN, LEVELS, ODD, PRECISION, WHOLE, build_tables
+from mambaic.errors import CorruptStream
+
+TABLES = build_tables(0.85, 2.2, 0.16)
+
+# docs/format.md: bits that an odd state and an odd symbol flip, lowest first
+FEEDBACK = [0, 1, 1, 0, 0, 1, 0, 1]
+INPUT = [1, 0, 0, 1, 1, 1, 1, 0]
+
+
+def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols drawn from random tables (never the escape)."""
+    levels = rng.integers(0, LEVELS, count)
+    symbols = np.zeros(count, dtype=np.int32)
+    for i, level in enumerate(levels):
+        if level >= TABLES.skip:
+            table = TABLES.table(EVEN, level)[:-1]
+            symbols[i] = rng.choice(len(table), p=table / table.sum()) - len(table) // 2
+    return symbols, levels
+
+
+class PlainDecoder:
+    """docs/format.md, "Payload of a tile", word for word and slow."""
+
+    def __init__(self, payload: bytes) -> None:
+        words = [int.from_bytes(payload[i : i + 2], "little") for i in range(0, len(payload), 2)]
+        self.words = iter(words)
+        self.x = 0
+        for _ in range(3):
+            self.x = (self.x << 16) + next(self.words)
+
+    def interval(self, frequencies: list[int]) -> int:
+        place, start, index = self.x % 65536, 0, 0
+        while start + frequencies[index] <= place:
+            start += frequencies[index]
+            index += 1
+        self.x = frequencies[index] * (self.x // 65536) + place - start
+        if self.x < 1 << 32:
+            self.x = (self.x << 16) + next(self.words)
+        return index
+
+    def bit(self) -> int:
+        return self.interval([32768, 32768])
+
+    def number(self) -> int:
+        zeros = 0
+        while not self.bit():
+            zeros += 1
+        value = 1
+        for _ in range(zeros):
+            value = 2 * value + self.bit()
+        return value - 1
+
+    def symbols(self, levels: list[int], *, trellis: bool) -> list[int]:
+        out, state = [], [0] * 8
+        for level in levels:
+            if level < TABLES.skip:
+                out.append(0)
+                continue
+            kind = (ODD if state[0] else EVEN) if trellis else WHOLE
+            table = TABLES.table(kind, level).tolist()
+            radius = (len(table) - 2) // 2
+            symbol = self.interval(table) - radius
+            if symbol > radius:
+                symbol += self.number()
+                symbol = -symbol if self.bit() else symbol
+            out.append(symbol)
+            # bits of the state, lowest first, move down by one
+            low, parity = state[0], symbol % 2
+            moved = [*state[1:], 0]
+            state = [
+                m ^ (low & f) ^ (parity & i) for m, f, i in zip(moved, FEEDBACK, INPUT, strict=True)
+            ]
+        return out
+
+
+@pytest.mark.parametrize("trellis", [False, True])
+def test_steps_of_symbols_numbers_and_bits_round_trip(trellis):
+    rng = np.random.default_rng(0)
+    steps = [draw(rng, n) for n in (0, 1, 500, 3)]
+    steps[2][0][:20] = 1000  # escaped
+    steps[2][0][steps[2][1] < TABLES.skip] = 0
+    writer = SymbolWriter(TABLES)
+    for symbols, levels in steps:
+        writer.numbers(np.array([len(symbols), 70000]))
+        writer.symbols(symbols, levels, trellis=trellis)
+        writer.bits(symbols > 0)
+    payload = writer.finish()
+    reader, plain = SymbolReader(payload, TABLES), PlainDecoder(payload)
+    for symbols, levels in steps:
+        assert reader.numbers(2).tolist() == [len(symbols), 70000]
+        assert np.array_equal(reader.symbols(levels, trellis=trellis), symbols)
+        assert np.array_equal(reader.bits(len(symbols)), symbols > 0)
+        assert [plain.number(), plain.number()] == [len(symbols), 70000]
+        assert plain.symbols(levels.tolist(), trellis=trellis) == symbols.tolist()
+        assert [plain.bit() for _ in symbols] == (symbols > 0).tolist()
+    reader.finish()
+    assert next(plain.words, None) is None
+
+
+def test_length_is_the_ideal_one_within_a_permille():
+    rng = np.random.default_rng(1)
+    symbols, levels = draw(rng, 20000)
+    writer = SymbolWriter(TABLES)
+    writer.symbols(symbols, levels, trellis=False)
+    tables = [TABLES.table(WHOLE, level) for level in range(LEVELS)]
+    ideal = sum(
+        PRECISION - np.log2(tables[level][symbol + (len(tables[level]) - 2) // 2])
+        for symbol, level in zip(symbols, levels, strict=True)
+        if level >= TABLES.skip
+    )
+    assert 8 * len(writer.finish()) <= 1.001 * ideal + 64
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-SYMBOL_MAX, SYMBOL_MAX), min_size=1, max_size=20), st.booleans())
+def test_symbols_beyond_their_table_escape_and_return(values, trellis):
+    symbols = np.array(values, dtype=np.int32)
+    levels = np.full(len(values), TABLES.skip)
+    writer = SymbolWriter(TABLES)
+    writer.symbols(symbols, levels, trellis=trellis)
+    reader = SymbolReader(writer.finish(), TABLES)
+    assert np.array_equal(reader.symbols(levels, trellis=trellis), symbols)
+
+
+def test_skipped_levels_take_no_bytes():
+    writer = SymbolWriter(TABLES)
+    empty = len(SymbolWriter(TABLES).finish())
+    writer.symbols(np.zeros(10000, dtype=np.int32), np.zeros(10000, dtype=np.int64), trellis=True)
+    assert len(writer.finish()) == empty == 6
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.booleans())
+def test_arbitrary_bytes_decode_or_raise_the_typed_error(data, trellis):
+    levels = np.arange(300) % LEVELS
+    try:
+        symbols = SymbolReader(data, TABLES).symbols(levels, trellis=trellis)
+    except CorruptStream:
+        return
+    assert len(symbols) == 300
+
+
+def test_payload_of_broken_words_is_refused():
+    with pytest.raises(CorruptStream, match="16-bit words"):
+        SymbolReader(b"12345", TABLES)
+
+
+def test_payload_that_goes_on_is_refused():
+    writer = SymbolWriter(TABLES)
+    writer.numbers(np.array([5]))
+    reader = SymbolReader(writer.finish() + b"\0\0", TABLES)
+    assert reader.numbers(1).tolist() == [5]
+    with pytest.raises(CorruptStream, match="goes on"):
+        reader.finish()
