@@ -45,7 +45,7 @@ class Options:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--strip", is_flag=True, help="Leave out ICC, EXIF and XMP.")
 @click.option("--tile", type=int, help="Side of latent tiles, multiple of 4; 0 for none [default: by size].")
-@click.option("--refine", type=click.IntRange(min=0), default=0, help="Steps of refining latents for this picture: 25 save 7 % of the bits at equal PSNR and take half a minute a megapixel on two cores [default: 0].", metavar="STEPS")
+@click.option("--refine", type=click.IntRange(min=0), default=0, help="Steps of refining latents for this picture: 25 save 2 % of the bits at equal PSNR and take half a minute to two minutes a megapixel on two cores [default: 0].", metavar="STEPS")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option("--verify/--no-verify", default=None, help="Decode before saying done [default: with --delete-source].")
 @click.option("--delete-source", is_flag=True, help="Delete inputs once their files are verified; those that held more (frames, 16 bits, CMYK) stay.")
