@@ -33,11 +33,11 @@ class SymbolWriter:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._intervals: list[tuple[np.ndarray, np.ndarray]] = []
+        self._intervals = [np.zeros((2, 0), dtype=np.uint16)]  # starts and sizes of every part
 
     def _keep(self, start: np.ndarray, size: np.ndarray, count: int) -> None:
         if count:
-            self._intervals.append((start[:count].copy(), size[:count].copy()))
+            self._intervals.append(np.stack([start[:count], size[:count]]))
 
     def numbers(self, values: np.ndarray) -> None:
         """Non-negative integers under 2**30: Elias's gamma code of v + 1."""
@@ -64,14 +64,9 @@ class SymbolWriter:
         self._keep(start, size, count)
 
     def finish(self) -> bytes:
-        empty = np.zeros(0, dtype=np.uint16)
-        start, size = (np.concatenate([empty, *part]) for part in _columns(self._intervals))
+        start, size = np.concatenate(self._intervals, axis=1)
         words = np.empty(len(start) + 3, dtype=np.uint16)
         return bytes(words[ans.write(start, size, words) :].astype("<u2").tobytes())
-
-
-def _columns(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[np.ndarray], ...]:
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
 class SymbolReader:

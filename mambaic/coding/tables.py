@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic_kernels.mixture import mixture_mass
+
 SETS = 3
 WHOLE, EVEN, ODD = range(SETS)  # sets of tables
 SPACING = 1.75  # of the trellis's two quantisers
@@ -130,11 +132,13 @@ def mixture_magnitudes(weight: Tensor, ratio: Tensor, kind: int, count: int) -> 
     """P of the symbols of each magnitude, both signs together, 0..count - 1 under the mixture:
     (LEVELS, count) float64. ``weight`` and ``ratio`` are 0-dim."""
     level = torch.arange(LEVELS, dtype=torch.float64, device=weight.device)
-    scale = torch.exp(LOG_MIN + level * LOG_STEP)[:, None] * math.sqrt(2.0)
-    edges = _cell_edges(kind, count).to(weight.device)
-    within = weight.double() * torch.erf(edges / scale)
-    within += (1 - weight.double()) * torch.erf(edges / (scale * ratio.double()))
-    return torch.diff(within, dim=1, prepend=torch.zeros_like(within[:, :1]))
+    scale = torch.exp(LOG_MIN + level * LOG_STEP)[:, None]
+    upper = _cell_edges(kind, count).to(weight.device)
+    lower = torch.cat([-upper[:1], upper[:-1]])
+    width = upper - lower
+    centre = (upper + lower) / 2
+    mass = mixture_mass(centre / width, scale / width, weight.double(), ratio.double())
+    return torch.cat([mass[:, :1], 2 * mass[:, 1:]], dim=1)
 
 
 def build_tables(

@@ -9,8 +9,6 @@ that are not coded. docs/training.md, "Trellis", has what it gains.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,6 +17,7 @@ from mambaic.coding.schedule import Site
 from mambaic.coding.symbols import SYMBOL_MAX
 from mambaic.coding.tables import EVEN, ODD, SPACING, WHOLE, level_position
 from mambaic_kernels import trellis
+from mambaic_kernels.simd import run
 
 # Bits that a squared error of one latent is worth. Error alone would be infinite; the 9 that a
 # quantiser of unit step has at a high rate zero so many latents that contexts are misled.
@@ -72,17 +71,17 @@ def quantise_batch(
     at_site = [t.flatten(2)[..., where] for t in (residual, level_position(log_scale))]
     rows, level_rows = (t.flatten(1).double().cpu().numpy() for t in at_site)
 
-    def one(row: int) -> tuple[np.ndarray, np.ndarray]:
-        levels = level_rows[row].astype(np.int64)
-        symbols = quantise(site, rows[row], levels, prices, skip)
-        return symbols, kinds(site, symbols, levels, skip)
+    found = np.empty((2, *rows.shape), dtype=np.int32)
 
-    with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
-        found = list(pool.map(one, range(len(rows))))
+    def task(row: int, first: int, last: int) -> None:
+        levels = level_rows[row].astype(np.int64)
+        found[0, row] = quantise(site, rows[row], levels, prices, skip)
+        found[1, row] = kinds(site, found[0, row], levels, skip)
+
+    run(task, [(row, row + 1) for row in range(len(rows))])
     maps = []
-    for parts, dtype in zip(zip(*found, strict=True), (residual.dtype, torch.long), strict=True):
+    for part, dtype in zip(found, (residual.dtype, torch.long), strict=True):
         full = torch.zeros(residual.shape, dtype=dtype, device=residual.device)
-        part = torch.from_numpy(np.stack(parts)).view(at_site[0].shape)
-        full.flatten(2)[..., where] = part.to(full)
+        full.flatten(2)[..., where] = torch.from_numpy(part).view(at_site[0].shape).to(full)
         maps.append(full)
     return maps[0], maps[1]
