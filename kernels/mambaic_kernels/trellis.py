@@ -13,9 +13,14 @@ in [Schwarz2019] Hybrid video coding with trellis-coded quantization, DCC.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from mambaic_kernels.simd import f32, jit
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from mambaic_kernels.simd import LANES, f32, jit
 
 BITS = 8
 STATES = 1 << BITS
@@ -23,12 +28,11 @@ HALF = STATES // 2
 # parity checks 515 and 362 (octal) without their lowest bit: what an odd state and an odd symbol
 # add to the state, shifted by one, that follows
 FEEDBACK, INPUT = 0o515 >> 1, 0o362 >> 1
-GATHER = np.uint64(0x0102040810204080)
 FAR = f32(1e30)
-LANE = 8
 RELATE = 256
-EVEN_LANE, EVEN_BLOCK = INPUT % LANE, INPUT - INPUT % LANE
-ODD_LANE, ODD_BLOCK = FEEDBACK % LANE, (FEEDBACK ^ HALF) - FEEDBACK % LANE
+BLOCKS = STATES // LANES
+VECTOR = ir.VectorType(ir.FloatType(), LANES)
+INDICES = ir.VectorType(ir.IntType(32), LANES)
 
 
 @jit(inline="always")
@@ -73,16 +77,60 @@ def _choose(magnitude, odd, parity, prices, weight):  # type: ignore[no-untyped-
     return symbol, cost
 
 
+def _exchanged(builder: ir.IRBuilder, vectors: list[Any], flip: int) -> list[Any]:
+    """Where entry m of the whole was, its entry m ^ flip."""
+    lanes = ir.Constant(INDICES, [lane ^ (flip % LANES) for lane in range(LANES)])
+    blocks = [vectors[block ^ (flip // LANES)] for block in range(len(vectors))]
+    return [builder.shuffle_vector(block, block, lanes) for block in blocks]
+
+
+@intrinsic
+def _advance(typingctx, costs, decisions, even0, even1, odd0, odd1):  # type: ignore[no-untyped-def]
+    """One latent of the Viterbi algorithm, on addresses: ``costs`` of all even states, then of all
+    odd ones, become those after it; ``decisions`` receives one bit for every state, the parity on
+    the best path to it. Written as vectors, as LLVM does not make them of a loop.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], VECTOR.as_pointer())
+        flags = builder.inttoptr(arguments[1], ir.IntType(LANES).as_pointer())
+        first = ir.Constant(INDICES, [0] * LANES)
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        zero = ir.Constant(ir.IntType(32), 0)
+        branches = [
+            builder.shuffle_vector(builder.insert_element(undefined, x, zero), undefined, first)
+            for x in arguments[2:]
+        ]
+        places = [builder.gep(pointer, [ir.Constant(ir.IntType(32), i)]) for i in range(BLOCKS)]
+        old = [builder.load(place, align=4) for place in places]
+        # both paths to a state come from states of one parity, its highest bit
+        even, odd = old[: BLOCKS // 2], _exchanged(builder, old[BLOCKS // 2 :], FEEDBACK ^ HALF)
+        zeros = [builder.fadd(x, branches[0]) for x in even]
+        zeros += [builder.fadd(x, branches[2]) for x in odd]
+        ones = [builder.fadd(x, branches[1]) for x in _exchanged(builder, even, INPUT)]
+        ones += [builder.fadd(x, branches[3]) for x in _exchanged(builder, odd, INPUT)]
+        new = []
+        for block, (a, b) in enumerate(zip(zeros, ones, strict=True)):
+            less = builder.fcmp_ordered("<", b, a)
+            new.append(builder.select(less, b, a))
+            flag = builder.gep(flags, [ir.Constant(ir.IntType(32), block)])
+            builder.store(builder.bitcast(less, ir.IntType(LANES)), flag, align=1)
+        for block, place in enumerate(places):  # states are even and odd in turn
+            parity, pair = divmod(block, BLOCKS // 2)
+            lanes = ir.Constant(INDICES, [2 * lane + parity for lane in range(LANES)])
+            half = builder.shuffle_vector(new[2 * pair], new[2 * pair + 1], lanes)
+            builder.store(half, place, align=4)
+        return context.get_dummy_value()
+
+    address, cost = types.uintp, types.float32
+    return types.void(address, address, cost, cost, cost, cost), codegen
+
+
 @jit(nogil=True)
 def _search(x, level, prices, weight, symbols, decisions):  # type: ignore[no-untyped-def]
-    """Viterbi algorithm; ``decisions`` holds one bit for every state after every latent: the parity
-    on the best path to it. Both paths to a state come from states of one parity, its highest bit.
-    """
-    even, odd = np.full(HALF, FAR), np.full(HALF, FAR)
-    even[0] = f32(0.0)
-    new = np.empty(STATES, dtype=np.float32)
-    parity = np.empty(STATES, dtype=np.uint8)
-    eights = parity.view(np.uint64)
+    costs = np.full(STATES, FAR)
+    costs[0] = f32(0.0)
+    address, flags = costs.ctypes.data, decisions.ctypes.data
     for i in range(len(x)):
         magnitude = abs(x[i])
         _, even0 = _choose(magnitude, 0, 0, prices[0, level[i]], weight)
@@ -90,27 +138,12 @@ def _search(x, level, prices, weight, symbols, decisions):  # type: ignore[no-un
         _, odd0 = _choose(magnitude, 1, 0, prices[1, level[i]], weight)
         _, odd1 = _choose(magnitude, 1, 1, prices[1, level[i]], weight)
         if not i % RELATE:  # to the best so far, so that single precision is enough
-            least = min(even.min(), odd.min())
-            even -= least
-            odd -= least
-        # in blocks of eight, whose order a vector register can permute
-        for block in range(0, HALF, LANE):
-            for j in range(LANE):
-                a, b = even[block + j] + even0, even[(block ^ EVEN_BLOCK) + (j ^ EVEN_LANE)] + even1
-                new[block + j] = min(a, b)
-                parity[block + j] = b < a
-            for j in range(LANE):
-                a = odd[(block ^ ODD_BLOCK) + (j ^ ODD_LANE)] + odd0
-                b = odd[(block ^ ODD_BLOCK ^ EVEN_BLOCK) + (j ^ ODD_LANE ^ EVEN_LANE)] + odd1
-                new[HALF + block + j] = min(a, b)
-                parity[HALF + block + j] = b < a
-        for byte in range(STATES // 8):  # eight flags of a byte each become the bits of one
-            decisions[i, byte] = (eights[byte] * GATHER) >> np.uint64(56)
-        for m in range(HALF):
-            even[m], odd[m] = new[2 * m], new[2 * m + 1]
+            costs -= costs.min()
+        _advance(address, flags, even0, even1, odd0, odd1)
+        flags += np.uintp(STATES // 8)
     best, state = FAR, np.int64(0)
     for n in range(STATES):
-        cost = odd[n >> 1] if n & 1 else even[n >> 1]
+        cost = costs[(n & 1) * HALF + (n >> 1)]
         if cost < best:
             best, state = cost, np.int64(n)
     for i in range(len(x) - 1, -1, -1):
