@@ -1,6 +1,7 @@
 """CUDA without a CUDA device: fake tensors carry shape, type and device and compute nothing, so a
 tensor made on the wrong device, or in a type that CUDA's autocast does not expect, is an error here
-already. In a process of its own, as fake tensors would stay in caches."""
+already; so is a tensor that a training step moves between host and device, which would make one wait
+for the other. In a process of its own, as fake tensors would stay in caches."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ import sys
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 import mambaic_kernels.dispatch as dispatch
 from mambaic.config import PRESETS
 from mambaic.model import MambaIC
@@ -21,6 +24,19 @@ from mambaic_train.config import TrainConfig
 from mambaic_train.loss import rate_distortion
 
 dispatch._missing = lambda backend: ""
+
+
+class Transfers(TorchDispatchMode):
+    # refuses what makes the host wait for the GPU
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        devices = [
+            {t.device.type for t in tree_leaves(tree) if isinstance(t, torch.Tensor)}
+            for tree in ((args, kwargs), out)
+        ]
+        assert not all(devices) or devices[0] == devices[1], f"{function} moves a tensor"
+        assert "_local_scalar_dense" not in str(function), "a number is read from the GPU"
+        return out
 
 
 class Zeros:
@@ -54,7 +70,10 @@ with FakeTensorMode():
     q = 100 * torch.rand(2, device="cuda")
     torch.set_autocast_dtype("cuda", torch.bfloat16)
     torch.set_autocast_enabled("cuda", True)
-    output = functional_call(model.train(), on_cuda(model), (x, q))
+    weights = on_cuda(model)
+    functional_call(model.train(), weights, (x, q))  # fills caches: matrices, masks
+    with Transfers():
+        output = functional_call(model, weights, (x, q))
     torch.set_autocast_enabled("cuda", False)
     assert output.x_hat.shape == x.shape
     loss = rate_distortion(x, q, output, model.config, TrainConfig(steps=1)).value

@@ -63,13 +63,21 @@ class Site:
         height, width = like.shape[-2:]
         if self.lattice is None:
             return like.new_ones(1, 1, height, width)
-        return _covered(height, width, self.lattice).to(like)[None, None]
+        return _mask(height, width, self.lattice, like.dtype, like.device)
 
     def positions(self, height: int, width: int) -> Tensor:
         """Flat positions covered, ascending (row-major)."""
         if self.lattice is None:
             return torch.arange(height * width)
         return _covered(height, width, self.lattice).flatten().nonzero().flatten()
+
+
+@lru_cache(maxsize=32)
+def _mask(
+    height: int, width: int, lattice: Lattice, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Kept on its device: each copy from the host would wait for a GPU to catch up."""
+    return _covered(height, width, lattice).to(device, dtype)[None, None]
 
 
 @lru_cache(maxsize=128)
