@@ -26,6 +26,7 @@ from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC
 
+TABLES = "tables."  # before the names of their tensors
 CONFIG_FILE = "config.json"
 SHARD_BYTES = 15 * 10**6
 FORMAT = 1
@@ -73,10 +74,7 @@ def model_tensors(model: MambaIC, *, half: bool) -> dict[str, Tensor]:
         matrix = tensor.is_floating_point() and tensor.ndim >= 2 and "values" not in name
         stored = tensor.half() if half and matrix else tensor
         tensors[name] = stored.detach().cpu().contiguous()
-    tensors["tables.radius"] = torch.from_numpy(tables.radius)
-    tensors["tables.frequencies"] = torch.from_numpy(tables.frequencies)
-    tensors["tables.skip"] = torch.tensor(tables.skip)
-    return tensors
+    return tensors | {TABLES + name: tensor for name, tensor in tables.tensors().items()}
 
 
 def save_model(
@@ -186,11 +184,11 @@ def _empty_model(config: ModelConfig) -> MambaIC:
 def _take_tables(tensors: dict[str, Tensor], folder: Path) -> Tables:
     """Remove the tables from ``tensors`` and check what decoding relies on."""
     try:
-        radius = tensors.pop("tables.radius").numpy().astype(np.int32)
-        frequencies = tensors.pop("tables.frequencies").numpy().astype(np.int32)
-        tables = Tables(radius, frequencies, int(tensors.pop("tables.skip")))
+        stored = {n: tensors.pop(n) for n in sorted(tensors) if n.startswith(TABLES)}
+        tables = Tables.from_tensors({n.removeprefix(TABLES): t for n, t in stored.items()})
     except KeyError as exc:
         raise CheckpointError(f"{folder}: coding tables are missing") from exc
+    radius, frequencies = tables.radius, tables.frequencies
     sizes_fit = len(radius) == SETS * LEVELS and int(np.sum(2 * radius + 2)) == len(frequencies)
     if not sizes_fit or (radius < 1).any() or (frequencies < 1).any():
         raise CheckpointError(f"{folder}: coding tables are malformed")

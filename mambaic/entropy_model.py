@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -91,7 +93,7 @@ class EntropyModel(nn.Module):
     def estimate(self, y: Tensor, q: Tensor) -> tuple[Tensor, Estimator]:
         """(y_hat, the estimator that has walked). Noisy and differentiable in training mode."""
         latents = {"y": y, "z": self.h_a(y, q).to(y.dtype)}
-        estimator = Estimator(latents, self.shape(), noise=self.training)
+        estimator = Estimator(latents, self.shape(), training=self.training)
         z_shape = (latents["z"].shape[-2], latents["z"].shape[-1])
         return self.walk(z_shape, q, estimator), estimator
 
@@ -135,9 +137,11 @@ class EntropyModel(nn.Module):
         weight, ratio = torch.sigmoid(self.shape_logit), torch.exp(self.shape_log_ratio)
         return Shape(weight, ratio, self.tables)
 
-    def clear_tables(self) -> None:
-        """Back to training: no tables, so no latent is skipped."""
-        self.tables = None
+    def open_tables(self) -> None:
+        """Back to training: every latent is coded. One whose scale lies under SKIP_SCALE, which a
+        file leaves out, could not learn that it is worth its bits."""
+        if self.tables is not None:
+            self.tables = replace(self.tables, skip=0)
 
     def update(self, counts: np.ndarray | None = None) -> None:
         """Build the tables from the learned mixture, and from ``Estimator.counts`` of photographs

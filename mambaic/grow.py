@@ -23,8 +23,8 @@ OUTPUTS: dict[type[nn.Module], tuple[str, ...]] = {
 
 
 def grow(model: MambaIC, config: ModelConfig) -> MambaIC:
-    """A model of ``config``, without tables, that computes what ``model`` does: its weights, and
-    after them blocks that add nothing until they are trained.
+    """A model of ``config`` that computes what ``model`` does: its weights and tables, and blocks
+    that add nothing until they are trained.
 
     Raises ConfigError unless ``config`` differs from the model's in its name and in longer block
     strings alone.
@@ -49,4 +49,5 @@ def grow(model: MambaIC, config: ModelConfig) -> MambaIC:
                 zero_start(getattr(module, output))
     left = grown.load_state_dict(model.state_dict(), strict=False)
     assert not left.unexpected_keys, left.unexpected_keys
+    grown.entropy_model.tables = model.entropy_model.tables
     return grown

@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from mambaic.bitstream import LATENT_STRIDE
-from mambaic.coding.coders import Estimator
+from mambaic.coding.coders import Estimator, Part
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.schedule import Site
-from mambaic.coding.trellis import STAND_IN, spacing
+from mambaic.coding.trellis import spacing
 from mambaic.model import MambaIC
 from mambaic.precision import multiplies_bfloat16
 from mambaic.tiling import Box, cut, grow, inside, read_region, return_memory
 
 BLOCK = 48  # side of what is refined at once, in latents
+STAND_IN = 1.5  # spacing of a rounding whose error is as large as the trellis's
 HALO = 4  # neighbours that see a block change; multiple of 4, as the walk wants
 # Plain descent, every latent alike: lmbda 255**2 mse has nearly the same curvature along all of
 # them, 20 to 30 bits per squared quantiser step (the best uniform quantiser of a high rate leaves
@@ -52,7 +53,7 @@ class AnnealedEstimator(Estimator):
         temperature: float,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(latents, shape, noise=True)
+        super().__init__(latents, shape, training=True)
         self._temperature = temperature
         self._generator = generator
 
@@ -74,6 +75,9 @@ class AnnealedEstimator(Estimator):
             rounded = STAND_IN * (lower + share)
         rounded = rounded.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
         return rounded / spacing(site.latent), kind, rounded
+
+    def likelihood(self, latent: str, part: Part) -> Tensor:
+        return self._shape.likelihood(part.priced, part.log_scale, spacing(latent))
 
 
 def blocks(box: Box) -> list[Box]:

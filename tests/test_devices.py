@@ -1,7 +1,7 @@
 """CUDA without a CUDA device: fake tensors carry shape, type and device and compute nothing, so a
 tensor made on the wrong device, or in a type that CUDA's autocast does not expect, is an error here
-already; so is a tensor that a training step moves between host and device, which would make one wait
-for the other. In a process of its own, as fake tensors would stay in caches."""
+already; so is a tensor that a training step moves between host and device, which makes one of them
+wait for the other. In a process of its own, as fake tensors would stay in caches."""
 
 from __future__ import annotations
 
@@ -63,8 +63,12 @@ def on_cuda(module, kind=torch.float32):
     }
 
 
-preset = sys.argv[1]
+preset, tables = sys.argv[1], sys.argv[2] == "tables"
 model = MambaIC(PRESETS[preset])
+if tables:
+    model.entropy_model.update()
+    model.entropy_model.open_tables()
+    model.entropy_model.tables.prices  # made here, as fake tensors hold no numbers
 with FakeTensorMode():
     x = torch.rand(2, 3, 128, 192, device="cuda").contiguous(memory_format=torch.channels_last)
     q = 100 * torch.rand(2, device="cuda")
@@ -88,9 +92,9 @@ print(preset, *sorted(map(str, found)))
 """
 
 
-@pytest.mark.parametrize("preset", ["s", "paper"])
-def test_training_step_and_walk_stay_on_cuda(preset):
+@pytest.mark.parametrize(("preset", "rate"), [("s", "tables"), ("s", "noise"), ("paper", "noise")])
+def test_training_step_and_walk_stay_on_cuda(preset, rate):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, preset], capture_output=True, text=True, check=False
+        [sys.executable, "-c", SCRIPT, preset, rate], capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == [preset, "cuda", "torch.float32", "torch.float64"], done.stderr

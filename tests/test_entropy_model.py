@@ -159,7 +159,7 @@ def test_truncated_payload_is_an_error_not_garbage(unit_model, cut):
 
 
 def test_model_without_tables_refuses_to_code(private_unit_model):
-    private_unit_model.entropy_model.clear_tables()
+    private_unit_model.entropy_model.tables = None
     with pytest.raises(ConfigError, match="update"):
         private_unit_model.entropy_model.encode(torch.zeros(1, 32, 4, 4), 50.0)
 

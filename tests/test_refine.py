@@ -17,10 +17,10 @@ from mambaic.codec import Codec, load
 from mambaic.coding.coders import Estimator
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
-from mambaic.coding.trellis import STAND_IN, spacing
+from mambaic.coding.trellis import spacing
 from mambaic.errors import ConfigError
 from mambaic.image import Picture
-from mambaic.refine import AnnealedEstimator, refine
+from mambaic.refine import STAND_IN, AnnealedEstimator, refine
 from mambaic.tiling import analyse
 
 STEPS = 12
@@ -81,7 +81,7 @@ def test_cold_rounding_is_to_the_nearest_and_as_coarse_as_the_trellis(unit_model
     residual = 20 * torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
     prior = Prior(torch.zeros_like(residual), torch.full_like(residual, math.log(20.0)))
     cold = AnnealedEstimator({}, shape, 0.01, torch.Generator().manual_seed(0))
-    hard = Estimator({}, shape, noise=False)
+    hard = Estimator({}, shape, training=False)
     for latent, step in (("z", 1.0), ("y", STAND_IN)):
         site = Site(latent, slice(0, 4))
         priced, _, rounded = cold.quantise(site, residual, prior)

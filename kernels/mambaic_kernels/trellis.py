@@ -139,7 +139,7 @@ def _search(x, level, prices, weight, symbols, decisions):  # type: ignore[no-un
         _, odd1 = _choose(magnitude, 1, 1, prices[1, level[i]], weight)
         if not i % RELATE:  # to the best so far, so that single precision is enough
             costs -= costs.min()
-        _advance(address, flags, even0, even1, odd0, odd1)
+        _advance(address, flags, even0, even1, odd0, odd1)  # type: ignore[call-arg]
         flags += np.uintp(STATES // 8)
     best, state = FAR, np.int64(0)
     for n in range(STATES):

@@ -47,26 +47,28 @@ class StepCoder(Protocol):
 
 
 class Part(NamedTuple):
-    """Latents of one group of channels, (B, C, H, W) each: residuals as they are priced (symbols,
-    or noisy in units of their quantiser's spacing), log-scales, and the set of tables."""
+    """Latents of one group of channels, (B, C, H, W) each: what is priced (symbols; in training
+    residuals in units of their quantiser's spacing, quantised or noisy), log-scales, the set of
+    tables, and the residuals themselves in units of the spacing."""
 
     priced: Tensor
     log_scale: Tensor
     kind: Tensor
+    residual: Tensor
 
 
 class Estimator:
     """Counts bits instead of writing them; differentiable.
 
-    Training (``noise=True``) adds uniform noise for the rate; walk and synthesis see the quantised
-    latents, straight-through ([Minnen2020], arXiv:2007.08739, Sec. 3.3); on a GPU those of a
-    rounding that stands in for the trellis.
+    In training, walk and synthesis see the quantised latents, straight-through ([Minnen2020],
+    arXiv:2007.08739, Sec. 3.3). The rate is that of files where the model has tables
+    (``Shape.relaxed_bits``), of noisy latents before.
     """
 
-    def __init__(self, latents: Mapping[str, Tensor], shape: Shape, *, noise: bool) -> None:
+    def __init__(self, latents: Mapping[str, Tensor], shape: Shape, *, training: bool) -> None:
         self._latents = latents
         self._shape = shape
-        self._noise = noise
+        self._training = training
         self._parts: dict[tuple[str, int], Part] = {}
         self._sources: dict[tuple[str, int], Tensor] = {}
 
@@ -75,9 +77,11 @@ class Estimator:
         key = (site.latent, site.channels.start)
         if key not in self._sources:  # cut out once: every cut's gradient is a map of all latents
             self._sources[key] = self._latents[site.latent][:, site.channels]
-        priced, kind, quantised = self.quantise(site, self._sources[key] - prior.mean, prior)
+        residual = self._sources[key] - prior.mean
+        priced, kind, quantised = self.quantise(site, residual, prior)
+        relative = residual / trellis.spacing(site.latent)
         # the lattices of a group share no position, so their masked sum is the whole map
-        part = Part(priced * mask, prior.log_scale * mask, kind * mask.to(kind))
+        part = Part(priced * mask, prior.log_scale * mask, kind * mask.to(kind), relative * mask)
         if key in self._parts:
             part = Part(*(a + b for a, b in zip(self._parts[key], part, strict=True)))
         self._parts[key] = part
@@ -85,20 +89,19 @@ class Estimator:
 
     def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
         """Residuals as they are priced, their tables, and as walk and synthesis see them."""
-        if self._noise and residual.device.type != "cpu":
-            step = trellis.STAND_IN if trellis.has_trellis(site) else 1.0
-            kind = torch.zeros_like(residual, dtype=torch.long)  # noise has a price of its own
-            quantised = step * torch.round(residual.detach() / step)
+        shape, operands = self._shape, (site, residual.detach(), prior.log_scale.detach())
+        if self._training and residual.device.type != "cpu":
+            symbols, kind = trellis.quantise_on_gpu(*operands, shape.prices_on(residual.device))
         else:
-            prices, skip = self._shape.prices, self._shape.skip
-            symbols, kind = trellis.quantise_batch(
-                site, residual.detach(), prior.log_scale.detach(), prices, skip
-            )
-            quantised = values(symbols, kind)
-            if not self._noise:
-                return symbols, kind, quantised
-        noisy = residual / trellis.spacing(site.latent) + torch.rand_like(residual) - 0.5
-        return noisy, kind, residual + (quantised - residual).detach()
+            symbols, kind = trellis.quantise_batch(*operands, shape.prices, shape.skip)
+        quantised = values(symbols, kind)
+        if not self._training:
+            return symbols, kind, quantised
+        if self._shape.tables is not None:
+            priced = quantised / trellis.spacing(site.latent)
+        else:
+            priced = residual / trellis.spacing(site.latent) + torch.rand_like(residual) - 0.5
+        return priced, kind, residual + (quantised - residual).detach()
 
     def bits(self, latent: str | None = None) -> Tensor:
         """Estimated bits per image (B,), of one latent or of all."""
@@ -111,19 +114,23 @@ class Estimator:
 
     def likelihoods(self) -> dict[tuple[str, int], Tensor]:
         """Likelihood of every latent, by latent and first channel; 1 where it is not coded."""
-        if not self._noise:
-            return {key: self._shape.coded_likelihood(*part) for key, part in self._parts.items()}
         return {
-            (latent, first): self._shape.likelihood(
-                part.priced, part.log_scale, trellis.spacing(latent)
-            )
+            (latent, first): self.likelihood(latent, part)
             for (latent, first), part in self._parts.items()
         }
 
+    def likelihood(self, latent: str, part: Part) -> Tensor:
+        """Likelihood of the latents of one part."""
+        if not self._training:
+            return self._shape.coded_likelihood(part.priced, part.log_scale, part.kind)
+        if self._shape.tables is not None:
+            return torch.exp2(-self._shape.relaxed_bits(*part))
+        return self._shape.likelihood(part.priced, part.log_scale, trellis.spacing(latent))
+
     def counts(self) -> np.ndarray:
         """``count_magnitudes`` of all symbols."""
-        assert not self._noise, "only symbols can be counted"
-        return np.sum([count_magnitudes(*part) for part in self._parts.values()], axis=0)
+        assert not self._training, "only symbols can be counted"
+        return np.sum([count_magnitudes(*part[:3]) for part in self._parts.values()], axis=0)
 
 
 def _site_values(tensor: Tensor, positions: Tensor) -> Tensor:

@@ -8,8 +8,16 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from mambaic.coding.tables import LOG_MIN, SETS, Tables, level_position, mixture_magnitudes
+from mambaic.coding.tables import (
+    LOG_MIN,
+    SETS,
+    WHOLE,
+    Tables,
+    level_position,
+    mixture_magnitudes,
+)
 from mambaic_kernels.mixture import mixture_mass
 
 LIKELIHOOD_MIN = 1e-9
@@ -35,7 +43,7 @@ class Shape:
 
     def likelihood(self, residual: Tensor, log_scale: Tensor, spacing: float) -> Tensor:
         """P of the unit interval around a residual, in units of ``spacing``, at a continuous scale:
-        what training prices."""
+        what training prices until there are tables."""
         scale = torch.exp(log_scale.clamp(min=LOG_MIN)) / spacing
         mass = mixture_mass(residual, scale, self.weight, self.ratio)
         return mass.clamp(min=LIKELIHOOD_MIN)
@@ -49,19 +57,54 @@ class Shape:
         prices = torch.from_numpy(self.prices).to(log_scale)
         return torch.exp2(-prices[kind, level, magnitude])
 
+    def relaxed_bits(
+        self, quantised: Tensor, log_scale: Tensor, kind: Tensor, residual: Tensor
+    ) -> Tensor:
+        """Bits of quantised residuals in a file, with gradients: what training prices.
+
+        ``quantised`` and ``residual`` in units of the spacing. Linear in the scale from level to
+        level, so that scales learn what symbols cost; with the slope in the residual that is the
+        mean over all offsets of the quantisers, linear from one of their values to the next.
+        """
+        assert self.tables is not None
+        prices = self.tables.on_device("grid_prices", log_scale.device).to(log_scale.dtype)
+        grids, levels, length = prices.shape
+        grid = (kind != WHOLE).to(log_scale.dtype)
+        level = (level_position(log_scale) - 0.5).clamp(0.0, levels - 1.0)
+
+        def bits(value: Tensor, level: Tensor) -> Tensor:
+            column = 2 / (length - 1) * (1 + grid) * value.abs() - 1
+            row = 2 / (grids * levels - 1) * (levels * grid + level) - 1
+            places = torch.stack([column, row], dim=-1).view(1, 1, -1, 2)
+            image = prices.view(1, 1, grids * levels, length)
+            # "border": beyond the last value the price of the last
+            found = F.grid_sample(image, places, padding_mode="border", align_corners=True)
+            return found.view_as(value)
+
+        moved = bits(residual, level.detach())
+        return bits(quantised.detach(), level) + moved - moved.detach()
+
     @cached_property
     def prices(self) -> np.ndarray:
         """Bits of magnitudes, (SETS, LEVELS, n) float32: of the tables, or of the mixture while
         there are none."""
-        if self.tables is not None:
-            return self.tables.prices
+        return self.prices_on(torch.device("cpu")).numpy()
+
+    @cached_property
+    def _mixture_prices(self) -> Tensor:
         masses = [
             mixture_magnitudes(self.weight, self.ratio, kind, MIXTURE_MAGNITUDES)
             for kind in range(SETS)
         ]
         mass = torch.stack(masses).detach()
         mass[..., 1:] /= 2  # each sign
-        return -torch.log2(mass.clamp(min=LIKELIHOOD_MIN)).float().cpu().numpy()
+        return -torch.log2(mass.clamp(min=LIKELIHOOD_MIN)).float()
+
+    def prices_on(self, device: torch.device) -> Tensor:
+        """``prices`` as a tensor of a device."""
+        if self.tables is not None:
+            return self.tables.on_device("prices", device)
+        return self._mixture_prices.to(device)
 
     @property
     def skip(self) -> int:

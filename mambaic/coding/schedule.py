@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,24 +66,29 @@ class Site:
             return like.new_ones(1, 1, height, width)
         return _mask(height, width, self.lattice, like.dtype, like.device)
 
-    def positions(self, height: int, width: int) -> Tensor:
+    def positions(self, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
         """Flat positions covered, ascending (row-major)."""
-        if self.lattice is None:
-            return torch.arange(height * width)
-        return _covered(height, width, self.lattice).flatten().nonzero().flatten()
+        return _positions(height, width, self.lattice, torch.device(device))
 
 
 @lru_cache(maxsize=32)
 def _mask(
     height: int, width: int, lattice: Lattice, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Kept on its device: each copy from the host would wait for a GPU to catch up."""
-    return _covered(height, width, lattice).to(device, dtype)[None, None]
+    """Kept on its device, as positions are: each copy from the host would wait for a GPU."""
+    return torch.from_numpy(_covered(height, width, lattice)).to(device, dtype)[None, None]
+
+
+@lru_cache(maxsize=32)
+def _positions(height: int, width: int, lattice: Lattice | None, device: torch.device) -> Tensor:
+    if lattice is None:
+        return torch.arange(height * width, device=device)
+    return torch.from_numpy(np.flatnonzero(_covered(height, width, lattice))).to(device)
 
 
 @lru_cache(maxsize=128)
-def _covered(height: int, width: int, lattice: Lattice) -> Tensor:
-    covered = torch.zeros(height, width, dtype=torch.bool)
+def _covered(height: int, width: int, lattice: Lattice) -> np.ndarray:
+    covered = np.zeros((height, width), dtype=bool)
     for grid in lattice.value:
         covered[grid.slices] = True
     return covered

@@ -3,16 +3,17 @@
 A latent's residual is distributed as weight * N(0, scale) + (1 - weight) * N(0, ratio * scale).
 ``weight`` and ``ratio`` are learned once for the whole model; the scale of each latent picks one of
 LEVELS tables, of the set that belongs to its quantiser: whole numbers, or one of the two of the
-trellis (``mambaic.coding.trellis``). What training prices is a noisy residual, not a quantised one,
-so the tables are then moved to what the symbols of photographs are counted to be.
+trellis (``mambaic.coding.trellis``). What is priced while it learns is a noisy residual, not a
+quantised one, so the tables are then moved to what the symbols of photographs are counted to be.
 Format section: docs/format.md, "Tables".
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def values(symbols: Tensor, kind: Tensor) -> Tensor:
     return spacing * (symbols - 0.5 * symbols.sign() * (kind == ODD))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
     """Frequencies of the symbols -radius..radius, then of the escape, for every set and level.
 
@@ -57,6 +58,22 @@ class Tables:
 
     def __deepcopy__(self, memo: dict[int, object]) -> Tables:
         return self  # never changes
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, to be stored."""
+        return {
+            "radius": torch.from_numpy(self.radius),
+            "frequencies": torch.from_numpy(self.frequencies),
+            "skip": torch.tensor(self.skip),
+        }
+
+    @classmethod
+    def from_tensors(cls, stored: Mapping[str, Tensor]) -> Tables:
+        """What ``tensors`` gave. Raises KeyError if some of it is missing."""
+        radius, frequencies = (
+            stored[name].numpy().astype(np.int32) for name in ("radius", "frequencies")
+        )
+        return cls(radius, frequencies, int(stored["skip"]))
 
     def table(self, kind: int, level: int) -> np.ndarray:
         """Frequencies of one set and level, summing to 2 ** PRECISION."""
@@ -90,6 +107,24 @@ class Tables:
         bits = -torch.log2(self.likelihood(symbols, level, kind))
         return bits.permute(2, 1, 0).contiguous().float().numpy()
 
+    @cached_property
+    def grid_prices(self) -> np.ndarray:
+        """Bits of the values at 0, 1, 2, ... of a grid, (2, LEVELS, MAX_RADIUS + 2) float32: first
+        on that of whole numbers, then on that of both quantisers of the trellis together, half a
+        spacing apart. 0, which both offer, costs the mean of both.
+        """
+        whole, even, odd = self.prices
+        fine = np.empty_like(whole)
+        half = -(-fine.shape[-1] // 2)
+        fine[:, 0::2], fine[:, 1::2] = even[:, :half], odd[:, 1 : fine.shape[-1] // 2 + 1]
+        fine[:, 0] = (even[:, 0] + odd[:, 0]) / 2
+        return np.stack([whole, fine])
+
+    @lru_cache(maxsize=8)  # noqa: B019 - few tables, and each copy would make a GPU wait
+    def on_device(self, name: str, device: torch.device) -> Tensor:
+        """``prices`` or ``grid_prices`` as a tensor of a device."""
+        return torch.from_numpy(getattr(self, name)).to(device)
+
     def likelihood(self, symbols: Tensor, level: Tensor, kind: Tensor) -> Tensor:
         """2 ** -bits of what the coder writes for each symbol under the table of its set and level
         (int64), in float64; 1 for levels not coded."""
@@ -118,13 +153,10 @@ def count_magnitudes(symbols: Tensor, log_scale: Tensor, kind: Tensor) -> np.nda
     return torch.bincount(place, minlength=math.prod(shape)).view(shape).cpu().numpy()
 
 
-def _cell_edges(kind: int, count: int) -> Tensor:
+def _cell_edges(kind: int, count: int, device: torch.device) -> Tensor:
     """Upper ends (count,) of the cells of the magnitudes 0, 1, ..., in units of the latents."""
-    k = torch.arange(count, dtype=torch.float64)
-    if kind == ODD:
-        edges = torch.cat([torch.tensor([0.25], dtype=torch.float64), k[1:]])
-    else:
-        edges = k + 0.5
+    k = torch.arange(count, dtype=torch.float64, device=device)
+    edges = k.clamp(min=0.25) if kind == ODD else k + 0.5
     return edges * (1.0 if kind == WHOLE else SPACING)
 
 
@@ -133,7 +165,7 @@ def mixture_magnitudes(weight: Tensor, ratio: Tensor, kind: int, count: int) -> 
     (LEVELS, count) float64. ``weight`` and ``ratio`` are 0-dim."""
     level = torch.arange(LEVELS, dtype=torch.float64, device=weight.device)
     scale = torch.exp(LOG_MIN + level * LOG_STEP)[:, None]
-    upper = _cell_edges(kind, count).to(weight.device)
+    upper = _cell_edges(kind, count, weight.device)
     lower = torch.cat([-upper[:1], upper[:-1]])
     width = upper - lower
     centre = (upper + lower) / 2

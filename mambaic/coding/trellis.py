@@ -22,9 +22,6 @@ from mambaic_kernels.simd import run
 # Bits that a squared error of one latent is worth. Error alone would be infinite; the 9 that a
 # quantiser of unit step has at a high rate zero so many latents that contexts are misled.
 ERROR_WEIGHT = 60.0
-# Spacing of a rounding whose error is as large as the trellis's: what stands in for it where a
-# gradient is wanted, or where the search, which is a CPU's work, would hold up a GPU.
-STAND_IN = 1.5
 
 
 def has_trellis(site: Site) -> bool:
@@ -67,9 +64,8 @@ def quantise_batch(
 ) -> tuple[Tensor, Tensor]:
     """``quantise`` and ``kinds`` of maps (B, C, H, W), on the site's lattice: symbols in the dtype
     of ``residual``, kinds int64; 0 elsewhere."""
-    where = site.positions(*residual.shape[-2:]).to(residual.device)
-    at_site = [t.flatten(2)[..., where] for t in (residual, level_position(log_scale))]
-    rows, level_rows = (t.flatten(1).double().cpu().numpy() for t in at_site)
+    at_site = _rows_of(site, residual, log_scale)
+    rows, level_rows = (t.double().cpu().numpy() for t in at_site)
 
     found = np.empty((2, *rows.shape), dtype=np.int32)
 
@@ -79,9 +75,38 @@ def quantise_batch(
         found[1, row] = kinds(site, found[0, row], levels, skip)
 
     run(task, [(row, row + 1) for row in range(len(rows))])
-    maps = []
-    for part, dtype in zip(found, (residual.dtype, torch.long), strict=True):
-        full = torch.zeros(residual.shape, dtype=dtype, device=residual.device)
-        full.flatten(2)[..., where] = torch.from_numpy(part).view(at_site[0].shape).to(full)
-        maps.append(full)
-    return maps[0], maps[1]
+    symbols, kind = (torch.from_numpy(part).to(residual.device) for part in found)
+    return _map_of(site, symbols, residual), _map_of(site, kind, residual).long()
+
+
+def quantise_on_gpu(
+    site: Site, residual: Tensor, log_scale: Tensor, prices: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``quantise_batch`` for training on a GPU, which never waits for the host: every latent is
+    coded, and paths begin anew now and then (``mambaic_kernels.trellis_triton``)."""
+    if not has_trellis(site):
+        return torch.round(residual), torch.full_like(residual, WHOLE, dtype=torch.long)
+    from mambaic_kernels import trellis_triton
+
+    rows, position = _rows_of(site, residual, log_scale)
+    symbols, odd = trellis_triton.search(
+        rows / SPACING, position.long(), prices[EVEN : ODD + 1], ERROR_WEIGHT * SPACING**2
+    )
+    kind = EVEN + (ODD - EVEN) * odd
+    return _map_of(site, symbols, residual), _map_of(site, kind, residual).long()
+
+
+def _rows_of(site: Site, residual: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Residuals and level positions at the site, each (B, n) in coding order."""
+    height, width = residual.shape[-2:]
+    where = site.positions(height, width, residual.device)
+    rows, position = (t.flatten(2)[..., where].flatten(1) for t in (residual, log_scale))
+    return rows, level_position(position)
+
+
+def _map_of(site: Site, rows: Tensor, like: Tensor) -> Tensor:
+    """Rows (B, n) at their places of a map (B, C, H, W) of zeros, in the dtype of ``like``."""
+    where = site.positions(like.shape[-2], like.shape[-1], like.device)
+    full = torch.zeros_like(like, memory_format=torch.contiguous_format)
+    full.flatten(2)[..., where] = rows.to(full.dtype).view(*like.shape[:2], -1)
+    return full

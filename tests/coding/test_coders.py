@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from mambaic.coding.coders import MARGIN, Decoder, Encoder, Estimator
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
-from mambaic.coding.tables import LOG_MIN, LOG_STEP, SPACING, build_tables
+from mambaic.coding.tables import EVEN, LOG_MIN, LOG_STEP, ODD, SPACING, WHOLE, build_tables
 
 TABLES = build_tables(0.85, 2.2, 0.16)
 SHAPE = Shape(torch.tensor(0.85).double(), torch.tensor(2.2).double(), TABLES)
@@ -46,7 +47,7 @@ def test_three_interpreters_agree(latent, lattice):
     encoded = encoder.code(site, prior)
     stream = encoder.finish()
     decoder = Decoder(stream.payload, TABLES)
-    estimator = Estimator({latent: y}, SHAPE, noise=False)
+    estimator = Estimator({latent: y}, SHAPE, training=False)
     assert torch.equal(decoder.code(site, prior), encoded)
     decoder.finish()
     assert decoder.crc == stream.crc
@@ -59,7 +60,7 @@ def test_estimate_is_what_the_coder_writes(spread):
     y, prior = random_step(4, 40, 40)
     y = prior.mean + (y - prior.mean) * spread
     site = Site("y", slice(0, 6))
-    encoder, estimator = Encoder({"y": y}, TABLES), Estimator({"y": y}, SHAPE, noise=False)
+    encoder, estimator = Encoder({"y": y}, TABLES), Estimator({"y": y}, SHAPE, training=False)
     encoder.code(site, prior)
     estimator.code(site, prior)
     stream = encoder.finish()
@@ -89,7 +90,7 @@ def squared_error_and_bits(latent: str, scale: float) -> tuple[float, float]:
     y = torch.randn(1, 4, 64, 64, generator=generator, dtype=torch.float64) * scale
     prior = Prior(torch.zeros_like(y), torch.full_like(y, math.log(scale)))
     shape = Shape(torch.tensor(1.0).double(), torch.tensor(1.0).double(), None)
-    estimator = Estimator({latent: y}, shape, noise=False)
+    estimator = Estimator({latent: y}, shape, training=False)
     y_hat = estimator.code(Site(latent, slice(0, 4)), prior)
     return float((y_hat - y).square().mean()), float(estimator.bits().sum()) / y.numel()
 
@@ -121,10 +122,11 @@ def test_drift_within_the_margin_decodes_through_the_record():
         assert decoder.crc == stream.crc
 
 
-def test_noisy_estimate_is_differentiable_in_latents_means_and_scales():
+@pytest.mark.parametrize("tables", [None, replace(TABLES, skip=0)], ids=["noise", "tables"])
+def test_estimate_in_training_is_differentiable_in_latents_means_and_scales(tables):
     y, prior = random_step(3)
     leaves = [t.clone().requires_grad_() for t in (y, prior.mean, prior.log_scale)]
-    estimator = Estimator({"y": leaves[0]}, Shape(SHAPE.weight, SHAPE.ratio, None), noise=True)
+    estimator = Estimator({"y": leaves[0]}, Shape(SHAPE.weight, SHAPE.ratio, tables), training=True)
     for lattice in CHECKERBOARD:
         y_hat = estimator.code(Site("y", slice(0, 6), lattice), Prior(leaves[1], leaves[2]))
         assert y_hat.shape == y.shape
@@ -133,3 +135,42 @@ def test_noisy_estimate_is_differentiable_in_latents_means_and_scales():
         assert leaf.grad is not None
         assert torch.isfinite(leaf.grad).all()
         assert (leaf.grad != 0).float().mean() > 0.9
+
+
+def test_bits_in_training_are_those_of_files():
+    y, prior = random_step(5, 60, 60)
+    shape = Shape(SHAPE.weight, SHAPE.ratio, replace(TABLES, skip=0))
+    bits = []
+    for training in (False, True):
+        estimator = Estimator({"y": y}, shape, training=training)
+        for lattice in CHECKERBOARD:
+            estimator.code(Site("y", slice(0, 6), lattice), prior)
+        bits.append(float(estimator.bits()))
+    assert bits[1] == pytest.approx(bits[0], rel=0.01)
+
+
+@pytest.mark.parametrize("kind", [WHOLE, EVEN, ODD])
+def test_slopes_lead_from_one_value_to_the_next(kind):
+    """In the middle of a level a symbol costs what its table says; over the residual the slopes add
+    up to the difference of two values, over the scale to that of two levels."""
+    shape = Shape(SHAPE.weight, SHAPE.ratio, replace(TABLES, skip=0))
+    value, beside = (0.5, 1.0) if kind == ODD else (1.0, 2.0 if kind == WHOLE else 1.5)
+    prices = shape.prices
+    first = prices[kind, 20, 1]
+    other = {WHOLE: (WHOLE, 2), EVEN: (ODD, 2), ODD: (EVEN, 1)}[kind]
+
+    def bits(quantised, log_scale, residual):
+        return shape.relaxed_bits(
+            *(torch.as_tensor(x).reshape(1) for x in (quantised, log_scale, kind, residual))
+        )
+
+    centre = LOG_MIN + 20 * LOG_STEP
+    assert float(bits(value, centre, value)) == pytest.approx(first, rel=1e-5)
+    residual = torch.tensor(-(value + beside) / 2, requires_grad=True)
+    log_scale = torch.tensor(centre + 0.5 * LOG_STEP, requires_grad=True)
+    bits(-value, log_scale, residual).sum().backward()
+    between = (prices[:, 20] + prices[:, 21]) / 2
+    slope = (between[kind, 1] - between[other]) / (beside - value)
+    assert float(residual.grad) == pytest.approx(slope, rel=1e-3)
+    up = (prices[kind, 21, 1] - first) / LOG_STEP
+    assert float(log_scale.grad) == pytest.approx(up, rel=1e-3)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 
 from mambaic_kernels import trellis
 
@@ -70,3 +74,47 @@ def test_nothing_to_code():
     empty = np.zeros(0)
     assert len(trellis.search(empty, empty.astype(np.int64), np.zeros((2, 1, 2), "f4"), 1.0)) == 0
     assert len(trellis.follow(empty.astype(np.int32))) == 0
+
+
+TRITON_CHECK = """
+import numpy as np, torch
+from mambaic_kernels import trellis, trellis_triton
+trellis_triton.CHUNK = 48
+rng = np.random.default_rng(3)
+x, level = rng.laplace(size=(2, 70)) * 2, rng.integers(0, 3, (2, 70))
+prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
+operands = (torch.from_numpy(x).float(), torch.from_numpy(level), torch.from_numpy(prices))
+symbols, odd = trellis_triton.search(*operands, 9.0)
+for row in range(2):
+    for part in (slice(0, 48), slice(48, 70)):
+        expected = trellis.search(x[row, part], level[row, part], prices, 9.0)
+        assert symbols[row, part].tolist() == expected.tolist()
+        assert odd[row, part].tolist() == trellis.follow(expected).tolist()
+print("parity holds")
+"""
+
+
+def test_triton_finds_the_same_path_in_every_chunk():
+    """In a process of its own: the interpreter is chosen when triton is imported."""
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON_CHECK],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert "parity holds" in done.stdout, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_triton_finds_the_same_path_on_cuda():
+    from mambaic_kernels import trellis_triton
+
+    rng = np.random.default_rng(4)
+    n = trellis_triton.CHUNK
+    x, level = rng.laplace(size=(8, n)) * 2, rng.integers(0, 3, (8, n))
+    prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
+    operands = [torch.from_numpy(a).cuda() for a in (x.astype(np.float32), level, prices)]
+    symbols, _ = trellis_triton.search(*operands, 9.0)
+    expected = [trellis.search(*row, prices, 9.0) for row in zip(x, level, strict=True)]
+    assert np.mean(symbols.cpu().numpy() != np.stack(expected)) < 1e-3  # rounding may decide a tie

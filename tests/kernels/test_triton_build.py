@@ -9,7 +9,8 @@ import pytest
 
 triton = pytest.importorskip("triton")
 
-SIZES = {"height", "width", "channels", "chunks", "positions", "batch", "lines_max"}
+SIZES = {"n", "height", "width", "channels", "chunks", "positions", "batch", "lines_max"}
+BYTES = {"decisions", "path"}
 TARGETS = [80, 90]  # A100, H100
 
 
@@ -17,10 +18,9 @@ def compiled(kernel, constants, capability):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    signature = {
-        name: "constexpr" if name in constants else "i32" if name in SIZES else "*fp32"
-        for name in kernel.arg_names
-    }
+    types = dict.fromkeys(SIZES, "i32") | dict.fromkeys(BYTES, "*i8")
+    types |= dict.fromkeys(constants, "constexpr")
+    signature = {name: types.get(name, "*fp32") for name in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32))
 
@@ -47,3 +47,11 @@ def test_kernels_compile_for_a_gpu(d_state, reset, capability):
             (kernels._carry_kernel, carry),
         ):
             assert compiled(kernel, constants, capability).asm["cubin"]
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="triton only interprets here")
+@pytest.mark.parametrize("capability", TARGETS)
+def test_search_through_the_trellis_compiles_for_a_gpu(capability):
+    from mambaic_kernels.trellis_triton import CHUNK, _path_kernel
+
+    assert compiled(_path_kernel, {"CH": CHUNK}, capability).asm["cubin"]

@@ -38,7 +38,6 @@ def assert_same(first, second):
 
 
 def test_grown_model_computes_the_same(private_unit_model):
-    private_unit_model.entropy_model.clear_tables()
     grown = grow(private_unit_model, DEEP)
     assert grown.config == DEEP
     assert_same(computed(grown), computed(private_unit_model))
@@ -61,7 +60,6 @@ def test_every_new_block_learns(private_unit_model):
 
 def test_shipped_weights_grow_into_b():
     model = checkpoint.load_model("s")
-    model.entropy_model.clear_tables()
     assert_same(computed(grow(model, PRESETS["b"])), computed(model))
 
 

@@ -49,9 +49,13 @@ def data(photos):
     return PhotoSet([photos], min_side=64)
 
 
-def new_trainer(config=CONFIG, world=None):
+def new_trainer(config=CONFIG, world=None, tables=False):
     torch.manual_seed(0)
-    return Trainer(MambaIC(PRESETS["unit"]), config, world=world)
+    model = MambaIC(PRESETS["unit"])
+    if tables:
+        model.entropy_model.update()
+        model.entropy_model.open_tables()
+    return Trainer(model, config, world=world)
 
 
 def losses(trainer, data, steps):
@@ -63,9 +67,10 @@ def losses(trainer, data, steps):
     return [report.loss for report in reports]
 
 
-def test_resumed_run_is_the_same_to_the_bit(data, tmp_path):
-    whole = losses(new_trainer(), data, 12)
-    first = new_trainer()
+@pytest.mark.parametrize("tables", [False, True])
+def test_resumed_run_is_the_same_to_the_bit(data, tmp_path, tables):
+    whole = losses(new_trainer(tables=tables), data, 12)
+    first = new_trainer(tables=tables)
     begun = losses(first, data, 5)
     first.save(tmp_path)
     torch.manual_seed(99)  # whatever the process did meanwhile

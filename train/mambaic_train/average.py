@@ -53,5 +53,5 @@ def mean_model(models: Sequence[MambaIC]) -> MambaIC:
     weights = [dict(model.named_parameters()) for model in models]
     for name, parameter in first.named_parameters():
         parameter.copy_(torch.stack([own[name] for own in weights]).mean(dim=0))
-    first.entropy_model.clear_tables()
+    first.entropy_model.tables = None
     return first

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mambaic.coding.tables import Tables
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError
 from mambaic.model import MambaIC
@@ -136,12 +137,14 @@ class Trainer:
     def save(self, folder: Path, name: str = STATE_FILE) -> None:
         """Write the state beside the old one, then replace it: a full disk loses nothing."""
         folder.mkdir(parents=True, exist_ok=True)
+        tables = self.model.entropy_model.tables
         state = {
             "model": self.model.state_dict(),
             "model_config": self.model.config.to_dict(),
             "train_config": self.config.to_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.values,
+            "tables": {} if tables is None else tables.tensors(),
             "position": [self.step, self.images, self.skipped, self.seconds],
             "origin": list(self.origin),
             "generator": self.generator.get_state(),
@@ -168,6 +171,8 @@ class Trainer:
         state = read_state(folder, name)
         model = MambaIC(ModelConfig.from_dict(state["model_config"]))
         model.load_state_dict(state["model"])
+        if state["tables"]:
+            model.entropy_model.tables = Tables.from_tensors(state["tables"])
         trainer = cls(model, config or TrainConfig(**state["train_config"]), device, world)
         trainer.optimiser.load_state_dict(state["optimiser"])
         trainer.average.values = {n: v.to(trainer.device) for n, v in state["average"].items()}
@@ -181,7 +186,7 @@ class Trainer:
     @contextlib.contextmanager
     def averaged(self) -> Any:
         """The model with averaged weights, networks open, tables built, in eval mode."""
-        networks = self.model.transform.networks
+        networks, tables = self.model.transform.networks, self.model.entropy_model.tables
         self.average.swap(self.model)
         self.model.eval()
         self.model.transform.networks = True
@@ -189,7 +194,7 @@ class Trainer:
         try:
             yield self.model
         finally:
-            self.model.entropy_model.clear_tables()
+            self.model.entropy_model.tables = tables
             self.model.transform.networks = networks
             self.model.train()
             self.average.swap(self.model)
