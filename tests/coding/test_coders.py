@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mambaic.coding.coders import MARGIN, Decoder, Encoder, Estimator
-from mambaic.coding.priors import Prior, Shape
+from mambaic.coding.priors import SLOPE, Prior, Shape
 from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
 from mambaic.coding.tables import EVEN, LOG_MIN, LOG_STEP, ODD, SPACING, WHOLE, build_tables
 
@@ -151,8 +151,8 @@ def test_bits_in_training_are_those_of_files():
 
 @pytest.mark.parametrize("kind", [WHOLE, EVEN, ODD])
 def test_slopes_lead_from_one_value_to_the_next(kind):
-    """In the middle of a level a symbol costs what its table says; over the residual the slopes add
-    up to the difference of two values, over the scale to that of two levels."""
+    """In the middle of a level a symbol costs what its table says; over the scale the slopes add up
+    to the difference of two levels, over the residual to a share of that of two values."""
     shape = Shape(SHAPE.weight, SHAPE.ratio, replace(TABLES, skip=0))
     value, beside = (0.5, 1.0) if kind == ODD else (1.0, 2.0 if kind == WHOLE else 1.5)
     prices = shape.prices
@@ -171,6 +171,6 @@ def test_slopes_lead_from_one_value_to_the_next(kind):
     bits(-value, log_scale, residual).sum().backward()
     between = (prices[:, 20] + prices[:, 21]) / 2
     slope = (between[kind, 1] - between[other]) / (beside - value)
-    assert float(residual.grad) == pytest.approx(slope, rel=1e-3)
+    assert float(residual.grad) == pytest.approx(SLOPE * slope, rel=1e-3)
     up = (prices[kind, 21, 1] - first) / LOG_STEP
     assert float(log_scale.grad) == pytest.approx(up, rel=1e-3)
