@@ -1,4 +1,4 @@
-"""Writes the golden files of format version 1: ``python tests/golden/make.py NAME...``
+"""Writes the golden files of format version 2: ``python tests/golden/make.py NAME...``
 
 A golden file is never replaced: it must decode for ever. New features get new files.
 """
