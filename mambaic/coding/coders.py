@@ -135,7 +135,7 @@ class Estimator:
 
 def _site_values(tensor: Tensor, positions: Tensor) -> Tensor:
     """Values at a site in coding order (channel, then position), of a batch of one, float64."""
-    return tensor[0].flatten(1)[:, positions.to(tensor.device)].reshape(-1).double()
+    return tensor[0].flatten(1)[:, positions].reshape(-1).double()
 
 
 def _level_positions(prior: Prior, positions: Tensor) -> np.ndarray:
@@ -146,9 +146,8 @@ def _dequantise(quantised: Tensor, prior: Prior, positions: Tensor) -> Tensor:
     """Quantised residuals + mean at the site, zero elsewhere; the same for encoder and decoder."""
     _, channels, height, width = prior.mean.shape
     mean = prior.mean[0].flatten(1)
-    where = positions.to(mean.device)
     y_hat = torch.zeros_like(mean)
-    y_hat[:, where] = quantised.to(mean).view(channels, -1) + mean[:, where]
+    y_hat[:, positions] = quantised.to(mean).view(channels, -1) + mean[:, positions]
     return y_hat.view(1, channels, height, width)
 
 
@@ -163,7 +162,7 @@ class Encoder:
         self._bits = 0.0
 
     def code(self, site: Site, prior: Prior) -> Tensor:
-        positions = site.positions(*prior.mean.shape[-2:])
+        positions = site.positions(prior.mean)
         level = _level_positions(prior, positions)
         levels = np.floor(level).astype(np.int64)
         self._record(level, levels)
@@ -207,7 +206,7 @@ class Decoder:
         self.crc = 0
 
     def code(self, site: Site, prior: Prior) -> Tensor:
-        positions = site.positions(*prior.mean.shape[-2:])
+        positions = site.positions(prior.mean)
         level = _level_positions(prior, positions)
         levels = self._obey_record(level)
         symbols = self._reader.symbols(levels, trellis=trellis.has_trellis(site))

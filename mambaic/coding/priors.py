@@ -56,8 +56,8 @@ class Shape:
         level = level_position(log_scale).long()
         if self.tables is not None:
             return self.tables.likelihood(symbols, level, kind).to(log_scale.dtype)
-        magnitude = symbols.abs().long().clamp(max=self.prices.shape[-1] - 1)
-        prices = torch.from_numpy(self.prices).to(log_scale)
+        prices = self.prices_on(log_scale.device).to(log_scale.dtype)
+        magnitude = symbols.abs().long().clamp(max=prices.shape[-1] - 1)
         return torch.exp2(-prices[kind, level, magnitude])
 
     def relaxed_bits(

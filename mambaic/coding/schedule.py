@@ -66,9 +66,10 @@ class Site:
             return like.new_ones(1, 1, height, width)
         return _mask(height, width, self.lattice, like.dtype, like.device)
 
-    def positions(self, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
-        """Flat positions covered, ascending (row-major)."""
-        return _positions(height, width, self.lattice, torch.device(device))
+    def positions(self, like: Tensor) -> Tensor:
+        """Flat positions of ``like`` (B, C, H, W) that are covered, ascending (row-major)."""
+        height, width = like.shape[-2:]
+        return _positions(height, width, self.lattice, like.device)
 
 
 @lru_cache(maxsize=32)

@@ -98,15 +98,14 @@ def quantise_on_gpu(
 
 def _rows_of(site: Site, residual: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
     """Residuals and level positions at the site, each (B, n) in coding order."""
-    height, width = residual.shape[-2:]
-    where = site.positions(height, width, residual.device)
+    where = site.positions(residual)
     rows, position = (t.flatten(2)[..., where].flatten(1) for t in (residual, log_scale))
     return rows, level_position(position)
 
 
 def _map_of(site: Site, rows: Tensor, like: Tensor) -> Tensor:
     """Rows (B, n) at their places of a map (B, C, H, W) of zeros, in the dtype of ``like``."""
-    where = site.positions(like.shape[-2], like.shape[-1], like.device)
+    where = site.positions(like)
     full = torch.zeros_like(like, memory_format=torch.contiguous_format)
     full.flatten(2)[..., where] = rows.to(full.dtype).view(*like.shape[:2], -1)
     return full

@@ -26,7 +26,7 @@ def test_lattices_visit_every_position_once(height, width, lattices):
     masks = [Site("y", slice(0, 2), lattice).mask(like) for lattice in lattices]
     assert torch.equal(sum(masks), torch.ones(1, 1, height, width))
     for lattice, mask in zip(lattices, masks, strict=True):
-        where = Site("y", slice(0, 2), lattice).positions(height, width)
+        where = Site("y", slice(0, 2), lattice).positions(like)
         assert torch.equal(where, mask.flatten().nonzero().flatten())
 
 

@@ -171,7 +171,7 @@ class Trainer:
         state = read_state(folder, name)
         model = MambaIC(ModelConfig.from_dict(state["model_config"]))
         model.load_state_dict(state["model"])
-        if state["tables"]:
+        if state.get("tables"):  # older states have none, and priced noise
             model.entropy_model.tables = Tables.from_tensors(state["tables"])
         trainer = cls(model, config or TrainConfig(**state["train_config"]), device, world)
         trainer.optimiser.load_state_dict(state["optimiser"])
