@@ -1,4 +1,4 @@
-"""The .mbic container, version 2; docs/format.md is its specification.
+"""The .mbic container, version 3; docs/format.md is its specification.
 
     magic "MBIC" | version | flags | width | height | quality | weights id | tile side |
     table: payload length and symbol CRC of every tile | lengths of the chunks |
@@ -24,7 +24,7 @@ from mambaic.errors import (
 from mambaic.varint import ByteReader, write_varint
 
 MAGIC = b"MBIC"
-VERSION = 2
+VERSION = 3
 WORD_BYTES = 2  # payloads are counted in words
 LATENT_STRIDE = 16
 MAX_SIDE = 65535
@@ -167,7 +167,7 @@ def _read_fields(data: bytes) -> tuple[MbicFile, ByteReader, int]:
     version = reader.take(1, "version")[0]
     if version != VERSION:
         advice = "update mambaic, or the file is damaged"
-        if version == 1:  # never released
+        if 0 < version < VERSION:  # never released
             advice = "it was made before the first release; decode it with the mambaic that made it"
         raise UnsupportedVersion(
             f"format version {version} is not known (this decoder reads {VERSION}): {advice}"

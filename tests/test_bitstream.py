@@ -58,9 +58,10 @@ def test_foreign_data_and_later_versions_are_named():
     with pytest.raises(NotAnMbicFile):
         read(b"\x89PNG\r\n\x1a\n" + bytes(50))
     with pytest.raises(UnsupportedVersion, match="update"):
-        read(b"MBIC\x03" + write(FILE)[5:])
-    with pytest.raises(UnsupportedVersion, match="before the first release"):
-        read(b"MBIC\x01" + write(FILE)[5:])
+        read(b"MBIC\x04" + write(FILE)[5:])
+    for version in (b"\x01", b"\x02"):
+        with pytest.raises(UnsupportedVersion, match="before the first release"):
+            read(b"MBIC" + version + write(FILE)[5:])
 
 
 def test_claims_are_refused_before_memory_is_taken():

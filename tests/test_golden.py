@@ -13,8 +13,8 @@ from mambaic.checkpoint import load_model, read_config, shipped
 from mambaic.codec import Codec, load_for
 from mambaic.errors import UnsupportedVersion, WrongModel
 
-FOLDER = Path(__file__).parent / "golden" / "v2"
-UNRELEASED = sorted((Path(__file__).parent / "golden" / "v1").glob("*.mbic"))
+FOLDER = Path(__file__).parent / "golden" / "v3"
+UNRELEASED = sorted(FOLDER.parent.glob("v[12]/*.mbic"))
 OURS = sorted(path for path in FOLDER.glob("*.mbic") if not path.name.startswith("s-"))
 SHIPPED = sorted(FOLDER.glob("s-*.mbic"))
 
@@ -49,9 +49,9 @@ def test_golden_file_decodes(codec, path):
         assert image.getexif()[0x010F] == "maker"
 
 
-@pytest.mark.parametrize("path", UNRELEASED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", UNRELEASED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_file_of_the_format_before_the_first_release_is_refused_by_name(path):
-    with pytest.raises(UnsupportedVersion, match="version 1 is not known"):
+    with pytest.raises(UnsupportedVersion, match=f"version {path.parent.name[1]} is not known"):
         load_for(path.read_bytes())
 
 

@@ -1,14 +1,15 @@
 """Trellis-coded quantisation: the path of states, and the search for the best one.
 
-A trellis of 256 states; each offers one of two scalar quantisers, and the parity of the symbol that
-is chosen decides the state of the next latent. Values in units of a quantiser's spacing:
+A trellis of 1,024 states; each offers one of two scalar quantisers, and the parity of the symbol
+that is chosen decides the state of the next latent. Values in units of a quantiser's spacing:
 
     even states: 0, +-1, +-2, ...           the integers
     odd states:  0, +-1/2, +-3/2, ...       symbol k stands for sign(k) (|k| - 1/2)
 
-[Marcellin1990] Trellis coded quantization of memoryless and Gauss-Markov sources; the code is
-[Ungerboeck1982] Channel coding with multilevel/phase signals, Table I; zero in both quantisers as
-in [Schwarz2019] Hybrid video coding with trellis-coded quantization, DCC.
+[Marcellin1990] Trellis coded quantization of memoryless and Gauss-Markov sources; codes of the
+form of [Ungerboeck1982] Channel coding with multilevel/phase signals, whose parity checks were
+chosen on latents of photographs (docs/training.md, "Trellis"); zero in both quantisers as in
+[Schwarz2019] Hybrid video coding with trellis-coded quantization, DCC.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ from numba.extending import intrinsic
 
 from mambaic_kernels.simd import LANES, f32, jit
 
-BITS = 8
+BITS = 10
 STATES = 1 << BITS
 HALF = STATES // 2
-# parity checks 515 and 362 (octal) without their lowest bit: what an odd state and an odd symbol
+# parity checks 2153 and 1612 (octal) without their lowest bit: what an odd state and an odd symbol
 # add to the state, shifted by one, that follows
-FEEDBACK, INPUT = 0o515 >> 1, 0o362 >> 1
+FEEDBACK, INPUT = 0o2153 >> 1, 0o1612 >> 1
 FAR = f32(1e30)
 RELATE = 256
-BLOCKS = STATES // LANES
+# latents whose decisions are held at once, and how many of them are decided again with the next
+# ones, when what follows them is known: by then all paths worth taking have long been one
+WINDOW, AHEAD = 1 << 15, 512
+HALF_BLOCKS = HALF // LANES
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
 INDICES = ir.VectorType(ir.IntType(32), LANES)
 
@@ -42,17 +46,17 @@ def after(state, symbol):  # type: ignore[no-untyped-def]
 
 
 @jit()
-def _follow(symbols, odd):  # type: ignore[no-untyped-def]
-    state = 0
+def _follow(symbols, state, odd):  # type: ignore[no-untyped-def]
     for i in range(len(symbols)):
         odd[i] = state & 1
         state = after(state, symbols[i])
+    return state
 
 
 def follow(symbols: np.ndarray) -> np.ndarray:
     """Which quantiser each of the symbols (n,) int32 is of, 0 even and 1 odd, from state 0 on."""
     odd = np.empty(len(symbols), dtype=np.int64)
-    _follow(symbols, odd)
+    _follow(symbols, 0, odd)
     return odd
 
 
@@ -77,60 +81,73 @@ def _choose(magnitude, odd, parity, prices, weight):  # type: ignore[no-untyped-
     return symbol, cost
 
 
-def _exchanged(builder: ir.IRBuilder, vectors: list[Any], flip: int) -> list[Any]:
-    """Where entry m of the whole was, its entry m ^ flip."""
-    lanes = ir.Constant(INDICES, [lane ^ (flip % LANES) for lane in range(LANES)])
-    blocks = [vectors[block ^ (flip // LANES)] for block in range(len(vectors))]
-    return [builder.shuffle_vector(block, block, lanes) for block in blocks]
+def _half_step(odd: int) -> Any:
+    """The part of a step of the Viterbi algorithm for the states that come from even, or odd, ones,
+    which all have 0, or 1, as their highest bit. Written as vectors, as LLVM does not make them of
+    a loop.
 
-
-@intrinsic
-def _advance(typingctx, costs, decisions, even0, even1, odd0, odd1):  # type: ignore[no-untyped-def]
-    """One latent of the Viterbi algorithm, on addresses: ``costs`` of all even states, then of all
-    odd ones, become those after it; ``decisions`` receives one bit for every state, the parity on
-    the best path to it. Written as vectors, as LLVM does not make them of a loop.
+    The function made updates the ``pair``-th 2 * LANES of them. It takes addresses: costs before,
+    of all even states, then of all odd ones; costs after, in the same order; and where one bit for
+    every state goes, the parity on the best path to it. Last the costs of the symbols.
     """
+    flips = [odd * (FEEDBACK ^ HALF) ^ parity * INPUT for parity in (0, 1)]
 
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], VECTOR.as_pointer())
-        flags = builder.inttoptr(arguments[1], ir.IntType(LANES).as_pointer())
-        first = ir.Constant(INDICES, [0] * LANES)
-        undefined = ir.Constant(VECTOR, ir.Undefined)
-        zero = ir.Constant(ir.IntType(32), 0)
-        branches = [
-            builder.shuffle_vector(builder.insert_element(undefined, x, zero), undefined, first)
-            for x in arguments[2:]
-        ]
-        places = [builder.gep(pointer, [ir.Constant(ir.IntType(32), i)]) for i in range(BLOCKS)]
-        old = [builder.load(place, align=4) for place in places]
-        # both paths to a state come from states of one parity, its highest bit
-        even, odd = old[: BLOCKS // 2], _exchanged(builder, old[BLOCKS // 2 :], FEEDBACK ^ HALF)
-        zeros = [builder.fadd(x, branches[0]) for x in even]
-        zeros += [builder.fadd(x, branches[2]) for x in odd]
-        ones = [builder.fadd(x, branches[1]) for x in _exchanged(builder, even, INPUT)]
-        ones += [builder.fadd(x, branches[3]) for x in _exchanged(builder, odd, INPUT)]
-        new = []
-        for block, (a, b) in enumerate(zip(zeros, ones, strict=True)):
-            less = builder.fcmp_ordered("<", b, a)
-            new.append(builder.select(less, b, a))
-            flag = builder.gep(flags, [ir.Constant(ir.IntType(32), block)])
-            builder.store(builder.bitcast(less, ir.IntType(LANES)), flag, align=1)
-        for block, place in enumerate(places):  # states are even and odd in turn
-            parity, pair = divmod(block, BLOCKS // 2)
-            lanes = ir.Constant(INDICES, [2 * lane + parity for lane in range(LANES)])
-            half = builder.shuffle_vector(new[2 * pair], new[2 * pair + 1], lanes)
-            builder.store(half, place, align=4)
-        return context.get_dummy_value()
+    @intrinsic
+    def half_step(typingctx, pair, before, after, decisions, zero, one):  # type: ignore[no-untyped-def]
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            def number(value: int) -> ir.Constant:
+                return ir.Constant(ir.IntType(64), value)
 
-    address, cost = types.uintp, types.float32
-    return types.void(address, address, cost, cost, cost, cost), codegen
+            def place(base: Any, block: Any) -> Any:
+                return builder.gep(base, [block])
+
+            def shuffled(a: Any, b: Any, lanes: list[int]) -> Any:
+                return builder.shuffle_vector(a, b, ir.Constant(INDICES, lanes))
+
+            pair, *addresses = arguments[:4]
+            source, target = (builder.inttoptr(x, VECTOR.as_pointer()) for x in addresses[:2])
+            flags = builder.inttoptr(addresses[2], ir.IntType(LANES).as_pointer())
+            empty = ir.Constant(VECTOR, ir.Undefined)
+            branches = [
+                shuffled(builder.insert_element(empty, x, number(0)), empty, [0] * LANES)
+                for x in arguments[4:]
+            ]
+            best = []
+            for block in (0, 1):
+                at = builder.add(builder.mul(pair, number(2)), number(block))
+                costs = []
+                for flip, branch in zip(flips, branches, strict=True):  # where entry m ^ flip is
+                    origin = builder.xor(at, number(flip // LANES))
+                    origin = builder.add(origin, number(odd * HALF_BLOCKS))
+                    vector = builder.load(place(source, origin), align=4)
+                    lanes = [lane ^ (flip % LANES) for lane in range(LANES)]
+                    costs.append(builder.fadd(shuffled(vector, vector, lanes), branch))
+                less = builder.fcmp_ordered("<", costs[1], costs[0])
+                best.append(builder.select(less, costs[1], costs[0]))
+                flag = place(flags, builder.add(at, number(odd * HALF_BLOCKS)))
+                builder.store(builder.bitcast(less, ir.IntType(LANES)), flag, align=1)
+            for parity in (0, 1):  # states are even and odd in turn
+                half = shuffled(best[0], best[1], [2 * lane + parity for lane in range(LANES)])
+                first = parity * HALF_BLOCKS + odd * HALF_BLOCKS // 2
+                at = builder.add(pair, number(first))
+                builder.store(half, place(target, at), align=4)
+            return context.get_dummy_value()
+
+        address, cost = types.uintp, types.float32
+        return types.void(types.int64, address, address, address, cost, cost), codegen
+
+    return half_step
+
+
+_from_even, _from_odd = _half_step(0), _half_step(1)
 
 
 @jit(nogil=True)
-def _search(x, level, prices, weight, symbols, decisions):  # type: ignore[no-untyped-def]
-    costs = np.full(STATES, FAR)
-    costs[0] = f32(0.0)
-    address, flags = costs.ctypes.data, decisions.ctypes.data
+def _search(x, level, prices, weight, state, symbols, decisions):  # type: ignore[no-untyped-def]
+    costs = np.full((2, STATES), FAR)  # before and after a latent, in turn
+    costs[0, (state & 1) * HALF + (state >> 1)] = f32(0.0)
+    before, after = costs[0].ctypes.data, costs[1].ctypes.data
+    flags = decisions.ctypes.data
     for i in range(len(x)):
         magnitude = abs(x[i])
         _, even0 = _choose(magnitude, 0, 0, prices[0, level[i]], weight)
@@ -138,12 +155,16 @@ def _search(x, level, prices, weight, symbols, decisions):  # type: ignore[no-un
         _, odd0 = _choose(magnitude, 1, 0, prices[1, level[i]], weight)
         _, odd1 = _choose(magnitude, 1, 1, prices[1, level[i]], weight)
         if not i % RELATE:  # to the best so far, so that single precision is enough
-            costs -= costs.min()
-        _advance(address, flags, even0, even1, odd0, odd1)  # type: ignore[call-arg]
+            costs[i & 1] -= costs[i & 1].min()
+        for pair in range(HALF_BLOCKS // 2):
+            _from_even(pair, before, after, flags, even0, even1)
+        for pair in range(HALF_BLOCKS // 2):
+            _from_odd(pair, before, after, flags, odd0, odd1)
+        before, after = after, before
         flags += np.uintp(STATES // 8)
     best, state = FAR, np.int64(0)
     for n in range(STATES):
-        cost = costs[(n & 1) * HALF + (n >> 1)]
+        cost = costs[len(x) & 1, (n & 1) * HALF + (n >> 1)]
         if cost < best:
             best, state = cost, np.int64(n)
     for i in range(len(x) - 1, -1, -1):
@@ -161,9 +182,15 @@ def search(x: np.ndarray, level: np.ndarray, prices: np.ndarray, weight: float) 
 
     of ``x`` (n,) float64 in units of the spacing. ``prices`` (2, levels, m) float32: bits of a
     symbol of a magnitude (the last price is that of all larger ones) in an even and an odd state,
-    at the ``level`` (n,) int64 of its latent.
+    at the ``level`` (n,) int64 of its latent. Memory is bounded: see ``WINDOW``.
     """
     symbols = np.empty(len(x), dtype=np.int32)
-    decisions = np.empty((len(x), STATES // 8), dtype=np.uint8)
-    _search(x, level, prices, weight, symbols, decisions)
+    held = min(len(x), WINDOW + AHEAD)
+    decisions = np.empty((held, STATES // 8), dtype=np.uint8)
+    odd = np.empty(WINDOW, dtype=np.int64)
+    state = 0
+    for first in range(0, len(x), WINDOW):
+        part = slice(first, first + WINDOW + AHEAD)
+        _search(x[part], level[part], prices, weight, state, symbols[part], decisions)
+        state = _follow(symbols[first : first + WINDOW], state, odd)
     return symbols

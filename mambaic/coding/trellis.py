@@ -1,6 +1,6 @@
 """The two quantisers: whole numbers for z, a trellis for y.
 
-A trellis packs space better than rounding each latent alone. 256 states, each of which offers one
+A trellis packs space better than rounding each latent alone. 1,024 states, each of which offers one
 of two quantisers of SPACING whose values interleave; the parity of a symbol decides the next state
 (``mambaic_kernels.trellis``). The path of a step that costs least is found by the Viterbi
 algorithm, at the prices of the tables. A step's path begins at state 0 and passes by the latents

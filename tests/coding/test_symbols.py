@@ -15,8 +15,8 @@ from mambaic.errors import CorruptStream
 TABLES = build_tables(0.85, 2.2, 0.16)
 
 # docs/format.md: bits that an odd state and an odd symbol flip, lowest first
-FEEDBACK = [0, 1, 1, 0, 0, 1, 0, 1]
-INPUT = [1, 0, 0, 1, 1, 1, 1, 0]
+FEEDBACK = [1, 0, 1, 0, 1, 1, 0, 0, 0, 1]
+INPUT = [1, 0, 1, 0, 0, 0, 1, 1, 1, 0]
 
 
 def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ class PlainDecoder:
         return value - 1
 
     def symbols(self, levels: list[int], *, trellis: bool) -> list[int]:
-        out, state = [], [0] * 8
+        out, state = [], [0] * 10
         for level in levels:
             if level < TABLES.skip:
                 out.append(0)

@@ -1,4 +1,4 @@
-"""Writes the golden files of format version 2: ``python tests/golden/make.py NAME...``
+"""Writes the golden files of format version 3: ``python tests/golden/make.py NAME...``
 
 A golden file is never replaced: it must decode for ever. New features get new files.
 """
@@ -21,7 +21,7 @@ from mambaic.codec import Codec, load
 from mambaic.config import PRESETS
 from mambaic.image import read_image
 
-FOLDER = Path(__file__).parent / "v2"
+FOLDER = Path(__file__).parent / "v3"
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:

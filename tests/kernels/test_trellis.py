@@ -19,7 +19,7 @@ WEIGHT = 5.0
 
 def next_state(state: int, symbol: int) -> int:
     """docs/format.md, "States of y"."""
-    return (state >> 1) ^ (166 if state & 1 else 0) ^ (121 if symbol & 1 else 0)
+    return (state >> 1) ^ (565 if state & 1 else 0) ^ (453 if symbol & 1 else 0)
 
 
 def value(symbol: int, odd: int) -> float:
@@ -60,14 +60,29 @@ def test_quantisers_follow_the_states():
 
 def test_search_of_a_long_sequence_gains_what_the_code_is_known_to():
     """Flat prices leave the error alone: against 1/12 of a squared spacing at the same rate, 256
-    states gain 1.33 dB of a uniform source ([Marcellin1990], Table I)."""
+    states are known to gain 1.33 dB of a uniform source ([Marcellin1990], Table I) and no number of
+    states gains 1.53; these 1,024 gain 1.38."""
     rng = np.random.default_rng(1)
-    x = rng.uniform(-50, 50, 200_000)
+    x = rng.uniform(10, 110, 200_000)  # beyond the zero that both quantisers have
     prices = np.zeros((2, 1, 2), dtype=np.float32)
     symbols = trellis.search(x, np.zeros(len(x), dtype=np.int64), prices, 1.0)
     odd = trellis.follow(symbols)
     error = np.mean((x - (symbols - 0.5 * odd * np.sign(symbols))) ** 2)
-    assert 10 * math.log10(1 / 12 / error) == pytest.approx(1.33, abs=0.05)
+    assert 10 * math.log10(1 / 12 / error) == pytest.approx(1.38, abs=0.015)
+
+
+def test_windows_of_a_long_sequence_decide_as_the_whole(monkeypatch):
+    rng = np.random.default_rng(2)
+    x, level = rng.laplace(size=5000) * 2, rng.integers(0, 3, 5000)
+    prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
+    def cost() -> float:
+        return cost_of(trellis.search(x, level, prices, WEIGHT).tolist(), x, level, prices)
+
+    whole = cost()
+    monkeypatch.setattr(trellis, "WINDOW", 100)
+    assert cost() == pytest.approx(whole, rel=1e-4)
+    monkeypatch.setattr(trellis, "AHEAD", 0)  # each window then ends as if nothing followed
+    assert cost() > 1.001 * whole
 
 
 def test_nothing_to_code():
