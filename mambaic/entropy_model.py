@@ -11,8 +11,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,10 +26,6 @@ from mambaic.errors import ConfigError, CorruptStream, DesyncError
 from mambaic.nn.blocks import make_blocks
 from mambaic.rate import RateCurve
 from mambaic.transforms import HyperAnalysis, HyperSynthesis
-
-# latents of a smaller scale are not coded: at a spacing of 1.75 few of them would be anything but 0
-# (docs/training.md, "Trellis")
-SKIP_SCALE = 0.2
 
 _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
@@ -137,18 +131,12 @@ class EntropyModel(nn.Module):
         weight, ratio = torch.sigmoid(self.shape_logit), torch.exp(self.shape_log_ratio)
         return Shape(weight, ratio, self.tables)
 
-    def open_tables(self) -> None:
-        """Back to training: every latent is coded. One whose scale lies under SKIP_SCALE, which a
-        file leaves out, could not learn that it is worth its bits."""
-        if self.tables is not None:
-            self.tables = replace(self.tables, skip=0)
-
     def update(self, counts: np.ndarray | None = None) -> None:
         """Build the tables from the learned mixture, and from ``Estimator.counts`` of photographs
         if given: once, at the end of training."""
         shape = self.shape()
         weight, ratio = shape.weight.item(), shape.ratio.item()
-        self.tables = build_tables(weight, ratio, SKIP_SCALE, counts)
+        self.tables = build_tables(weight, ratio, counts)
 
     def _ready(self) -> Tables:
         if self.tables is None:

@@ -8,7 +8,7 @@ depend on the symbols before it: see ``mambaic_kernels.trellis``. Format section
 
 Tables lie one after the other in ``cumulative``: table t has the symbols -radius[t]..radius[t] and
 the escape, so 2 radius[t] + 3 sums from ``first[t]`` on. ``rows`` (2, levels) names the tables of a
-level in an even and in an odd state.
+level in an even and in an odd state, and ``code`` is ``mambaic_kernels.trellis.CODE``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def numbers(values, start, size):  # type: ignore[no-untyped-def]
 
 
 @jit(nogil=True)
-def symbols(values, levels, rows, first, radius, cumulative, start, size):  # type: ignore[no-untyped-def]
+def symbols(values, levels, rows, first, radius, cumulative, code, start, size):  # type: ignore[no-untyped-def]
     """Intervals of symbols (n,) at levels (n,); returns how many. A symbol beyond its table is the
     escape, how far beyond, and a bit for its sign."""
     count, state = 0, 0
@@ -89,7 +89,7 @@ def symbols(values, levels, rows, first, radius, cumulative, start, size):  # ty
             start[count] = HALF if values[i] < 0 else 0
             size[count] = HALF
             count += 1
-        state = after(state, values[i])
+        state = after(state, values[i], code)
     return count
 
 
@@ -143,7 +143,7 @@ def read_bits(words, cursor, out):  # type: ignore[no-untyped-def]
 
 
 @jit(nogil=True)
-def read_symbols(words, cursor, levels, rows, first, radius, cumulative, largest, out):  # type: ignore[no-untyped-def]
+def read_symbols(words, cursor, levels, rows, first, radius, cumulative, code, largest, out):  # type: ignore[no-untyped-def]
     """The inverse of ``symbols``, into ``out`` (n,) int32."""
     state = 0
     for i in range(len(levels)):
@@ -173,7 +173,7 @@ def read_symbols(words, cursor, levels, rows, first, radius, cumulative, largest
                 return status
             value = -value if negative else value
         out[i] = value
-        state = after(state, value)
+        state = after(state, value, code)
     return OK
 
 

@@ -279,7 +279,7 @@ def main() -> None:
     if arguments.device == "cpu":
         for planes in PLANES:
             bench_wavelet(planes)
-        bench_trellis(100_000)
+        bench_trellis(20_000)
 
 
 if __name__ == "__main__":

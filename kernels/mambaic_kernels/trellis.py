@@ -1,6 +1,6 @@
 """Trellis-coded quantisation: the path of states, and the search for the best one.
 
-A trellis of 1,024 states; each offers one of two scalar quantisers, and the parity of the symbol
+A trellis of 4,096 states; each offers one of two scalar quantisers, and the parity of the symbol
 that is chosen decides the state of the next latent. Values in units of a quantiser's spacing:
 
     even states: 0, +-1, +-2, ...           the integers
@@ -23,40 +23,41 @@ from numba.extending import intrinsic
 
 from mambaic_kernels.simd import LANES, f32, jit
 
-BITS = 10
+BITS = 12
 STATES = 1 << BITS
 HALF = STATES // 2
-# parity checks 2153 and 1612 (octal) without their lowest bit: what an odd state and an odd symbol
+# parity checks 17751 and 5436 (octal) without their lowest bit: what an odd state and an odd symbol
 # add to the state, shifted by one, that follows
-FEEDBACK, INPUT = 0o2153 >> 1, 0o1612 >> 1
+CODE = FEEDBACK, INPUT = 0o17751 >> 1, 0o5436 >> 1
 FAR = f32(1e30)
 RELATE = 256
 # latents whose decisions are held at once, and how many of them are decided again with the next
 # ones, when what follows them is known: by then all paths worth taking have long been one
-WINDOW, AHEAD = 1 << 15, 512
+WINDOW, AHEAD = 1 << 15, 768
 HALF_BLOCKS = HALF // LANES
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
 INDICES = ir.VectorType(ir.IntType(32), LANES)
 
 
 @jit(inline="always")
-def after(state, symbol):  # type: ignore[no-untyped-def]
-    """State that follows a state and its symbol."""
-    return (state >> 1) ^ ((state & 1) * FEEDBACK) ^ ((symbol & 1) * INPUT)
+def after(state, symbol, code):  # type: ignore[no-untyped-def]
+    """State that follows a state and its symbol. ``code`` is CODE, given and not known: numba keeps
+    compiled functions of other files when this one changes."""
+    return (state >> 1) ^ ((state & 1) * code[0]) ^ ((symbol & 1) * code[1])
 
 
 @jit()
-def _follow(symbols, state, odd):  # type: ignore[no-untyped-def]
+def _follow(symbols, state, code, odd):  # type: ignore[no-untyped-def]
     for i in range(len(symbols)):
         odd[i] = state & 1
-        state = after(state, symbols[i])
+        state = after(state, symbols[i], code)
     return state
 
 
 def follow(symbols: np.ndarray) -> np.ndarray:
     """Which quantiser each of the symbols (n,) int32 is of, 0 even and 1 odd, from state 0 on."""
     odd = np.empty(len(symbols), dtype=np.int64)
-    _follow(symbols, 0, odd)
+    _follow(symbols, 0, CODE, odd)
     return odd
 
 
@@ -192,5 +193,5 @@ def search(x: np.ndarray, level: np.ndarray, prices: np.ndarray, weight: float) 
     for first in range(0, len(x), WINDOW):
         part = slice(first, first + WINDOW + AHEAD)
         _search(x[part], level[part], prices, weight, state, symbols[part], decisions)
-        state = _follow(symbols[first : first + WINDOW], state, odd)
+        state = _follow(symbols[first : first + WINDOW], state, CODE, odd)
     return symbols

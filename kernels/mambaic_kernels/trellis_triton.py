@@ -2,7 +2,7 @@
 
 For training alone: chunks that each begin in state 0 fill a GPU, where a file has one path for the
 whole of a step. What a chunk's start costs is spread over CHUNK latents. There are 256 states here,
-a quarter of a file's and of the time: weights trained with them gain all that 1,024 states give.
+not a file's 4,096: weights trained with them gain all that more states give.
 
 Tested on CPU with TRITON_INTERPRET=1.
 """

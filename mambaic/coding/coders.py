@@ -93,7 +93,11 @@ class Estimator:
         if self._training and residual.device.type != "cpu":
             symbols, kind = trellis.quantise_on_gpu(*operands, shape.prices_on(residual.device))
         else:
-            symbols, kind = trellis.quantise_batch(*operands, shape.prices, shape.skip)
+            # in training a latent that a file leaves out is rounded by itself: zeroed, it could
+            # not learn that it is worth its bits
+            symbols, kind = trellis.quantise_batch(
+                *operands, shape.prices, shape.skip, rounded=self._training
+            )
         quantised = values(symbols, kind)
         if not self._training:
             return symbols, kind, quantised

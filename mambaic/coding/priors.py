@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mambaic.coding.tables import (
     LOG_MIN,
     SETS,
+    SKIP,
     WHOLE,
     Tables,
     level_position,
@@ -112,7 +113,7 @@ class Shape:
     @property
     def skip(self) -> int:
         """Levels under it are not coded."""
-        return 0 if self.tables is None else self.tables.skip
+        return SKIP if self.tables is None else self.tables.skip
 
     def skipped(self, log_scale: Tensor) -> Tensor:
         """True where the latent is not coded."""

@@ -11,6 +11,7 @@ from mambaic.bitstream import WORD_BYTES
 from mambaic.coding.tables import EVEN, LEVELS, ODD, SETS, WHOLE, Tables
 from mambaic.errors import CorruptStream
 from mambaic_kernels import ans
+from mambaic_kernels.trellis import CODE
 
 SYMBOL_MAX = 1 << 20
 # tables of a level in an even and in an odd state, of whole numbers and of the trellis
@@ -60,7 +61,7 @@ class SymbolWriter:
         room = len(symbols) + escaped * (2 * SYMBOL_MAX.bit_length() + 2)
         start, size = np.empty((2, room), dtype=np.uint16)
         rows = _ROWS[trellis]
-        count = ans.symbols(symbols, levels, rows, first, radius, cumulative, start, size)
+        count = ans.symbols(symbols, levels, rows, first, radius, cumulative, CODE, start, size)
         self._keep(start, size, count)
 
     def finish(self) -> bytes:
@@ -101,9 +102,9 @@ class SymbolReader:
         symbols = np.zeros(len(levels), dtype=np.int32)
         coded = levels >= self._tables.skip
         found = np.empty(int(coded.sum()), dtype=np.int32)
-        layout = _layout(self._tables)
+        tables = _ROWS[trellis], *_layout(self._tables)
         status = ans.read_symbols(
-            self._words, self._cursor, levels[coded], _ROWS[trellis], *layout, SYMBOL_MAX, found
+            self._words, self._cursor, levels[coded], *tables, CODE, SYMBOL_MAX, found
         )
         self._check(status)
         symbols[coded] = found

@@ -28,6 +28,11 @@ LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
 LOG_MIN = math.log(SCALE_MIN)
 LOG_STEP = (math.log(SCALE_MAX) - LOG_MIN) / (LEVELS - 1)
+SCALES = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
+# latents of a smaller scale are not coded: at a spacing of 1.75 few of them would be anything but 0
+# (docs/training.md, "Trellis")
+SKIP_SCALE = 0.2
+SKIP = int(np.sum(SCALES < SKIP_SCALE))
 PRECISION = 16  # frequencies of one table sum to 2 ** PRECISION
 MAX_RADIUS = 1024
 MIXTURE_COUNT = 256  # how many counted symbols of a level the learned mixture is worth
@@ -100,11 +105,12 @@ class Tables:
 
     @cached_property
     def prices(self) -> np.ndarray:
-        """Bits of the magnitudes 0..MAX_RADIUS + 1, (SETS, LEVELS, MAX_RADIUS + 2) float32."""
+        """Bits of the magnitudes 0..MAX_RADIUS + 1, (SETS, LEVELS, MAX_RADIUS + 2) float32: also at
+        levels that are not coded, as if they were."""
         symbols, level, kind = torch.meshgrid(
             torch.arange(MAX_RADIUS + 2), torch.arange(LEVELS), torch.arange(SETS), indexing="ij"
         )
-        bits = -torch.log2(self.likelihood(symbols, level, kind))
+        bits = -torch.log2(self._likelihood(symbols, level, kind))
         return bits.permute(2, 1, 0).contiguous().float().numpy()
 
     @cached_property
@@ -128,6 +134,10 @@ class Tables:
     def likelihood(self, symbols: Tensor, level: Tensor, kind: Tensor) -> Tensor:
         """2 ** -bits of what the coder writes for each symbol under the table of its set and level
         (int64), in float64; 1 for levels not coded."""
+        return self._likelihood(symbols, level, kind).masked_fill(level < self.skip, 1.0)
+
+    def _likelihood(self, symbols: Tensor, level: Tensor, kind: Tensor) -> Tensor:
+        """The same with all levels coded."""
         device = level.device
         radius, start, frequency = (
             torch.from_numpy(v).to(device) for v in (self.radius, self.starts, self.frequencies)
@@ -139,8 +149,7 @@ class Tables:
         mass = frequency[start[row] + place].double() / (1 << PRECISION)
         # a number v takes the length of v + 1 in binary twice, less one; the sign one bit
         length = torch.floor(torch.log2(beyond.clamp(min=1).double())) + 1
-        mass = torch.where(beyond > 0, mass * torch.exp2(-2 * length), mass)
-        return mass.masked_fill(level < self.skip, 1.0)
+        return torch.where(beyond > 0, mass * torch.exp2(-2 * length), mass)
 
 
 def count_magnitudes(symbols: Tensor, log_scale: Tensor, kind: Tensor) -> np.ndarray:
@@ -174,21 +183,18 @@ def mixture_magnitudes(weight: Tensor, ratio: Tensor, kind: int, count: int) -> 
 
 
 def build_tables(
-    weight: float, ratio: float, skip_scale: float, counts: np.ndarray | None = None
+    weight: float, ratio: float, counts: np.ndarray | None = None
 ) -> Tables:
     """Tables of a trained model. Run once, at export; loading never rebuilds them.
 
-    ``skip_scale``: levels whose scale lies under it are not coded. ``counts`` of
-    ``count_magnitudes`` are joined to the mixture, both signs alike.
+    ``counts`` of ``count_magnitudes`` are joined to the mixture, both signs alike.
     """
-    scales = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
-    skip = int(np.sum(scales < skip_scale))
     w, r = torch.tensor(weight, dtype=torch.float64), torch.tensor(ratio, dtype=torch.float64)
     radius, parts = [], []
     for kind in range(SETS):
         masses = mixture_magnitudes(w, r, kind, MAX_RADIUS + 1).numpy()
         spacing = 1.0 if kind == WHOLE else SPACING
-        for level, scale in enumerate(scales):
+        for level, scale in enumerate(SCALES):
             reach = min(MAX_RADIUS, max(1, math.ceil(4.5 * scale / spacing * max(1.0, ratio))))
             inside = masses[level, : reach + 1]
             mass = _signed(np.append(inside, max(0.0, 1.0 - inside.sum())), reach)
@@ -196,7 +202,7 @@ def build_tables(
                 mass = MIXTURE_COUNT * mass + _signed(counts[kind, level], reach)
             radius.append(reach)
             parts.append(_integer_frequencies(mass))
-    return Tables(np.array(radius, dtype=np.int32), np.concatenate(parts), skip)
+    return Tables(np.array(radius, dtype=np.int32), np.concatenate(parts), SKIP)
 
 
 def _signed(magnitudes: np.ndarray, radius: int) -> np.ndarray:

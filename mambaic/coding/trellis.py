@@ -1,6 +1,6 @@
 """The two quantisers: whole numbers for z, a trellis for y.
 
-A trellis packs space better than rounding each latent alone. 1,024 states, each of which offers one
+A trellis packs space better than rounding each latent alone. 4,096 states, each of which offers one
 of two quantisers of SPACING whose values interleave; the parity of a symbol decides the next state
 (``mambaic_kernels.trellis``). The path of a step that costs least is found by the Viterbi
 algorithm, at the prices of the tables. A step's path begins at state 0 and passes by the latents
@@ -34,18 +34,25 @@ def spacing(latent: str) -> float:
 
 
 def quantise(
-    site: Site, residual: np.ndarray, levels: np.ndarray, prices: np.ndarray, skip: int
+    site: Site,
+    residual: np.ndarray,
+    levels: np.ndarray,
+    prices: np.ndarray,
+    skip: int,
+    *,
+    rounded: bool = False,
 ) -> np.ndarray:
     """Symbols (n,) int32 of a step: residuals (n,) float64 at levels (n,) int64, ``prices`` as in
-    ``Tables``; zero at levels under ``skip``."""
-    symbols = np.zeros(len(residual), dtype=np.int32)
+    ``Tables``; at levels under ``skip`` zero or, if ``rounded``, the nearest."""
     coded = levels >= skip
-    bounded = np.clip(residual[coded] / spacing(site.latent), -SYMBOL_MAX + 1, SYMBOL_MAX - 1)
+    bounded = np.clip(residual / spacing(site.latent), -SYMBOL_MAX + 1, SYMBOL_MAX - 1)
+    symbols = np.rint(bounded).astype(np.int32)
+    if not rounded:
+        symbols[~coded] = 0
     if has_trellis(site):
         weight = ERROR_WEIGHT * SPACING**2
-        symbols[coded] = trellis.search(bounded, levels[coded], prices[EVEN : ODD + 1], weight)
-    else:
-        symbols[coded] = np.rint(bounded)
+        operands = bounded[coded], levels[coded], prices[EVEN : ODD + 1]
+        symbols[coded] = trellis.search(*operands, weight)
     return symbols
 
 
@@ -60,7 +67,13 @@ def kinds(site: Site, symbols: np.ndarray, levels: np.ndarray, skip: int) -> np.
 
 
 def quantise_batch(
-    site: Site, residual: Tensor, log_scale: Tensor, prices: np.ndarray, skip: int
+    site: Site,
+    residual: Tensor,
+    log_scale: Tensor,
+    prices: np.ndarray,
+    skip: int,
+    *,
+    rounded: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """``quantise`` and ``kinds`` of maps (B, C, H, W), on the site's lattice: symbols in the dtype
     of ``residual``, kinds int64; 0 elsewhere."""
@@ -71,7 +84,7 @@ def quantise_batch(
 
     def task(row: int, first: int, last: int) -> None:
         levels = level_rows[row].astype(np.int64)
-        found[0, row] = quantise(site, rows[row], levels, prices, skip)
+        found[0, row] = quantise(site, rows[row], levels, prices, skip, rounded=rounded)
         found[1, row] = kinds(site, found[0, row], levels, skip)
 
     run(task, [(row, row + 1) for row in range(len(rows))])

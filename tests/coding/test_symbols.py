@@ -12,11 +12,11 @@ from mambaic.coding.symbols import SYMBOL_MAX, SymbolReader, SymbolWriter
 from mambaic.coding.tables import EVEN, LEVELS, ODD, PRECISION, WHOLE, build_tables
 from mambaic.errors import CorruptStream
 
-TABLES = build_tables(0.85, 2.2, 0.16)
+TABLES = build_tables(0.85, 2.2)
 
 # docs/format.md: bits that an odd state and an odd symbol flip, lowest first
-FEEDBACK = [1, 0, 1, 0, 1, 1, 0, 0, 0, 1]
-INPUT = [1, 0, 1, 0, 0, 0, 1, 1, 1, 0]
+FEEDBACK = [0, 0, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+INPUT = [1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0]
 
 
 def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ class PlainDecoder:
         return value - 1
 
     def symbols(self, levels: list[int], *, trellis: bool) -> list[int]:
-        out, state = [], [0] * 10
+        out, state = [], [0] * 12
         for level in levels:
             if level < TABLES.skip:
                 out.append(0)

@@ -17,6 +17,7 @@ from mambaic.coding.tables import (
     ODD,
     PRECISION,
     SETS,
+    SKIP_SCALE,
     SPACING,
     WHOLE,
     build_tables,
@@ -28,7 +29,7 @@ from mambaic_kernels.mixture import mixture_mass
 
 @pytest.fixture(scope="module")
 def tables():
-    return build_tables(0.85, 2.2, 0.16)
+    return build_tables(0.85, 2.2)
 
 
 def test_every_table_sums_to_the_precision_with_no_zero(tables):
@@ -55,7 +56,7 @@ def test_tables_cost_little_more_than_the_exact_mixture(tables):
 
 def test_tables_under_the_skip_scale_are_skipped(tables):
     scales = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
-    assert tables.skip == int(np.sum(scales < 0.16))
+    assert tables.skip == int(np.sum(scales < SKIP_SCALE))
 
 
 def test_counted_symbols_move_the_tables(tables):
@@ -69,7 +70,7 @@ def test_counted_symbols_move_the_tables(tables):
     counts = count_magnitudes(symbols[::2], log_scale[::2], kind[::2])
     assert counts.sum() == 100_000
     assert counts[ODD, level].sum() == 100_000
-    fitted = build_tables(0.85, 2.2, 0.16, counts)
+    fitted = build_tables(0.85, 2.2, counts)
     before, after = (
         -torch.log2(
             t.likelihood(symbols[1::2], level_position(log_scale[1::2]).long(), kind[1::2])

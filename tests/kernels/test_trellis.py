@@ -20,7 +20,7 @@ WEIGHT = 5.0
 
 def next_state(state: int, symbol: int) -> int:
     """docs/format.md, "States of y"."""
-    return (state >> 1) ^ (565 if state & 1 else 0) ^ (453 if symbol & 1 else 0)
+    return (state >> 1) ^ (4084 if state & 1 else 0) ^ (1423 if symbol & 1 else 0)
 
 
 def value(symbol: int, odd: int) -> float:
@@ -62,14 +62,14 @@ def test_quantisers_follow_the_states():
 def test_search_of_a_long_sequence_gains_what_the_code_is_known_to():
     """Flat prices leave the error alone: against 1/12 of a squared spacing at the same rate, 256
     states are known to gain 1.33 dB of a uniform source ([Marcellin1990], Table I) and no number of
-    states gains 1.53; these 1,024 gain 1.38."""
+    states gains 1.53; these 4,096 gain 1.41."""
     rng = np.random.default_rng(1)
     x = rng.uniform(10, 110, 200_000)  # beyond the zero that both quantisers have
     prices = np.zeros((2, 1, 2), dtype=np.float32)
     symbols = trellis.search(x, np.zeros(len(x), dtype=np.int64), prices, 1.0)
     odd = trellis.follow(symbols)
     error = np.mean((x - (symbols - 0.5 * odd * np.sign(symbols))) ** 2)
-    assert 10 * math.log10(1 / 12 / error) == pytest.approx(1.38, abs=0.015)
+    assert 10 * math.log10(1 / 12 / error) == pytest.approx(1.41, abs=0.015)
 
 
 def test_windows_of_a_long_sequence_decide_as_the_whole(monkeypatch):

@@ -54,7 +54,6 @@ def new_trainer(config=CONFIG, world=None, tables=False):
     model = MambaIC(PRESETS["unit"])
     if tables:
         model.entropy_model.update()
-        model.entropy_model.open_tables()
     return Trainer(model, config, world=world)
 
 

@@ -189,7 +189,6 @@ def _trainer(
     torch.manual_seed(config.seed)
     if request.init:
         model = checkpoint.load_model(request.init)
-        model.entropy_model.open_tables()
         if request.preset:
             model = grow(model, PRESETS[request.preset])
     else:
