@@ -54,6 +54,8 @@ class ModelConfig:
     context_shared: bool = True  # one set of context blocks for all groups
     context_span: int = 0  # rows and columns that its scans see at once; 0: the whole tile
     coarse_to_fine: int = 0  # groups whose anchors are coded in four steps instead of one
+    slices: int = 1  # parts of a group's channels that a step codes one after the other
+    slice_width: int = 32  # hidden width of what the later ones are told
     lrp: bool = False  # latent residual prediction, [Minnen2020]
     window: int = 8
     # rate
@@ -65,6 +67,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if sum(self.groups) != self.M:
             raise ConfigError(f"groups {self.groups} must sum to M = {self.M}")
+        if self.slices < 1 or any(width % self.slices for width in self.groups):
+            raise ConfigError(f"groups {self.groups} cannot be cut into slices = {self.slices}")
         if not 0 < self.lmbda_min <= self.lmbda_max:
             raise ConfigError(f"lmbda range [{self.lmbda_min}, {self.lmbda_max}] must be positive")
         if self.rate_anchors < 2:
@@ -98,7 +102,7 @@ class ModelConfig:
             raise ConfigError(f"model settings are incomplete or malformed: {exc}") from exc
 
 
-_S = ModelConfig(name="s", context_span=32, coarse_to_fine=1)
+_S = ModelConfig(name="s", context_span=32, coarse_to_fine=1, slices=4)
 
 PRESETS: dict[str, ModelConfig] = {
     "unit": ModelConfig(
@@ -117,6 +121,8 @@ PRESETS: dict[str, ModelConfig] = {
         context_blocks="va",
         context_span=8,
         coarse_to_fine=1,
+        slices=2,
+        slice_width=8,
         rate_anchors=3,
         halo=8,
     ),

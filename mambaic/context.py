@@ -5,7 +5,8 @@ by VSS blocks and window attention. [He2022] ELIC, arXiv:2203.10886: uneven grou
 Differs from [Zeng2025] in presets s and b: one set of refining blocks serves all groups, and the
 hidden state is carried from group to group instead of being rebuilt from all decoded groups, and
 the anchors of the first group, half of them blind guesses of the local brightness otherwise, are
-coded coarse to fine (hierarchical progressive context, [Li2025] HPCM, arXiv:2507.19125).
+coded coarse to fine (hierarchical progressive context, [Li2025] HPCM, arXiv:2507.19125). Within a
+step channels are coded in slices (``mambaic.slices``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, DISTANCES, Lat
 from mambaic.config import ModelConfig
 from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation
 from mambaic.rate import RateCurve
+from mambaic.slices import Slices
 
 
 class PriorHead(nn.Module):
@@ -65,6 +67,7 @@ class ChannelGroup(nn.Module):
         self.between = nn.ModuleList(PriorHead(width, channels, 1, x) for x in between)
         self.spatial = FeatureConv2d(channels, width)
         self.non_anchor = PriorHead(width, channels, 3, last)
+        self.slices = Slices(channels, config.slices, config.slice_width)
         self.typical = RateCurve(config.rate_anchors, channels)
         self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
 

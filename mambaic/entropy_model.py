@@ -3,6 +3,7 @@
       y --h_a--> z --[code z]--> z_hat --h_s--> state
                                                   |
     group 1:  state -> refine -> prior of the first lattice -> [code] -> of the next -> ... y_hat_1
+              ([code] goes slice by slice of the channels: mambaic.slices)
     group 2:  state + absorb(y_hat_1) -> refine -> ...                                      y_hat_2
     ...                                               y_hat = concatenation of the groups
 
@@ -11,13 +12,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mambaic.coding.coders import Decoder, Encoder, Estimator, LatentStream, StepCoder
 from mambaic.coding.priors import Prior, Shape
-from mambaic.coding.schedule import Site
+from mambaic.coding.schedule import Lattice, Site
 from mambaic.coding.tables import Tables, build_tables
 from mambaic.config import ModelConfig
 from mambaic.context import ChannelGroup
@@ -31,6 +34,15 @@ _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
     "machine's arithmetic differs too much; decode with --device cpu"
 )
+
+
+def _code(
+    coder: StepCoder, group: ChannelGroup, lattice: Lattice, channels: slice, prior: Prior
+) -> Tensor:
+    """Latents of some channels of the group on a lattice."""
+    first = group.channels.start
+    own = slice(first + channels.start, first + channels.stop)
+    return coder.code(Site("y", own, lattice), prior)
 
 
 class EntropyModel(nn.Module):
@@ -72,7 +84,7 @@ class EntropyModel(nn.Module):
             y_hat: Tensor | None = None
             for step, lattice in enumerate(group.lattices):
                 prior = group.prior(step, support, y_hat, q)
-                coded = coder.code(Site("y", group.channels, lattice), prior)
+                coded = group.slices.code(lattice, prior, partial(_code, coder, group, lattice))
                 y_hat = coded if y_hat is None else y_hat + coded
             assert y_hat is not None
             decoded.append(group.refine(support, y_hat))

@@ -67,7 +67,7 @@ class WaveletTransform(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.wavelet = WaveletPacking(config.M)
+        self.wavelet = WaveletPacking(config.groups)
         self.step = QuantiserStep(config)
         self.analysis = WaveletAnalysis(config)
         self.synthesis = WaveletSynthesis(config)

@@ -74,7 +74,8 @@ def test_later_latents_do_not_change_earlier_priors(unit_model):
     base = Tracer()
     unit_model.entropy_model.walk((2, 2), q, base)
     steps = len(base.priors)
-    assert steps == 1 + 5 + 2 * (len(unit_model.config.groups) - 1)
+    config = unit_model.config
+    assert steps == 1 + config.slices * (5 + 2 * (len(config.groups) - 1))
     for changed in range(steps):
         other = Tracer(changed)
         unit_model.entropy_model.walk((2, 2), q, other)

@@ -2,11 +2,14 @@
 
 [Cohen1992] Biorthogonal bases of compactly supported wavelets; lifting form [Daubechies1998].
 Levels are packed by pixel-unshuffle 8/4/2/1 to 3 * 256 = 768 channels; ``channels`` keeps M of
-them in order of energy. Symmetric extension at the borders, scaled to be nearly orthonormal, so
-that squared error in the latent is squared error in the image.
+them, the groups in order of energy, within a group neighbours far apart. Symmetric extension at the
+borders, scaled to be nearly orthonormal, so that squared error in the latent is squared error in
+the image.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,16 +33,36 @@ class WaveletPacking(nn.Module):
     channels: Tensor
     deviation: Tensor
 
-    def __init__(self, M: int) -> None:
+    def __init__(self, groups: Sequence[int]) -> None:
         super().__init__()
+        self._groups = list(groups)
         # orthonormal luminance / opponent axes until ``calibrate`` has seen photographs
         axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-0.5, 1.0, -0.5]])
         self.register_buffer("colour", axes / axes.norm(dim=1, keepdim=True))
         self.register_buffer("mean", torch.full((3,), 0.45))
         falloff = self._default_deviation()
-        order = torch.argsort(falloff, descending=True, stable=True)[:M]
+        order = self._order(falloff)
         self.register_buffer("channels", order)
         self.register_buffer("deviation", falloff[order])
+
+    def _order(self, energy: Tensor) -> Tensor:
+        """The channels of most energy, group by group; within a group those of one place in every
+        2x2 coefficients of a band together, so that a slice of it (``mambaic.slices``) lies between
+        the ones before it. Bands of one coefficient are dealt out by colour and orientation."""
+        places = [torch.arange(3)]
+        for level in range(LEVELS, 0, -1):
+            side = 2 ** (LEVELS - level)
+            if side == 1:
+                place = torch.arange(9) // 3 + torch.arange(9) % 3
+            else:
+                row, column = torch.arange(side)[:, None] % 2, torch.arange(side) % 2
+                # the diagonal first: (0, 0), (1, 1), (0, 1), (1, 0)
+                place = (2 * (row ^ column) + row).flatten().repeat(9)
+            places.append(place % 4)
+        place = torch.cat(places[::-1])
+        order = torch.argsort(energy, descending=True, stable=True)[: sum(self._groups)]
+        parts = order.split(self._groups)
+        return torch.cat([part[torch.argsort(place[part], stable=True)] for part in parts])
 
     @staticmethod
     def _default_deviation() -> Tensor:
@@ -91,6 +114,6 @@ class WaveletPacking(nn.Module):
         axes = axes.flip(1).T
         self.colour.copy_(axes * torch.sign(axes.sum(dim=1, keepdim=True)))
         energy = self._all(x).double().pow(2).mean(dim=(0, 2, 3))
-        order = torch.argsort(energy, descending=True, stable=True)[: len(self.channels)]
+        order = self._order(energy)
         self.channels.copy_(order)
         self.deviation.copy_(energy[order].sqrt())

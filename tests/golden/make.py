@@ -60,7 +60,10 @@ CASES = {
     "highest": (photo(80, 80), 100, {}),
     "noise": (noise(), 100, {}),
     "fraction": (photo(64, 64), 33.33, {}),
+    "slices": (photo(96, 64), 60, {}),
 }
+# random weights of the day on which a feature came; the other cases are of "unit"
+MODELS = {"slices": "unit-slices"}
 
 
 def write(name: str, codec: Codec, picture: Image.Image | bytes, quality: float, options) -> None:
@@ -75,14 +78,14 @@ def write(name: str, codec: Codec, picture: Image.Image | bytes, quality: float,
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    if not (FOLDER / "unit").exists():
-        save_model(make_model(PRESETS["unit"]), FOLDER / "unit")
-    unit = Codec(load_model(FOLDER / "unit"))
     for name in sys.argv[1:] or CASES:
         if name.startswith("s-"):  # with the shipped weights of the day
             write(name, load("s"), photo(160, 112), 50, {})
         else:
-            write(name, unit, *CASES[name])
+            folder = FOLDER / MODELS.get(name, "unit")
+            if not folder.exists():
+                save_model(make_model(PRESETS["unit"]), folder)
+            write(name, Codec(load_model(folder)), *CASES[name])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from mambaic.nn.wavelet import PACKED, WaveletPacking
 
 @pytest.fixture
 def packing():
-    return WaveletPacking(PACKED)
+    return WaveletPacking([PACKED])
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (64, 48), (272, 16)])
@@ -36,9 +36,21 @@ def test_energy_is_nearly_kept(packing):
     assert 0.9 < float(energy) < 1.1
 
 
-def test_calibration_orders_channels_by_energy():
-    packing = WaveletPacking(64)
+def test_calibration_orders_groups_by_energy():
+    packing = WaveletPacking([16, 48])
     packing.calibrate(photo_like(256, 256))
-    assert (packing.deviation.diff() <= 0).all()
+    first, second = packing.deviation.split([16, 48])
+    assert first.min() >= second.max()
     assert torch.allclose(packing.colour @ packing.colour.T, torch.eye(3), atol=1e-5)
     assert len(set(packing.channels.tolist())) == 64
+
+
+def test_neighbouring_coefficients_are_far_apart_within_a_group():
+    """All coefficients as one group: each quarter holds one place of every 2x2 of a band, the
+    second the diagonal neighbours of the first; here those of the finest bands."""
+    quarters = WaveletPacking([PACKED]).channels.view(4, -1)
+    quarters = quarters[quarters < 3 * 3 * 64].view(4, -1)
+    row, column = quarters % 64 // 8 % 2, quarters % 8 % 2
+    for quarter, place in enumerate([(0, 0), (1, 1), (0, 1), (1, 0)]):
+        assert (row[quarter] == place[0]).all()
+        assert (column[quarter] == place[1]).all()
