@@ -12,15 +12,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mambaic.coding.coders import Decoder, Encoder, Estimator, LatentStream, StepCoder
 from mambaic.coding.priors import Prior, Shape
-from mambaic.coding.schedule import Lattice, Site
+from mambaic.coding.schedule import Site
 from mambaic.coding.tables import Tables, build_tables
 from mambaic.config import ModelConfig
 from mambaic.context import ChannelGroup
@@ -34,15 +32,6 @@ _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
     "machine's arithmetic differs too much; decode with --device cpu"
 )
-
-
-def _code(
-    coder: StepCoder, group: ChannelGroup, lattice: Lattice, channels: slice, prior: Prior
-) -> Tensor:
-    """Latents of some channels of the group on a lattice."""
-    first = group.channels.start
-    own = slice(first + channels.start, first + channels.stop)
-    return coder.code(Site("y", own, lattice), prior)
 
 
 class EntropyModel(nn.Module):
@@ -84,7 +73,7 @@ class EntropyModel(nn.Module):
             y_hat: Tensor | None = None
             for step, lattice in enumerate(group.lattices):
                 prior = group.prior(step, support, y_hat, q)
-                coded = group.slices.code(lattice, prior, partial(_code, coder, group, lattice))
+                coded = group.slices.code(Site("y", group.channels, lattice), prior, coder.code)
                 y_hat = coded if y_hat is None else y_hat + coded
             assert y_hat is not None
             decoded.append(group.refine(support, y_hat))

@@ -9,13 +9,14 @@ expected, so is it. Positions are treated alike and alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.coding.priors import Prior
-from mambaic.coding.schedule import Lattice
+from mambaic.coding.schedule import Site
 from mambaic.coding.tables import LOG_MIN
 from mambaic.nn.blocks import zero_start
 
@@ -45,15 +46,14 @@ class SliceContext(nn.Module):
         self.hidden = nn.Conv2d(MAGNITUDES * before + channels, hidden, 1)
         self.out = zero_start(nn.Conv2d(hidden, channels, 1, bias=False))
 
-    def forward(
-        self, deviation: Tensor, magnitudes: Tensor, prior: Prior
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and log-scale (B, channels, h, w) from the ``prior`` without them; the others of
-        the slices before, as ``surprises`` gives them, one slice after the other."""
+    def forward(self, deviation: Tensor, magnitudes: Tensor, prior: Prior) -> Prior:
+        """``prior`` of the slice without them, (B, channels, h, w); the others of those before, as
+        ``surprises`` gives them, one slice after the other."""
         scale = torch.exp(prior.log_scale.clamp(min=LOG_MIN))
         hidden = self.hidden(torch.cat([magnitudes, prior.log_scale], dim=1))
         correction = self.log_scale(magnitudes) + self.out(F.leaky_relu(hidden, 0.1))
-        return prior.mean + scale * self.mean(deviation), prior.log_scale + correction
+        mean = prior.mean + scale * self.mean(deviation)
+        return Prior(mean, prior.log_scale + correction)
 
 
 class Slices(nn.Module):
@@ -66,39 +66,40 @@ class Slices(nn.Module):
             SliceContext(index * self.width, self.width, hidden) for index in range(1, count)
         )
 
-    def code(
-        self, lattice: Lattice, prior: Prior, code: Callable[[slice, Prior], Tensor]
-    ) -> Tensor:
-        """Code a step slice by slice: latents (B, channels, h, w), zero off the lattice.
-
-        ``code`` is given channels and their prior and returns their latents, zero off the lattice.
-        """
+    def code(self, site: Site, prior: Prior, code: Callable[[Site, Prior], Tensor]) -> Tensor:
+        """Code a step slice by slice, each by ``code``: latents (B, channels, h, w), zero off the
+        site's lattice."""
+        where = site.positions(prior.mean)
         coded = []
-        seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in lattice.value]
+        deviations: list[Tensor] = []
+        magnitudes: list[Tensor] = []
         for index in range(self.count):
-            channels = slice(index * self.width, (index + 1) * self.width)
-            own = Prior(prior.mean[:, channels], prior.log_scale[:, channels])
+            first = index * self.width
+            own = Prior(*(t[:, first : first + self.width] for t in (prior.mean, prior.log_scale)))
+            here = Prior(_take(own.mean, where), _take(own.log_scale, where))
             if index:
-                own = self._correct(index, own, lattice, seen)
-            coded.append(code(channels, own))
+                before = torch.cat(deviations, dim=1), torch.cat(magnitudes, dim=1)
+                here = self.contexts[index - 1](*before, here)
+                own = Prior(
+                    _put(here.mean, where, own.mean), _put(here.log_scale, where, own.log_scale)
+                )
+            start = site.channels.start + first
+            coded.append(code(replace(site, channels=slice(start, start + self.width)), own))
             if index + 1 < self.count:
-                for grid, known in zip(lattice.value, seen, strict=True):
-                    at = (..., *grid.slices)
-                    found = Prior(own.mean[at], own.log_scale[at])
-                    known.append(surprises(coded[-1][at], found))
+                deviation, magnitude = surprises(_take(coded[-1], where), here)
+                deviations.append(deviation)
+                magnitudes.append(magnitude)
         return torch.cat(coded, dim=1)
 
-    def _correct(
-        self,
-        index: int,
-        prior: Prior,
-        lattice: Lattice,
-        seen: list[list[tuple[Tensor, Tensor]]],
-    ) -> Prior:
-        mean, log_scale = prior.mean.clone(), prior.log_scale.clone()
-        for grid, known in zip(lattice.value, seen, strict=True):
-            at = (..., *grid.slices)
-            deviation, magnitudes = (torch.cat(parts, dim=1) for parts in zip(*known, strict=True))
-            own = Prior(prior.mean[at], prior.log_scale[at])
-            mean[at], log_scale[at] = self.contexts[index - 1](deviation, magnitudes, own)
-        return Prior(mean, log_scale)
+
+def _take(full: Tensor, where: Tensor) -> Tensor:
+    """What a map (B, C, h, w) holds at n positions: (B, C, n, 1), channels last in memory."""
+    rows = full.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, where)
+    return rows.transpose(1, 2).unsqueeze(-1)
+
+
+def _put(values: Tensor, where: Tensor, full: Tensor) -> Tensor:
+    """The map ``full`` with ``values`` at n positions, the inverse of ``_take``."""
+    rows = full.permute(0, 2, 3, 1).flatten(1, 2)
+    rows = rows.index_copy(1, where, values.squeeze(-1).transpose(1, 2).to(rows.dtype))
+    return rows.unflatten(1, full.shape[-2:]).permute(0, 3, 1, 2)

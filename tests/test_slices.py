@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from mambaic.coding.priors import Prior
-from mambaic.coding.schedule import Lattice
+from mambaic.coding.schedule import Lattice, Site
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
 from mambaic.slices import MAGNITUDES, Slices, surprises
 
 SIZE = (6, 8)
+FIRST = 16  # channel of the group
 
 
 def make_slices(*, alive: bool) -> Slices:
@@ -35,12 +36,13 @@ def priors_seen(slices: Slices, latents: torch.Tensor, lattice: Lattice) -> list
         mask[grid.slices] = 1
     seen: list[Prior] = []
 
-    def code(channels: slice, own: Prior) -> torch.Tensor:
+    def code(site: Site, own: Prior) -> torch.Tensor:
+        assert site.lattice is lattice
         assert own.mean.shape == own.log_scale.shape == (1, 2, *SIZE)
         seen.append(own)
-        return latents[:, channels] * mask
+        return latents[:, site.channels.start - FIRST : site.channels.stop - FIRST] * mask
 
-    coded = slices.code(lattice, prior, code)
+    coded = slices.code(Site("y", slice(FIRST, FIRST + 8), lattice), prior, code)
     assert torch.equal(coded, latents * mask)
     return seen
 
