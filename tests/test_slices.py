@@ -76,9 +76,9 @@ def test_a_latent_tells_later_slices_at_its_place_alone(lattice):
 
 def test_surprises_are_what_they_say():
     """A deviation of two scales; one far out is bounded; one where next to nothing is expected."""
-    coded = torch.tensor([5.0, 103.0, 0.0]).view(1, 3, 1, 1)
-    mean = torch.tensor([1.0, 3.0, 0.0]).view(1, 3, 1, 1)
-    log_scale = torch.tensor([math.log(2.0), 0.0, -50.0]).view(1, 3, 1, 1)
+    coded = torch.tensor([5.0, 103.0, 0.0]).view(1, 1, 3)
+    mean = torch.tensor([1.0, 3.0, 0.0]).view(1, 1, 3)
+    log_scale = torch.tensor([math.log(2.0), 0.0, -50.0]).view(1, 1, 3)
     deviation, magnitudes = surprises(coded, Prior(mean, log_scale))
     assert deviation.flatten().tolist() == pytest.approx([2.0, 4.0, 0.0])
     energy, expected, absolute = magnitudes.view(MAGNITUDES, 3).tolist()
