@@ -19,6 +19,7 @@ from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
 from mambaic.coding.tables import LOG_MIN
 from mambaic.nn.blocks import zero_start
+from mambaic.nn.parts import WHOLE_POSITIONS
 
 MAGNITUDES = 3  # features of a coded latent that do not know its sign
 DEVIATIONS_MAX = 4.0
@@ -89,8 +90,7 @@ class Slices(nn.Module):
             own = Prior(*(t[:, first : first + self.width] for t in (prior.mean, prior.log_scale)))
             here = Prior(_take(own.mean, where), _take(own.log_scale, where))
             if index:
-                before = torch.cat(deviations, dim=-1), torch.cat(magnitudes, dim=-1)
-                here = self.contexts[index - 1](*before, here)
+                here = self._correct(index, here, deviations, magnitudes)
                 own = Prior(
                     _put(here.mean, where, own.mean), _put(here.log_scale, where, own.log_scale)
                 )
@@ -101,6 +101,27 @@ class Slices(nn.Module):
                 deviations.append(deviation)
                 magnitudes.append(magnitude)
         return torch.cat(coded, dim=1)
+
+    def _correct(
+        self, index: int, here: Prior, deviations: list[Tensor], magnitudes: list[Tensor]
+    ) -> Prior:
+        """The prior (B, n, width) of a slice that knows the ones before; of a large tile part by
+        part, as the features of all its positions side by side would take 100 MB."""
+        count = here.mean.shape[1]
+        size = count if torch.is_grad_enabled() else WHOLE_POSITIONS
+        found = []
+        for first in range(0, count, size):
+            part = slice(first, first + size)
+            deviation, magnitude = (
+                torch.cat([rows[:, part] for rows in seen], dim=-1)
+                for seen in (deviations, magnitudes)
+            )
+            own = Prior(here.mean[:, part], here.log_scale[:, part])
+            found.append(self.contexts[index - 1](deviation, magnitude, own))
+        return Prior(
+            torch.cat([own.mean for own in found], dim=1),
+            torch.cat([own.log_scale for own in found], dim=1),
+        )
 
 
 def _take(full: Tensor, where: Tensor) -> Tensor:
