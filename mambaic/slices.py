@@ -19,7 +19,7 @@ from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
 from mambaic.coding.tables import LOG_MIN
 from mambaic.nn.blocks import zero_start
-from mambaic.nn.parts import WHOLE_POSITIONS
+from mambaic.nn.parts import WHOLE_POSITIONS, whole
 
 MAGNITUDES = 3  # features of a coded latent that do not know its sign
 DEVIATIONS_MAX = 4.0
@@ -36,10 +36,15 @@ class RowConv2d(nn.Conv2d):
         return F.linear(input, self.weight.flatten(1), self.bias)
 
 
+def _scale(prior: Prior) -> Tensor:
+    """Scales of a prior, bounded so that they can be divided by."""
+    return torch.exp(prior.log_scale.clamp(min=LOG_MIN))
+
+
 def surprises(coded: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
     """What latents (B, n, C) turned out to be: deviations from the mean in units of the scale,
     (B, n, C), and features of their magnitudes, (B, n, 3 C)."""
-    scale = torch.exp(prior.log_scale.clamp(min=LOG_MIN))
+    scale = _scale(prior)
     residual = coded - prior.mean
     deviation = (residual / scale).clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX)
     energy = torch.log1p(residual.square() / (scale.square() + 0.25))
@@ -61,7 +66,7 @@ class SliceContext(nn.Module):
     def forward(self, deviation: Tensor, magnitudes: Tensor, prior: Prior) -> Prior:
         """``prior`` of the slice without them, (B, n, channels); the others of those before, as
         ``surprises`` gives them, one slice after the other."""
-        scale = torch.exp(prior.log_scale.clamp(min=LOG_MIN))
+        scale = _scale(prior)
         hidden = self.hidden(torch.cat([magnitudes, prior.log_scale], dim=-1))
         correction = self.log_scale(magnitudes) + self.out(F.leaky_relu(hidden, 0.1))
         mean = prior.mean + scale * self.mean(deviation)
@@ -81,6 +86,8 @@ class Slices(nn.Module):
     def code(self, site: Site, prior: Prior, code: Callable[[Site, Prior], Tensor]) -> Tensor:
         """Code a step slice by slice, each by ``code``: latents (B, channels, h, w), zero off the
         site's lattice."""
+        if self.count == 1:
+            return code(site, prior)
         where = site.positions(prior.mean)
         coded = []
         deviations: list[Tensor] = []
@@ -108,7 +115,7 @@ class Slices(nn.Module):
         """The prior (B, n, width) of a slice that knows the ones before; of a large tile part by
         part, as the features of all its positions side by side would take 100 MB."""
         count = here.mean.shape[1]
-        size = count if torch.is_grad_enabled() else WHOLE_POSITIONS
+        size = count if whole(count, 1) else WHOLE_POSITIONS
         found = []
         for first in range(0, count, size):
             part = slice(first, first + size)
