@@ -45,13 +45,10 @@ class MambaICCompressionModel(CompressionModel):
         return float(_description(self.get_buffer("description"))["quality"])
 
     def forward(self, x: Tensor) -> dict[str, Any]:
-        """x (B, 3, H, W), sides multiples of 64 -> {"x_hat", "likelihoods": {"y", "z"}}."""
+        """x (B, 3, H, W), sides multiples of 64 -> {"x_hat", "likelihoods": {"y", "z"}}, of each
+        latent's values (B, n) in coding order."""
         output = self.model(x, self._q(x))
-        parts: dict[str, list[Tensor]] = {"y": [], "z": []}
-        for (latent, _), likelihood in sorted(output.estimator.likelihoods().items()):
-            parts[latent].append(likelihood)
-        likelihoods = {latent: torch.cat(values, dim=1) for latent, values in parts.items()}
-        return {"x_hat": output.x_hat, "likelihoods": likelihoods}
+        return {"x_hat": output.x_hat, "likelihoods": output.estimator.likelihoods()}
 
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:

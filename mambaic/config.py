@@ -56,6 +56,7 @@ class ModelConfig:
     coarse_to_fine: int = 0  # groups whose anchors are coded in four steps instead of one
     slices: int = 1  # parts of a group's channels that a step codes one after the other
     slice_width: int = 32  # hidden width of what the later ones are told
+    slice_gates: int = 0  # weights by which the context says what that means
     lrp: bool = False  # latent residual prediction, [Minnen2020]
     window: int = 8
     # rate
@@ -123,6 +124,7 @@ PRESETS: dict[str, ModelConfig] = {
         coarse_to_fine=1,
         slices=2,
         slice_width=8,
+        slice_gates=4,
         rate_anchors=3,
         halo=8,
     ),

@@ -15,34 +15,42 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mambaic.coding.coders import StepCoder
 from mambaic.coding.priors import Prior
-from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, DISTANCES, Lattice
+from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, DISTANCES, Lattice, Site
 from mambaic.config import ModelConfig
 from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation
 from mambaic.rate import RateCurve
-from mambaic.slices import Slices
+from mambaic.slices import RowConv2d, Slices
 
 
 class PriorHead(nn.Module):
-    """Hidden state (B, C, h, w) -> mean and log-scale of ``channels`` latents on one lattice, in
-    units of their typical log-scale at this quality (B, channels, 1, 1)."""
+    """Hidden state (B, C, h, w) -> prior of ``channels`` latents on one lattice and ``gates`` for
+    its slices, rows (B, n, gates). Means and log-scales are in units of the latents' typical
+    log-scale at this quality (B, channels, 1, 1)."""
 
-    def __init__(self, width: int, channels: int, kernel: int, lattice: Lattice) -> None:
+    def __init__(
+        self, width: int, channels: int, kernel: int, lattice: Lattice, gates: int
+    ) -> None:
         super().__init__()
         self.lattice = lattice
-        self.conv1 = GridConv2d(width, width, kernel)
-        self.conv2 = nn.Conv2d(width, 2 * channels, 1)
+        self.split = [channels, channels, gates]
+        alone = kernel == 1  # nothing around a position is looked at
+        self.conv1 = RowConv2d(width, width) if alone else GridConv2d(width, width, kernel)
+        self.conv2 = RowConv2d(width, sum(self.split))
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)
             nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
-    def forward(self, state: Tensor, typical: Tensor) -> Prior:
-        batch, _, height, width = state.shape
-        out = typical.new_zeros(batch, self.conv2.out_channels, height, width)
-        for grid in self.lattice.value:
-            out[(..., *grid.slices)] = self.conv2(F.leaky_relu(self.conv1(state, *grid), 0.1))
-        mean, log_scale = out.chunk(2, dim=1)
-        return Prior(mean * torch.exp(typical), log_scale + typical)
+    def forward(self, state: Tensor, typical: Tensor) -> tuple[Prior, Tensor]:
+        if isinstance(self.conv1, RowConv2d):
+            hidden = self.conv1(self.lattice.take(state))
+        else:
+            hidden = self.lattice.join([self.conv1(state, *grid) for grid in self.lattice.value])
+        out = self.conv2(F.leaky_relu(hidden, 0.1))
+        mean, log_scale, gates = out.split(self.split, dim=-1)
+        typical = typical.flatten(2).mT
+        return Prior(mean * torch.exp(typical), log_scale + typical), gates
 
 
 class ChannelGroup(nn.Module):
@@ -59,15 +67,16 @@ class ChannelGroup(nn.Module):
         fine = index < config.coarse_to_fine
         self.lattices = COARSE_TO_FINE if fine else CHECKERBOARD
         first, *between, last = self.lattices
-        self.anchor = PriorHead(width, channels, 1, first)
+        gates = config.slice_gates if config.slices > 1 else 0
+        self.anchor = PriorHead(width, channels, 1, first, gates)
         self.between_spatial = nn.ModuleList(
             FeatureConv2d(channels, width, dilation=distance)
             for distance in DISTANCES[: len(between)]
         )
-        self.between = nn.ModuleList(PriorHead(width, channels, 1, x) for x in between)
+        self.between = nn.ModuleList(PriorHead(width, channels, 1, x, gates) for x in between)
         self.spatial = FeatureConv2d(channels, width)
-        self.non_anchor = PriorHead(width, channels, 3, last)
-        self.slices = Slices(channels, config.slices, config.slice_width)
+        self.non_anchor = PriorHead(width, channels, 3, last, gates)
+        self.slices = Slices(channels, config.slices, config.slice_width, gates)
         self.typical = RateCurve(config.rate_anchors, channels)
         self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
 
@@ -77,15 +86,20 @@ class ChannelGroup(nn.Module):
             return state
         return state + self.absorb(decoded)
 
-    def prior(self, step: int, support: Tensor, y_hat: Tensor | None, q: Tensor) -> Prior:
-        """Prior of the ``step``-th lattice, meaningless elsewhere; ``y_hat`` is what the lattices
-        before it hold, and zero elsewhere."""
+    def code(
+        self, step: int, support: Tensor, y_hat: Tensor | None, q: Tensor, coder: StepCoder
+    ) -> Tensor:
+        """Code the ``step``-th lattice; return what it and the ones before it hold, ``y_hat``
+        (B, channels, h, w), which is zero elsewhere."""
         spatial = [*self.between_spatial, self.spatial]
         heads = [self.anchor, *self.between, self.non_anchor]
+        lattice, size = self.lattices[step], (support.shape[-2], support.shape[-1])
         if y_hat is not None:
             support = support + spatial[step - 1](y_hat)
-        prior: Prior = heads[step](support, self.typical(q))
-        return prior
+        prior, gates = heads[step](support, self.typical(q))
+        rows = self.slices.code(Site("y", self.channels, lattice), prior, gates, coder)
+        coded = lattice.put(rows, size)
+        return coded if y_hat is None else y_hat + coded
 
     def refine(self, support: Tensor, y_hat: Tensor) -> Tensor:
         """Add the latent residual prediction, within half a step ([Minnen2020])."""

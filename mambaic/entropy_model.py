@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -62,8 +64,8 @@ class EntropyModel(nn.Module):
 
     def walk(self, z_shape: tuple[int, int], q: Tensor, coder: StepCoder) -> Tensor:
         """Visit every latent once, in coding order; return y_hat (B, M, 4 * z_h, 4 * z_w)."""
-        prior = self._z_prior(z_shape, q)
-        z_hat = coder.code(Site("z", slice(0, self.config.z_channels)), prior)
+        site = Site("z", slice(0, self.config.z_channels))
+        z_hat = site.lattice.put(coder.code(site, self._z_prior(z_shape, q)), z_shape)
         state = self.h_s(z_hat, q)
         decoded: list[Tensor] = []
         for index, group in enumerate(self.groups):
@@ -71,17 +73,15 @@ class EntropyModel(nn.Module):
             state = group.state(state, decoded[-1] if decoded else None)
             support = group.modulate(self.refine[index % len(self.refine)](state), q)
             y_hat: Tensor | None = None
-            for step, lattice in enumerate(group.lattices):
-                prior = group.prior(step, support, y_hat, q)
-                coded = group.slices.code(Site("y", group.channels, lattice), prior, coder.code)
-                y_hat = coded if y_hat is None else y_hat + coded
+            for step in range(len(group.lattices)):
+                y_hat = group.code(step, support, y_hat, q, coder)
             assert y_hat is not None
             decoded.append(group.refine(support, y_hat))
         return torch.cat(decoded, dim=1)
 
     def _z_prior(self, z_shape: tuple[int, int], q: Tensor) -> Prior:
-        shape = (-1, -1, *z_shape)
-        return Prior(self.z_mean(q).expand(*shape), self.z_log_scale(q).expand(*shape))
+        curves = (self.z_mean(q), self.z_log_scale(q))
+        return Prior(*(curve.flatten(2).mT.expand(-1, math.prod(z_shape), -1) for curve in curves))
 
     # -- estimate ----------------------------------------------------------------------------
 

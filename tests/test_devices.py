@@ -42,7 +42,7 @@ class Transfers(TorchDispatchMode):
 class Zeros:
     def code(self, site, prior):
         assert prior.log_scale.dtype == torch.float64
-        return torch.zeros_like(prior.mean) * site.mask(prior.mean)
+        return torch.zeros_like(prior.mean)
 
 
 class Walk(torch.nn.Module):

@@ -78,7 +78,7 @@ def test_a_block_leaves_its_neighbours_alone(unit_model, monkeypatch):
 
 def test_cold_rounding_is_to_the_nearest_and_as_coarse_as_the_trellis(unit_model):
     shape = unit_model.entropy_model.shape()
-    residual = 20 * torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    residual = 20 * torch.randn(1, 1024, 4, generator=torch.Generator().manual_seed(0))
     prior = Prior(torch.zeros_like(residual), torch.full_like(residual, math.log(20.0)))
     cold = AnnealedEstimator({}, shape, 0.01, torch.Generator().manual_seed(0))
     hard = Estimator({}, shape, training=False)

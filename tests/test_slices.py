@@ -14,64 +14,85 @@ from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
 from mambaic.slices import MAGNITUDES, Slices, surprises
 
-SIZE = (6, 8)
+POSITIONS = 12
 FIRST = 16  # channel of the group
+GATES = 3
 
 
-def make_slices(*, alive: bool) -> Slices:
+def make_slices(*, alive: bool, gates: int = GATES) -> Slices:
     torch.manual_seed(0)
-    slices = Slices(8, 4, 5)
+    slices = Slices(8, 4, 5, gates)
     if alive:
         for parameter in slices.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
     return slices.requires_grad_(False)
 
 
-def priors_seen(slices: Slices, latents: torch.Tensor, lattice: Lattice) -> list[Prior]:
-    """The priors under which ``latents`` (1, 8, h, w) are coded, slice by slice."""
+class Fixed:
+    """Coder that serves given latents (1, n, 8) and remembers the priors of the slices."""
+
+    def __init__(self, latents: torch.Tensor) -> None:
+        self.latents = latents
+        self.priors: list[Prior] = []
+
+    def code(self, site: Site, prior: Prior) -> torch.Tensor:
+        assert site.lattice is Lattice.ANCHOR
+        assert prior.mean.shape == prior.log_scale.shape == (1, POSITIONS, 2)
+        self.priors.append(prior)
+        return self.latents[..., site.channels.start - FIRST : site.channels.stop - FIRST]
+
+
+def priors_seen(slices: Slices, latents: torch.Tensor, sign: float = 1.0) -> list[Prior]:
+    """The priors under which ``latents`` are coded, slice by slice."""
     generator = torch.Generator().manual_seed(1)
     prior = Prior(*torch.randn(2, *latents.shape, generator=generator))
-    mask = torch.zeros(SIZE)
-    for grid in lattice.value:
-        mask[grid.slices] = 1
-    seen: list[Prior] = []
-
-    def code(site: Site, own: Prior) -> torch.Tensor:
-        assert site.lattice is lattice
-        assert own.mean.shape == own.log_scale.shape == (1, 2, *SIZE)
-        seen.append(own)
-        return latents[:, site.channels.start - FIRST : site.channels.stop - FIRST] * mask
-
-    coded = slices.code(Site("y", slice(FIRST, FIRST + 8), lattice), prior, code)
-    assert torch.equal(coded, latents * mask)
-    return seen
+    gates = sign * torch.randn(1, POSITIONS, GATES, generator=generator)
+    coder = Fixed(latents)
+    site = Site("y", slice(FIRST, FIRST + 8), Lattice.ANCHOR)
+    assert torch.equal(slices.code(site, prior, gates, coder), latents)
+    return coder.priors
 
 
-def test_new_slices_change_no_prior():
-    latents = torch.randn(1, 8, *SIZE)
-    seen = priors_seen(make_slices(alive=False), latents, Lattice.ANCHOR)
-    other = priors_seen(make_slices(alive=False), latents + 1, Lattice.ANCHOR)
+def some_latents() -> torch.Tensor:
+    return torch.randn(1, POSITIONS, 8, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("gates", [0, GATES])
+def test_new_slices_change_no_prior(gates):
+    seen = priors_seen(make_slices(alive=False, gates=gates), some_latents())
+    other = priors_seen(make_slices(alive=False, gates=gates), some_latents() + 1)
     assert len(seen) == 4
     for own, same in zip(seen, other, strict=True):
         assert torch.equal(own.mean, same.mean)
         assert torch.equal(own.log_scale, same.log_scale)
 
 
-@pytest.mark.parametrize("lattice", Lattice)
-def test_a_latent_tells_later_slices_at_its_place_alone(lattice):
-    slices = make_slices(alive=True)
-    latents = torch.randn(1, 8, *SIZE, generator=torch.Generator().manual_seed(2))
-    before = priors_seen(slices, latents, lattice)
-    row, column, _ = lattice.value[0]
+@pytest.mark.parametrize("gates", [0, GATES])
+def test_a_latent_tells_later_slices_at_its_place_alone(gates):
+    slices = make_slices(alive=True, gates=gates)
+    latents = some_latents()
+    before = priors_seen(slices, latents)
     changed = latents.clone()
-    changed[0, 3, row, column] += 1.0  # of the second slice
-    after = priors_seen(slices, changed, lattice)
+    changed[0, 5, 3] += 1.0  # of the second slice
+    after = priors_seen(slices, changed)
     for index in range(4):
         for name in ("mean", "log_scale"):
             moved = getattr(after[index], name) != getattr(before[index], name)
-            at_place = moved[..., row, column]
-            assert bool(at_place.any()) == (index >= 2), (index, name)
-            assert moved.sum() == at_place.sum()
+            assert bool(moved[0, 5].any()) == (index >= 2), (index, name)
+            assert moved.sum() == moved[0, 5].sum()
+
+
+def test_gates_turn_what_deviations_say_of_means():
+    """Means alone are gated, and all of a slice's correction but its ungated part turns round."""
+    slices = make_slices(alive=True)
+    for context in slices.contexts:
+        torch.nn.init.zeros_(context.mean.weight)
+    plain, turned = (priors_seen(slices, some_latents(), sign) for sign in (1.0, -1.0))
+    own = torch.randn(2, 1, POSITIONS, 8, generator=torch.Generator().manual_seed(1))[0]
+    shifts = [priors[1].mean - own[..., 2:4] for priors in (plain, turned)]
+    assert shifts[0].abs().min() > 0
+    assert torch.allclose(shifts[0], -shifts[1], atol=1e-6)
+    assert torch.equal(plain[1].log_scale, turned[1].log_scale)
 
 
 def test_surprises_are_what_they_say():

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mambaic.coding import trellis
 from mambaic.coding.priors import Prior, Shape
-from mambaic.coding.schedule import Site
+from mambaic.coding.schedule import Lattice, Site
 from mambaic.coding.symbols import SymbolReader, SymbolWriter
 from mambaic.coding.tables import LEVELS, Tables, count_magnitudes, level_position, values
 from mambaic.errors import CorruptStream
@@ -43,13 +43,14 @@ class StepCoder(Protocol):
     """What drives the walk over the coding order."""
 
     def code(self, site: Site, prior: Prior) -> Tensor:
-        """Code the latents at ``site``; return their dequantised values, zero elsewhere."""
+        """Code the latents at ``site``; return their dequantised values, rows (B, n, C) as the
+        prior's."""
 
 
 class Part(NamedTuple):
-    """Latents of one group of channels, (B, C, H, W) each: what is priced (symbols; in training
-    residuals in units of their quantiser's spacing, quantised or noisy), log-scales, the set of
-    tables, and the residuals themselves in units of the spacing."""
+    """Latents of some steps, (B, n) each: what is priced (symbols; in training residuals in units
+    of their quantiser's spacing, quantised or noisy), log-scales, the set of tables, and the
+    residuals themselves in units of the spacing."""
 
     priced: Tensor
     log_scale: Tensor
@@ -69,23 +70,26 @@ class Estimator:
         self._latents = latents
         self._shape = shape
         self._training = training
-        self._parts: dict[tuple[str, int], Part] = {}
-        self._sources: dict[tuple[str, int], Tensor] = {}
+        self._steps: dict[str, list[Part]] = {}
+        self._sources: dict[tuple[str, int, Lattice], tuple[Tensor, ...]] = {}
 
     def code(self, site: Site, prior: Prior) -> Tensor:
-        mask = site.mask(prior.mean)
-        key = (site.latent, site.channels.start)
-        if key not in self._sources:  # cut out once: every cut's gradient is a map of all latents
-            self._sources[key] = self._latents[site.latent][:, site.channels]
-        residual = self._sources[key] - prior.mean
+        residual = self._source(site) - prior.mean
         priced, kind, quantised = self.quantise(site, residual, prior)
-        relative = residual / trellis.spacing(site.latent)
-        # the lattices of a group share no position, so their masked sum is the whole map
-        part = Part(priced * mask, prior.log_scale * mask, kind * mask.to(kind), relative * mask)
-        if key in self._parts:
-            part = Part(*(a + b for a, b in zip(self._parts[key], part, strict=True)))
-        self._parts[key] = part
-        return (quantised + prior.mean) * mask
+        step = Part(priced, prior.log_scale, kind, residual / trellis.spacing(site.latent))
+        steps = self._steps.setdefault(site.latent, [])
+        steps.append(Part(*(rows.flatten(1) for rows in step)))
+        return quantised + prior.mean
+
+    def _source(self, site: Site) -> Tensor:
+        """The latents at a site. All slices of a step are taken at once: the gradient of every cut
+        is a map of all latents."""
+        step = site.of or site
+        width = site.channels.stop - site.channels.start
+        key = (step.latent, step.channels.start, step.lattice)
+        if key not in self._sources:
+            self._sources[key] = step.take(self._latents[site.latent]).split(width, dim=-1)
+        return self._sources[key][(site.channels.start - step.channels.start) // width]
 
     def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
         """Residuals as they are priced, their tables, and as walk and synthesis see them."""
@@ -110,17 +114,21 @@ class Estimator:
     def bits(self, latent: str | None = None) -> Tensor:
         """Estimated bits per image (B,), of one latent or of all."""
         total: Tensor | float = 0.0
-        for (name, _), likelihood in self.likelihoods().items():
+        for name, likelihood in self.likelihoods().items():
             if latent in (None, name):
-                total = total - torch.log2(likelihood).sum(dim=(1, 2, 3))
+                total = total - torch.log2(likelihood).sum(dim=1)
         assert isinstance(total, Tensor), "the walk visited nothing"
         return total
 
-    def likelihoods(self) -> dict[tuple[str, int], Tensor]:
-        """Likelihood of every latent, by latent and first channel; 1 where it is not coded."""
+    def likelihoods(self) -> dict[str, Tensor]:
+        """Likelihood of every value of each latent, (B, n) in coding order; 1 where it is not
+        coded."""
+        return {latent: self.likelihood(latent, part) for latent, part in self._parts().items()}
+
+    def _parts(self) -> dict[str, Part]:
         return {
-            (latent, first): self.likelihood(latent, part)
-            for (latent, first), part in self._parts.items()
+            latent: Part(*(torch.cat(rows, dim=1) for rows in zip(*steps, strict=True)))
+            for latent, steps in self._steps.items()
         }
 
     def likelihood(self, latent: str, part: Part) -> Tensor:
@@ -134,25 +142,22 @@ class Estimator:
     def counts(self) -> np.ndarray:
         """``count_magnitudes`` of all symbols."""
         assert not self._training, "only symbols can be counted"
-        return np.sum([count_magnitudes(*part[:3]) for part in self._parts.values()], axis=0)
+        return np.sum([count_magnitudes(*part[:3]) for part in self._parts().values()], axis=0)
 
 
-def _site_values(tensor: Tensor, positions: Tensor) -> Tensor:
-    """Values at a site in coding order (channel, then position), of a batch of one, float64."""
-    return tensor[0].flatten(1)[:, positions].reshape(-1).double()
+def _in_order(rows: Tensor) -> Tensor:
+    """Rows (1, n, C) in coding order (channel, then position), (C * n,) float64."""
+    return rows[0].T.reshape(-1).double()
 
 
-def _level_positions(prior: Prior, positions: Tensor) -> np.ndarray:
-    return level_position(_site_values(prior.log_scale, positions)).cpu().numpy()
+def _level_positions(prior: Prior) -> np.ndarray:
+    return level_position(_in_order(prior.log_scale)).cpu().numpy()
 
 
-def _dequantise(quantised: Tensor, prior: Prior, positions: Tensor) -> Tensor:
-    """Quantised residuals + mean at the site, zero elsewhere; the same for encoder and decoder."""
-    _, channels, height, width = prior.mean.shape
-    mean = prior.mean[0].flatten(1)
-    y_hat = torch.zeros_like(mean)
-    y_hat[:, positions] = quantised.to(mean).view(channels, -1) + mean[:, positions]
-    return y_hat.view(1, channels, height, width)
+def _dequantise(quantised: Tensor, prior: Prior) -> Tensor:
+    """Quantised residuals in coding order + mean; the same for encoder and decoder."""
+    channels = prior.mean.shape[-1]
+    return quantised.to(prior.mean).view(1, channels, -1).mT + prior.mean
 
 
 class Encoder:
@@ -166,12 +171,10 @@ class Encoder:
         self._bits = 0.0
 
     def code(self, site: Site, prior: Prior) -> Tensor:
-        positions = site.positions(prior.mean)
-        level = _level_positions(prior, positions)
+        level = _level_positions(prior)
         levels = np.floor(level).astype(np.int64)
         self._record(level, levels)
-        residual = _site_values(self._latents[site.latent][:, site.channels], positions)
-        residual -= _site_values(prior.mean, positions)
+        residual = _in_order(site.take(self._latents[site.latent])) - _in_order(prior.mean)
         skip = self._tables.skip
         symbols = trellis.quantise(site, residual.cpu().numpy(), levels, self._tables.prices, skip)
         self._writer.symbols(symbols, levels, trellis=trellis.has_trellis(site))
@@ -179,7 +182,7 @@ class Encoder:
         kind = torch.from_numpy(trellis.kinds(site, symbols, levels, skip))
         found = torch.from_numpy(symbols)
         self._bits += self._price(found, torch.from_numpy(levels), kind)
-        return _dequantise(values(found.double(), kind), prior, positions)
+        return _dequantise(values(found.double(), kind), prior)
 
     def _price(self, *arrays: Tensor) -> float:
         """Ideal length in bits, some symbols at a time: it takes ten arrays of their size."""
@@ -210,13 +213,12 @@ class Decoder:
         self.crc = 0
 
     def code(self, site: Site, prior: Prior) -> Tensor:
-        positions = site.positions(prior.mean)
-        level = _level_positions(prior, positions)
+        level = _level_positions(prior)
         levels = self._obey_record(level)
         symbols = self._reader.symbols(levels, trellis=trellis.has_trellis(site))
         self.crc = zlib.crc32(symbols.astype("<i4").tobytes(), self.crc)
         kind = torch.from_numpy(trellis.kinds(site, symbols, levels, self._tables.skip))
-        return _dequantise(values(torch.from_numpy(symbols).double(), kind), prior, positions)
+        return _dequantise(values(torch.from_numpy(symbols).double(), kind), prior)
 
     def _obey_record(self, level: np.ndarray) -> np.ndarray:
         count = int(self._reader.numbers(1)[0])

@@ -30,8 +30,7 @@ MIXTURE_MAGNITUDES = 256  # priced while there are no tables; larger ones as the
 
 @dataclass(frozen=True)
 class Prior:
-    """``mean`` and ``log_scale`` have the full (B, C, H, W) shape of the site's channels, and hold
-    on its lattice."""
+    """``mean`` and ``log_scale`` of the latents of a site: rows (B, n, C), ``Lattice``."""
 
     mean: Tensor
     log_scale: Tensor

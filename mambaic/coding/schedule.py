@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,8 +24,13 @@ class Grid(NamedTuple):
 
 
 class Lattice(enum.Enum):
-    """Positions that one step covers, as grids; their union on maps of any size."""
+    """Positions that one step covers, as grids: one, or two of the same size that take turns by
+    rows.
 
+    What is coded at a step are rows (B, n, C): channels last, positions in ascending order.
+    """
+
+    EVERY = (Grid(0, 0, 1),)  # of maps of any size; the others need sides that are multiples of 4
     ANCHOR = (Grid(0, 0, 2), Grid(1, 1, 2))
     NON_ANCHOR = (Grid(0, 1, 2), Grid(1, 0, 2))
     # the anchors again, coarse to fine: each step lies between the ones before it
@@ -34,6 +38,28 @@ class Lattice(enum.Enum):
     FOURTH_CENTRE = (Grid(2, 2, 4),)
     SECOND = (Grid(0, 2, 4), Grid(2, 0, 4))
     SECOND_CENTRE = (Grid(1, 1, 2),)
+
+    def take(self, full: Tensor) -> Tensor:
+        """What a map (B, C, h, w) holds here: rows (B, n, C)."""
+        return self.join([full[(..., *grid.slices)] for grid in self.value])
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Rows (B, n, C) of maps (B, C, h', w') of the grids."""
+        if len(parts) == 1:
+            return parts[0].permute(0, 2, 3, 1).flatten(1, 2)
+        return torch.stack([part.permute(0, 2, 3, 1) for part in parts], dim=2).flatten(1, 3)
+
+    def put(self, rows: Tensor, size: tuple[int, int]) -> Tensor:
+        """A map (B, C, *size) of rows (B, n, C), zero elsewhere: the inverse of ``take``."""
+        height, width = size
+        if self is Lattice.EVERY:
+            return rows.unflatten(1, size).permute(0, 3, 1, 2)
+        full = rows.new_zeros(len(rows), height, width, rows.shape[-1])
+        stride = self.value[0].stride
+        parts = rows.unflatten(1, (height // stride, len(self.value), width // stride))
+        for grid, part in zip(self.value, parts.unbind(2), strict=True):
+            full[(slice(None), *grid.slices)] = part
+        return full.permute(0, 3, 1, 2)
 
 
 CHECKERBOARD = (Lattice.ANCHOR, Lattice.NON_ANCHOR)
@@ -50,46 +76,23 @@ DISTANCES = (2, 2, 1)
 
 @dataclass(frozen=True)
 class Site:
-    """Latents coded in one step: ``channels`` of ``latent`` on one lattice.
-
-    ``lattice=None`` covers every position (used for z). Works for odd heights and widths.
-    """
+    """Latents coded in one step: ``channels`` of ``latent`` on one lattice, which may be a slice
+    ``of`` the channels of another site."""
 
     latent: Literal["y", "z"]
     channels: slice
-    lattice: Lattice | None = None
+    lattice: Lattice = Lattice.EVERY
+    of: Site | None = None
 
-    def mask(self, like: Tensor) -> Tensor:
-        """1 where ``like`` (B, C, H, W) is covered, else 0; (1, 1, H, W)."""
-        height, width = like.shape[-2:]
-        if self.lattice is None:
-            return like.new_ones(1, 1, height, width)
-        return _mask(height, width, self.lattice, like.dtype, like.device)
+    def cut(self, count: int) -> list[Site]:
+        """``count`` slices of equal width."""
+        first, stop = self.channels.start, self.channels.stop
+        width = (stop - first) // count
+        return [
+            replace(self, channels=slice(start, start + width), of=self)
+            for start in range(first, stop, width)
+        ]
 
-    def positions(self, like: Tensor) -> Tensor:
-        """Flat positions of ``like`` (B, C, H, W) that are covered, ascending (row-major)."""
-        height, width = like.shape[-2:]
-        return _positions(height, width, self.lattice, like.device)
-
-
-@lru_cache(maxsize=32)
-def _mask(
-    height: int, width: int, lattice: Lattice, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Kept on its device, as positions are: each copy from the host would wait for a GPU."""
-    return torch.from_numpy(_covered(height, width, lattice)).to(device, dtype)[None, None]
-
-
-@lru_cache(maxsize=32)
-def _positions(height: int, width: int, lattice: Lattice | None, device: torch.device) -> Tensor:
-    if lattice is None:
-        return torch.arange(height * width, device=device)
-    return torch.from_numpy(np.flatnonzero(_covered(height, width, lattice))).to(device)
-
-
-@lru_cache(maxsize=128)
-def _covered(height: int, width: int, lattice: Lattice) -> np.ndarray:
-    covered = np.zeros((height, width), dtype=bool)
-    for grid in lattice.value:
-        covered[grid.slices] = True
-    return covered
+    def take(self, full: Tensor) -> Tensor:
+        """What a map of all channels (B, M, h, w) holds at the site: rows (B, n, C)."""
+        return self.lattice.take(full[:, self.channels])

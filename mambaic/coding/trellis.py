@@ -75,10 +75,9 @@ def quantise_batch(
     *,
     rounded: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """``quantise`` and ``kinds`` of maps (B, C, H, W), on the site's lattice: symbols in the dtype
-    of ``residual``, kinds int64; 0 elsewhere."""
-    at_site = _rows_of(site, residual, log_scale)
-    rows, level_rows = (t.double().cpu().numpy() for t in at_site)
+    """``quantise`` and ``kinds`` of rows (B, n, C): symbols in the dtype of ``residual``, kinds
+    int64."""
+    rows, level_rows = (t.double().cpu().numpy() for t in _in_order(residual, log_scale))
 
     found = np.empty((2, *rows.shape), dtype=np.int32)
 
@@ -89,7 +88,7 @@ def quantise_batch(
 
     run(task, [(row, row + 1) for row in range(len(rows))])
     symbols, kind = (torch.from_numpy(part).to(residual.device) for part in found)
-    return _map_of(site, symbols, residual), _map_of(site, kind, residual).long()
+    return _as_rows(symbols, residual).to(residual.dtype), _as_rows(kind, residual).long()
 
 
 def quantise_on_gpu(
@@ -101,24 +100,20 @@ def quantise_on_gpu(
         return torch.round(residual), torch.full_like(residual, WHOLE, dtype=torch.long)
     from mambaic_kernels import trellis_triton
 
-    rows, position = _rows_of(site, residual, log_scale)
+    rows, position = _in_order(residual, log_scale)
     symbols, odd = trellis_triton.search(
         rows / SPACING, position.long(), prices[EVEN : ODD + 1], ERROR_WEIGHT * SPACING**2
     )
     kind = EVEN + (ODD - EVEN) * odd
-    return _map_of(site, symbols, residual), _map_of(site, kind, residual).long()
+    return _as_rows(symbols, residual).to(residual.dtype), _as_rows(kind, residual).long()
 
 
-def _rows_of(site: Site, residual: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Residuals and level positions at the site, each (B, n) in coding order."""
-    where = site.positions(residual)
-    rows, position = (t.flatten(2)[..., where].flatten(1) for t in (residual, log_scale))
+def _in_order(residual: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Residuals and level positions of rows (B, n, C), each (B, C * n) in coding order."""
+    rows, position = (t.mT.flatten(1) for t in (residual, log_scale))
     return rows, level_position(position)
 
 
-def _map_of(site: Site, rows: Tensor, like: Tensor) -> Tensor:
-    """Rows (B, n) at their places of a map (B, C, H, W) of zeros, in the dtype of ``like``."""
-    where = site.positions(like)
-    full = torch.zeros_like(like, memory_format=torch.contiguous_format)
-    full.flatten(2)[..., where] = rows.to(full.dtype).view(*like.shape[:2], -1)
-    return full
+def _as_rows(found: Tensor, like: Tensor) -> Tensor:
+    """Rows (B, n, C) of what is in coding order, (B, C * n)."""
+    return found.view(len(like), like.shape[-1], -1).mT
