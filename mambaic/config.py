@@ -103,7 +103,7 @@ class ModelConfig:
             raise ConfigError(f"model settings are incomplete or malformed: {exc}") from exc
 
 
-_S = ModelConfig(name="s", context_span=32, coarse_to_fine=1, slices=4)
+_S = ModelConfig(name="s", context_span=32, coarse_to_fine=1, slices=4, slice_gates=24)
 
 PRESETS: dict[str, ModelConfig] = {
     "unit": ModelConfig(
