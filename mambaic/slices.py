@@ -136,6 +136,8 @@ class Slices(nn.Module):
             own_part = Prior(own.mean[:, part], own.log_scale[:, part])
             context = self.contexts[index - 1]
             found.append(context(deviation, magnitude, own_part, gates[:, part]))
+        if len(found) == 1:
+            return found[0]
         return Prior(
             torch.cat([part.mean for part in found], dim=1),
             torch.cat([part.log_scale for part in found], dim=1),
