@@ -46,7 +46,7 @@ class MambaICCompressionModel(CompressionModel):
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """x (B, 3, H, W), sides multiples of 64 -> {"x_hat", "likelihoods": {"y", "z"}}, of each
-        latent's values (B, n) in coding order."""
+        latent's values (B, n)."""
         output = self.model(x, self._q(x))
         return {"x_hat": output.x_hat, "likelihoods": output.estimator.likelihoods()}
 

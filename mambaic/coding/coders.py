@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mambaic.coding import trellis
 from mambaic.coding.priors import Prior, Shape
-from mambaic.coding.schedule import Lattice, Site
+from mambaic.coding.schedule import Lattice, Site, as_rows, in_order
 from mambaic.coding.symbols import SymbolReader, SymbolWriter
 from mambaic.coding.tables import LEVELS, Tables, count_magnitudes, level_position, values
 from mambaic.errors import CorruptStream
@@ -121,7 +121,7 @@ class Estimator:
         return total
 
     def likelihoods(self) -> dict[str, Tensor]:
-        """Likelihood of every value of each latent, (B, n) in coding order; 1 where it is not
+        """Likelihood of every value of each latent, (B, n), step after step; 1 where it is not
         coded."""
         return {latent: self.likelihood(latent, part) for latent, part in self._parts().items()}
 
@@ -145,19 +145,13 @@ class Estimator:
         return np.sum([count_magnitudes(*part[:3]) for part in self._parts().values()], axis=0)
 
 
-def _in_order(rows: Tensor) -> Tensor:
-    """Rows (1, n, C) in coding order (channel, then position), (C * n,) float64."""
-    return rows[0].T.reshape(-1).double()
-
-
 def _level_positions(prior: Prior) -> np.ndarray:
-    return level_position(_in_order(prior.log_scale)).cpu().numpy()
+    return level_position(in_order(prior.log_scale)[0].double()).cpu().numpy()
 
 
 def _dequantise(quantised: Tensor, prior: Prior) -> Tensor:
     """Quantised residuals in coding order + mean; the same for encoder and decoder."""
-    channels = prior.mean.shape[-1]
-    return quantised.to(prior.mean).view(1, channels, -1).mT + prior.mean
+    return as_rows(quantised.to(prior.mean)[None], prior.mean.shape[-1]) + prior.mean
 
 
 class Encoder:
@@ -174,9 +168,11 @@ class Encoder:
         level = _level_positions(prior)
         levels = np.floor(level).astype(np.int64)
         self._record(level, levels)
-        residual = _in_order(site.take(self._latents[site.latent])) - _in_order(prior.mean)
+        residual = site.take(self._latents[site.latent]).double() - prior.mean.double()
         skip = self._tables.skip
-        symbols = trellis.quantise(site, residual.cpu().numpy(), levels, self._tables.prices, skip)
+        symbols = trellis.quantise(
+            site, in_order(residual)[0].cpu().numpy(), levels, self._tables.prices, skip
+        )
         self._writer.symbols(symbols, levels, trellis=trellis.has_trellis(site))
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
         kind = torch.from_numpy(trellis.kinds(site, symbols, levels, skip))

@@ -74,6 +74,16 @@ COARSE_TO_FINE = (
 DISTANCES = (2, 2, 1)
 
 
+def in_order(rows: Tensor) -> Tensor:
+    """Rows (B, n, C) in coding order (channel, then position), (B, C * n)."""
+    return rows.mT.flatten(1)
+
+
+def as_rows(ordered: Tensor, channels: int) -> Tensor:
+    """Inverse of ``in_order``."""
+    return ordered.view(len(ordered), channels, -1).mT
+
+
 @dataclass(frozen=True)
 class Site:
     """Latents coded in one step: ``channels`` of ``latent`` on one lattice, which may be a slice

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic.coding.schedule import Site
+from mambaic.coding.schedule import Site, as_rows, in_order
 from mambaic.coding.symbols import SYMBOL_MAX
 from mambaic.coding.tables import EVEN, ODD, SPACING, WHOLE, level_position
 from mambaic_kernels import trellis
@@ -77,7 +77,7 @@ def quantise_batch(
 ) -> tuple[Tensor, Tensor]:
     """``quantise`` and ``kinds`` of rows (B, n, C): symbols in the dtype of ``residual``, kinds
     int64."""
-    rows, level_rows = (t.double().cpu().numpy() for t in _in_order(residual, log_scale))
+    rows, level_rows = (t.double().cpu().numpy() for t in _ordered(residual, log_scale))
 
     found = np.empty((2, *rows.shape), dtype=np.int32)
 
@@ -87,8 +87,9 @@ def quantise_batch(
         found[1, row] = kinds(site, found[0, row], levels, skip)
 
     run(task, [(row, row + 1) for row in range(len(rows))])
-    symbols, kind = (torch.from_numpy(part).to(residual.device) for part in found)
-    return _as_rows(symbols, residual).to(residual.dtype), _as_rows(kind, residual).long()
+    channels, device = residual.shape[-1], residual.device
+    symbols, kind = (as_rows(torch.from_numpy(part), channels).to(device) for part in found)
+    return symbols.to(residual.dtype), kind.long()
 
 
 def quantise_on_gpu(
@@ -100,20 +101,15 @@ def quantise_on_gpu(
         return torch.round(residual), torch.full_like(residual, WHOLE, dtype=torch.long)
     from mambaic_kernels import trellis_triton
 
-    rows, position = _in_order(residual, log_scale)
+    rows, position = _ordered(residual, log_scale)
     symbols, odd = trellis_triton.search(
         rows / SPACING, position.long(), prices[EVEN : ODD + 1], ERROR_WEIGHT * SPACING**2
     )
     kind = EVEN + (ODD - EVEN) * odd
-    return _as_rows(symbols, residual).to(residual.dtype), _as_rows(kind, residual).long()
+    symbols, kind = (as_rows(found, residual.shape[-1]) for found in (symbols, kind))
+    return symbols.to(residual.dtype), kind.long()
 
 
-def _in_order(residual: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+def _ordered(residual: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
     """Residuals and level positions of rows (B, n, C), each (B, C * n) in coding order."""
-    rows, position = (t.mT.flatten(1) for t in (residual, log_scale))
-    return rows, level_position(position)
-
-
-def _as_rows(found: Tensor, like: Tensor) -> Tensor:
-    """Rows (B, n, C) of what is in coding order, (B, C * n)."""
-    return found.view(len(like), like.shape[-1], -1).mT
+    return in_order(residual), level_position(in_order(log_scale))
