@@ -19,9 +19,9 @@ from mambaic.coding.coders import StepCoder
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, DISTANCES, Lattice, Site
 from mambaic.config import ModelConfig
-from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation
+from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation, RowConv2d
 from mambaic.rate import RateCurve
-from mambaic.slices import RowConv2d, Slices
+from mambaic.slices import Slices
 
 
 class PriorHead(nn.Module):

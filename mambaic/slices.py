@@ -16,22 +16,11 @@ from mambaic.coding.coders import StepCoder
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
 from mambaic.coding.tables import LOG_MIN
-from mambaic.nn.blocks import zero_start
+from mambaic.nn.blocks import RowConv2d, zero_start
 from mambaic.nn.parts import WHOLE_POSITIONS, whole
 
 MAGNITUDES = 3  # features of a coded latent that do not know its sign
 DEVIATIONS_MAX = 4.0
-
-
-class RowConv2d(nn.Conv2d):
-    """1x1 convolution at listed positions, (B, n, C) -> (B, n, out): as a matrix product, which
-    takes less time than a convolution where there are few positions."""
-
-    def __init__(self, channels: int, out: int, *, bias: bool = True) -> None:
-        super().__init__(channels, out, 1, bias=bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight.flatten(1), self.bias)
 
 
 def _scale(prior: Prior) -> Tensor:
