@@ -1,7 +1,7 @@
-"""The .mbic container, version 3; docs/format.md is its specification.
+"""The .mbic container, version 4; docs/format.md is its specification.
 
     magic "MBIC" | version | flags | width | height | quality | weights id | tile side |
-    table: payload length and symbol CRC of every tile | lengths of the chunks |
+    payload length of every tile | lengths of the chunks |
     chunks (ICC, EXIF, XMP, alpha) | tile payloads | CRC32 of everything before it
 
 One field list (``FIELDS``) serves the writer, the reader and ``mambaic info``.
@@ -24,8 +24,9 @@ from mambaic.errors import (
 from mambaic.varint import ByteReader, write_varint
 
 MAGIC = b"MBIC"
-VERSION = 3
+VERSION = 4
 WORD_BYTES = 2  # payloads are counted in words
+MIN_TILE_BYTES = 7  # a length, and the three words that every payload begins with
 LATENT_STRIDE = 16
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 30
@@ -34,17 +35,10 @@ CHUNKS = ("icc", "exif", "xmp", "alpha")
 GRAY_FLAG = 1 << 4
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One independently coded latent tile: payload bytes and CRC32 of its symbols."""
-
-    payload: bytes
-    crc: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class MbicFile:
-    """Everything in a file. ``tile`` is the side of latent tiles in latents, 0 for one tile."""
+    """Everything in a file. ``tile`` is the side of latent tiles in latents, 0 for one tile, and
+    ``tiles`` are their payloads."""
 
     width: int
     height: int
@@ -52,7 +46,7 @@ class MbicFile:
     quality: float
     weights_id: bytes
     tile: int
-    tiles: tuple[Tile, ...] = ()
+    tiles: tuple[bytes, ...] = ()
     chunks: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -119,8 +113,7 @@ def _header_bytes(file: MbicFile) -> bytes:
     }
     out = MAGIC + bytes([VERSION])
     out += b"".join(entry.write(values[entry.name]) for entry in FIELDS)
-    for tile in file.tiles:
-        out += write_varint(len(tile.payload) // WORD_BYTES) + tile.crc.to_bytes(4, "little")
+    out += b"".join(write_varint(len(payload) // WORD_BYTES) for payload in file.tiles)
     for name in CHUNKS:
         if name in file.chunks:
             out += write_varint(len(file.chunks[name]))
@@ -134,7 +127,7 @@ def write(file: MbicFile) -> bytes:
         raise ValueError("the number of tiles does not fit the image and tile size")
     header = _header_bytes(file)
     body = b"".join(file.chunks[name] for name in CHUNKS if name in file.chunks)
-    body += b"".join(tile.payload for tile in file.tiles)
+    body += b"".join(file.tiles)
     return header + body + _crc(header + body)
 
 
@@ -204,16 +197,13 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> MbicFile:
         )
     rows, columns = latent_size(file.width, file.height)
     count = -(-rows // file.tile) * -(-columns // file.tile) if file.tile else 1
-    if count * 5 > len(data):
+    if count * MIN_TILE_BYTES > len(data):
         raise TruncatedStream(f"the header claims {count} tiles, more than the file can hold")
-    table = []
-    for _ in range(count):
-        words = reader.varint("tile table")
-        table.append((WORD_BYTES * words, int.from_bytes(reader.take(4, "tile table"), "little")))
+    table = [WORD_BYTES * reader.varint("tile table") for _ in range(count)]
     present = [name for bit, name in enumerate(CHUNKS) if flags >> bit & 1]
     lengths = {name: reader.varint(f"length of {name}") for name in present}
     chunks = {name: reader.take(length, name) for name, length in lengths.items()}
-    tiles = tuple(Tile(reader.take(length, "payload"), crc) for length, crc in table)
+    tiles = tuple(reader.take(length, "payload") for length in table)
     end = reader.position
     if reader.take(4, "checksum") != _crc(data[:end]):
         raise CorruptStream("the checksum does not match: the file is damaged")
@@ -238,7 +228,7 @@ def describe_weights(data: bytes) -> bytes:
 def describe(data: bytes) -> dict[str, Any]:
     """What ``mambaic info`` shows. Raises a BitstreamError."""
     file = read(data)
-    payload = sum(len(tile.payload) for tile in file.tiles)
+    payload = sum(map(len, file.tiles))
     return {
         "version": VERSION,
         "width": file.width,

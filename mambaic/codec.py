@@ -20,7 +20,6 @@ from mambaic.bitstream import (
     MAX_PIXELS,
     MAX_TILE_LATENTS,
     MbicFile,
-    Tile,
     largest_tile,
     stored_quality,
     tile_grid,
@@ -85,7 +84,7 @@ class Codec:
         grid = tile_grid(width, height, tile)
         advance = _counter(progress, sum(len(blocks(box)) if refine else 1 for box in grid))
 
-        def code(index: int) -> tuple[Tile, float]:
+        def code(index: int) -> tuple[bytes, float]:
             y = analyse(self.model, picture.pixels, grid[index], quality)
             if refine:
                 y = refine_latents(
@@ -94,7 +93,7 @@ class Codec:
             stream = self.model.entropy_model.encode(y, quality)
             if not refine:
                 advance()
-            return Tile(stream.payload, stream.crc), stream.estimated_bits
+            return stream.payload, stream.estimated_bits
 
         with ThreadPoolExecutor(max_workers=max(1, min(workers, len(grid)))) as pool:
             results = list(pool.map(code, range(len(grid))))
@@ -109,7 +108,7 @@ class Codec:
             quality=quality,
             weights_id=self.model.weights_id,
             tile=tile,
-            tiles=tuple(tile_ for tile_, _ in results),
+            tiles=tuple(payload for payload, _ in results),
             chunks=kept,
         )
         return bitstream.write(file), sum(bits for _, bits in results)
@@ -163,8 +162,8 @@ class Codec:
                 f"{self.model.weights_id.hex()} ({self.model.config.name}): decode with the "
                 "checkpoint it was made with (--model)"
             )
-        # every tile takes at least its boundary records: a claim of size must be backed
-        if not all(tile.payload for tile in file.tiles):
+        # every tile takes at least its first words: a claim of size must be backed
+        if not all(file.tiles):
             raise CorruptStream("a tile has no payload: the data is damaged")
         return file
 
@@ -172,10 +171,9 @@ class Codec:
         self, file: MbicFile, grid: list[tuple[int, int, int, int]], index: int
     ) -> Tensor:
         _, _, rows, columns = grid[index]
-        tile = file.tiles[index]
         try:
             return self.model.entropy_model.decode(
-                tile.payload, tile.crc, (rows, columns), file.quality
+                file.tiles[index], (rows, columns), file.quality
             )
         except DesyncError as exc:
             raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc

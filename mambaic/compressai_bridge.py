@@ -10,7 +10,6 @@ is ``python -m compressai.utils.eval_model`` with our names registered; the qual
 from __future__ import annotations
 
 import json
-import struct
 import sys
 from functools import partial
 from typing import Any
@@ -23,8 +22,6 @@ from torch import Tensor
 from mambaic import checkpoint
 from mambaic.config import PRESETS, ModelConfig
 from mambaic.model import MambaIC
-
-CRC = struct.Struct("<I")  # before the payload: the entropy model checks the symbols with it
 
 
 class MambaICCompressionModel(CompressionModel):
@@ -57,15 +54,14 @@ class MambaICCompressionModel(CompressionModel):
         strings = []
         for row in range(len(x)):
             stream = self.model.entropy_model.encode(y[row : row + 1], self.quality)
-            strings.append(CRC.pack(stream.crc) + stream.payload)
+            strings.append(stream.payload)
         return {"strings": [strings], "shape": tuple(y.shape[-2:])}
 
     @torch.no_grad()
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
         """Inverse of ``compress``: {"x_hat": (B, 3, H, W) in [0, 1]}. Raises a BitstreamError."""
         decode = partial(self.model.entropy_model.decode, size=shape, quality=self.quality)
-        rows = [decode(s[CRC.size :], CRC.unpack_from(s)[0]) for s in strings[0]]
-        y_hat = torch.cat(rows)
+        y_hat = torch.cat([decode(payload) for payload in strings[0]])
         return {"x_hat": self.model.g_s(y_hat, self._q(y_hat)).clamp(0, 1)}
 
     def update(self, *args: Any, force: bool = False, **kwargs: Any) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mambaic.bitstream import LATENT_STRIDE
-from mambaic.coding.coders import Estimator, Part
+from mambaic.coding.coders import Ahead, Estimator, Part
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.schedule import Site
 from mambaic.coding.trellis import spacing
@@ -57,7 +57,9 @@ class AnnealedEstimator(Estimator):
         self._temperature = temperature
         self._generator = generator
 
-    def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
+    def quantise(
+        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         kind = torch.zeros_like(residual, dtype=torch.long)  # of files: unused here
         if site.latent == "z":
             rounded = torch.round(residual)

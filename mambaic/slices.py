@@ -8,14 +8,17 @@ expected, so is it. Positions are treated alike and alone.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mambaic.coding.coders import StepCoder
+from mambaic.coding.coders import Ahead, StepCoder
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
 from mambaic.coding.tables import LOG_MIN
+from mambaic.coding.trellis import LOOK
 from mambaic.nn.blocks import RowConv2d, zero_start
 from mambaic.nn.parts import WHOLE_POSITIONS, whole
 
@@ -28,16 +31,24 @@ def _scale(prior: Prior) -> Tensor:
     return torch.exp(prior.log_scale.clamp(min=LOG_MIN))
 
 
-def surprises(coded: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
-    """What latents (B, n, C) turned out to be: deviations from the mean in units of the scale,
-    (B, n, C), and features of their magnitudes, (B, n, 3 C)."""
+class Surprises(NamedTuple):
+    """What the latents of a slice turned out to be: deviations from the mean in units of the scale,
+    rows (B, n, C), and features of their magnitudes, rows (B, n, 3 C)."""
+
+    deviation: Tensor
+    magnitudes: Tensor
+
+
+def surprises(coded: Tensor, prior: Prior) -> Surprises:
+    """Those of latents (B, n, C)."""
     scale = _scale(prior)
     residual = coded - prior.mean
     deviation = (residual / scale).clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX)
     energy = torch.log1p(residual.square() / (scale.square() + 0.25))
     # how much energy to expect: next to none of latents whose scale is far under their spacing
     expected = torch.sigmoid(2 * prior.log_scale)
-    return deviation, torch.cat([energy, expected, deviation.abs()], dim=-1)
+    magnitudes = torch.cat([energy, expected, deviation.abs()], dim=-1)
+    return Surprises(deviation, magnitudes)
 
 
 class SliceContext(nn.Module):
@@ -89,28 +100,42 @@ class Slices(nn.Module):
         gates = torch.tanh(gates)
         width = prior.mean.shape[-1] // self.count
         means, log_scales = (rows.split(width, dim=-1) for rows in (prior.mean, prior.log_scale))
+        alone = [Prior(*of) for of in zip(means, log_scales, strict=True)]
+        sites = site.cut(self.count)
         coded: list[Tensor] = []
-        deviations: list[Tensor] = []
-        magnitudes: list[Tensor] = []
-        for index, own_site in enumerate(site.cut(self.count)):
-            own = Prior(means[index], log_scales[index])
-            if index:
-                own = self._correct(index, own, deviations, magnitudes, gates)
-            coded.append(coder.code(own_site, own))
+        told: list[Surprises] = []
+        for index, own_site in enumerate(sites):
+            own = self._correct(index, alone[index], told, gates) if index else alone[index]
             if index + 1 < self.count:
-                deviation, magnitude = surprises(coded[-1], own)
-                deviations.append(deviation)
-                magnitudes.append(magnitude)
+                then = sites[index + 1], alone[index + 1]
+                values = coder.code(own_site, own, self._ahead(index + 1, then, told, own, gates))
+                told.append(surprises(values, own))
+            else:
+                values = coder.code(own_site, own)
+            coded.append(values)
         return torch.cat(coded, dim=-1)
 
-    def _correct(
+    def _ahead(
         self,
         index: int,
+        then: tuple[Site, Prior],
+        told: list[Surprises],
         own: Prior,
-        deviations: list[Tensor],
-        magnitudes: list[Tensor],
         gates: Tensor,
-    ) -> Prior:
+    ) -> Ahead:
+        """What an encoder may ask before it settles a slice, whose prior is ``own``: where the next
+        one, ``then``, begins, its prior as far as it is known by now."""
+        site, alone = then
+        first = slice(0, LOOK)
+
+        def ahead(values: Tensor) -> tuple[Site, Prior]:
+            new = surprises(values[:, first], own.at(first))
+            known = [*(Surprises(*(rows[:, first] for rows in of)) for of in told), new]
+            return site, self._correct(index, alone.at(first), known, gates[:, first])
+
+        return ahead
+
+    def _correct(self, index: int, own: Prior, told: list[Surprises], gates: Tensor) -> Prior:
         """The prior of a slice that knows the ones before; of a large tile part by part, as the
         features of all its positions side by side would take 100 MB."""
         count = gates.shape[1]
@@ -118,13 +143,12 @@ class Slices(nn.Module):
         found = []
         for first in range(0, count, size):
             part = slice(first, first + size)
-            deviation, magnitude = (
+            deviation, magnitudes = (
                 torch.cat([rows[:, part] for rows in seen], dim=-1)
-                for seen in (deviations, magnitudes)
+                for seen in zip(*told, strict=True)
             )
-            own_part = Prior(own.mean[:, part], own.log_scale[:, part])
             context = self.contexts[index - 1]
-            found.append(context(deviation, magnitude, own_part, gates[:, part]))
+            found.append(context(deviation, magnitudes, own.at(part), gates[:, part]))
         if len(found) == 1:
             return found[0]
         return Prior(

@@ -40,7 +40,7 @@ class Transfers(TorchDispatchMode):
 
 
 class Zeros:
-    def code(self, site, prior):
+    def code(self, site, prior, ahead=None):
         assert prior.log_scale.dtype == torch.float64
         return torch.zeros_like(prior.mean)
 

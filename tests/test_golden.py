@@ -13,8 +13,8 @@ from mambaic.checkpoint import load_model, read_config, shipped
 from mambaic.codec import Codec, load_for
 from mambaic.errors import UnsupportedVersion, WrongModel
 
-FOLDER = Path(__file__).parent / "golden" / "v3"
-UNRELEASED = sorted(FOLDER.parent.glob("v[12]/*.mbic"))
+FOLDER = Path(__file__).parent / "golden" / "v4"
+UNRELEASED = sorted(FOLDER.parent.glob("v[123]/*.mbic"))
 OURS = sorted(path for path in FOLDER.glob("*.mbic") if not path.name.startswith("s-"))
 SHIPPED = sorted(FOLDER.glob("s-*.mbic"))
 

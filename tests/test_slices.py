@@ -35,7 +35,7 @@ class Fixed:
         self.latents = latents
         self.priors: list[Prior] = []
 
-    def code(self, site: Site, prior: Prior) -> torch.Tensor:
+    def code(self, site: Site, prior: Prior, ahead: object = None) -> torch.Tensor:
         assert site.lattice is Lattice.ANCHOR
         assert prior.mean.shape == prior.log_scale.shape == (1, POSITIONS, 2)
         self.priors.append(prior)

@@ -7,8 +7,9 @@ depend on the symbols before it: see ``mambaic_kernels.trellis``. Format section
 "Payload of a tile".
 
 Tables lie one after the other in ``cumulative``: table t has the symbols -radius[t]..radius[t] and
-the escape, so 2 radius[t] + 3 sums from ``first[t]`` on. ``rows`` (2, levels) names the tables of a
-level in an even and in an odd state, and ``code`` is ``mambaic_kernels.trellis.CODE``.
+the escape, so 2 radius[t] + 3 sums from ``first[t]`` on. ``rows`` (classes, levels) names the table
+of a level in the states of a class (their lowest bits, as many as classes need), and ``code`` is
+``mambaic_kernels.trellis.CODE``.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ OK, ENDED, TOO_LARGE = 0, 1, 2
 
 
 @jit(nogil=True)
-def write(start, size, words):  # type: ignore[no-untyped-def]
+def write(start, size, check, words):  # type: ignore[no-untyped-def]
     """Write intervals (n,) uint16, the last one first, to ``words`` (n + 3,) uint16 from its end;
-    returns the position of the first word."""
+    returns the position of the first word. ``check``, a number under 2**32, is what is left over
+    LOW in the state when all is read."""
     at = len(words)
-    state = np.int64(LOW)
+    state = LOW + np.int64(check)
     for i in range(len(start) - 1, -1, -1):
         share = np.int64(size[i])
         if state >= share << 32:
@@ -72,12 +74,12 @@ def numbers(values, start, size):  # type: ignore[no-untyped-def]
 
 
 @jit(nogil=True)
-def symbols(values, levels, rows, first, radius, cumulative, code, start, size):  # type: ignore[no-untyped-def]
-    """Intervals of symbols (n,) at levels (n,); returns how many. A symbol beyond its table is the
-    escape, how far beyond, and a bit for its sign."""
-    count, state = 0, 0
+def symbols(values, levels, rows, first, radius, cumulative, code, state, start, size):  # type: ignore[no-untyped-def]
+    """Intervals of symbols (n,) at levels (n,), from a state on; returns how many. A symbol beyond
+    its table is the escape, how far beyond, and a bit for its sign."""
+    count, mask = 0, len(rows) - 1
     for i in range(len(values)):
-        table = rows[state & 1, levels[i]]
+        table = rows[state & mask, levels[i]]
         reach = radius[table]
         beyond = abs(values[i]) - reach
         place = first[table] + (2 * reach + 1 if beyond > 0 else values[i] + reach)
@@ -143,11 +145,11 @@ def read_bits(words, cursor, out):  # type: ignore[no-untyped-def]
 
 
 @jit(nogil=True)
-def read_symbols(words, cursor, levels, rows, first, radius, cumulative, code, largest, out):  # type: ignore[no-untyped-def]
+def read_symbols(words, cursor, levels, rows, first, radius, cumulative, code, state, largest, out):  # type: ignore[no-untyped-def]
     """The inverse of ``symbols``, into ``out`` (n,) int32."""
-    state = 0
+    mask = len(rows) - 1
     for i in range(len(levels)):
-        table = rows[state & 1, levels[i]]
+        table = rows[state & mask, levels[i]]
         reach = np.int64(radius[table])
         low, high = first[table], first[table] + 2 * reach + 2
         place = np.int64(cursor[1] & MASK)

@@ -1,7 +1,9 @@
 """Trellis-coded quantisation: the path of states, and the search for the best one.
 
 A trellis of 4,096 states; each offers one of two scalar quantisers, and the parity of the symbol
-that is chosen decides the state of the next latent. Values in units of a quantiser's spacing:
+that is chosen decides the state of the next latent. What is likely depends on the state further
+than by its quantiser (on which one an even symbol leads to, first of all), so prices are those of
+the classes that the lowest bits of states make. Values in units of a quantiser's spacing:
 
     even states: 0, +-1, +-2, ...           the integers
     odd states:  0, +-1/2, +-3/2, ...       symbol k stands for sign(k) (|k| - 1/2)
@@ -26,6 +28,7 @@ from mambaic_kernels.simd import LANES, f32, jit
 BITS = 12
 STATES = 1 << BITS
 HALF = STATES // 2
+CLASSES = 8  # a state's class are its lowest bits
 # parity checks 17751 and 5436 (octal) without their lowest bit: what an odd state and an odd symbol
 # add to the state, shifted by one, that follows
 CODE = FEEDBACK, INPUT = 0o17751 >> 1, 0o5436 >> 1
@@ -47,18 +50,18 @@ def after(state, symbol, code):  # type: ignore[no-untyped-def]
 
 
 @jit()
-def _follow(symbols, state, code, odd):  # type: ignore[no-untyped-def]
+def _follow(symbols, state, code, classes):  # type: ignore[no-untyped-def]
     for i in range(len(symbols)):
-        odd[i] = state & 1
+        classes[i] = state & (CLASSES - 1)
         state = after(state, symbols[i], code)
     return state
 
 
-def follow(symbols: np.ndarray) -> np.ndarray:
-    """Which quantiser each of the symbols (n,) int32 is of, 0 even and 1 odd, from state 0 on."""
-    odd = np.empty(len(symbols), dtype=np.int64)
-    _follow(symbols, 0, CODE, odd)
-    return odd
+def follow(symbols: np.ndarray, state: int = 0) -> tuple[np.ndarray, int]:
+    """Classes (n,) int64 of the states that the symbols (n,) int32 are chosen in, from ``state``
+    on (odd ones are those of the odd quantiser), and the state after them."""
+    classes = np.empty(len(symbols), dtype=np.int64)
+    return classes, int(_follow(symbols, state, CODE, classes))
 
 
 @jit(inline="always")
@@ -89,12 +92,13 @@ def _half_step(odd: int) -> Any:
 
     The function made updates the ``pair``-th 2 * LANES of them. It takes addresses: costs before,
     of all even states, then of all odd ones; costs after, in the same order; and where one bit for
-    every state goes, the parity on the best path to it. Last the costs of the symbols.
+    every state goes, the parity on the best path to it. Last where what the best symbol of each
+    parity costs in LANES such states one after the other is, as classes take turns.
     """
     flips = [odd * (FEEDBACK ^ HALF) ^ parity * INPUT for parity in (0, 1)]
 
     @intrinsic
-    def half_step(typingctx, pair, before, after, decisions, zero, one):  # type: ignore[no-untyped-def]
+    def half_step(typingctx, pair, before, after, decisions, branches):  # type: ignore[no-untyped-def]
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
             def number(value: int) -> ir.Constant:
                 return ir.Constant(ir.IntType(64), value)
@@ -105,14 +109,12 @@ def _half_step(odd: int) -> Any:
             def shuffled(a: Any, b: Any, lanes: list[int]) -> Any:
                 return builder.shuffle_vector(a, b, ir.Constant(INDICES, lanes))
 
-            pair, *addresses = arguments[:4]
-            source, target = (builder.inttoptr(x, VECTOR.as_pointer()) for x in addresses[:2])
+            pair, *addresses = arguments
+            source, target, branch = (
+                builder.inttoptr(addresses[i], VECTOR.as_pointer()) for i in (0, 1, 3)
+            )
             flags = builder.inttoptr(addresses[2], ir.IntType(LANES).as_pointer())
-            empty = ir.Constant(VECTOR, ir.Undefined)
-            branches = [
-                shuffled(builder.insert_element(empty, x, number(0)), empty, [0] * LANES)
-                for x in arguments[4:]
-            ]
+            branches = [builder.load(place(branch, number(i)), align=4) for i in (0, 1)]
             best = []
             for block in (0, 1):
                 at = builder.add(builder.mul(pair, number(2)), number(block))
@@ -120,9 +122,9 @@ def _half_step(odd: int) -> Any:
                 for flip, branch in zip(flips, branches, strict=True):  # where entry m ^ flip is
                     origin = builder.xor(at, number(flip // LANES))
                     origin = builder.add(origin, number(odd * HALF_BLOCKS))
-                    vector = builder.load(place(source, origin), align=4)
+                    vector = builder.fadd(builder.load(place(source, origin), align=4), branch)
                     lanes = [lane ^ (flip % LANES) for lane in range(LANES)]
-                    costs.append(builder.fadd(shuffled(vector, vector, lanes), branch))
+                    costs.append(shuffled(vector, vector, lanes))
                 less = builder.fcmp_ordered("<", costs[1], costs[0])
                 best.append(builder.select(less, costs[1], costs[0]))
                 flag = place(flags, builder.add(at, number(odd * HALF_BLOCKS)))
@@ -134,8 +136,8 @@ def _half_step(odd: int) -> Any:
                 builder.store(half, place(target, at), align=4)
             return context.get_dummy_value()
 
-        address, cost = types.uintp, types.float32
-        return types.void(types.int64, address, address, address, cost, cost), codegen
+        address = types.uintp
+        return types.void(types.int64, address, address, address, address), codegen
 
     return half_step
 
@@ -145,22 +147,26 @@ _from_even, _from_odd = _half_step(0), _half_step(1)
 
 @jit(nogil=True)
 def _search(x, level, prices, weight, state, symbols, decisions):  # type: ignore[no-untyped-def]
+    mask = len(prices) - 1
     costs = np.full((2, STATES), FAR)  # before and after a latent, in turn
     costs[0, (state & 1) * HALF + (state >> 1)] = f32(0.0)
     before, after = costs[0].ctypes.data, costs[1].ctypes.data
     flags = decisions.ctypes.data
+    branches = np.empty((2, 2, LANES), dtype=np.float32)
+    of_even, of_odd = branches[0].ctypes.data, branches[1].ctypes.data
     for i in range(len(x)):
-        magnitude = abs(x[i])
-        _, even0 = _choose(magnitude, 0, 0, prices[0, level[i]], weight)
-        _, even1 = _choose(magnitude, 0, 1, prices[0, level[i]], weight)
-        _, odd0 = _choose(magnitude, 1, 0, prices[1, level[i]], weight)
-        _, odd1 = _choose(magnitude, 1, 1, prices[1, level[i]], weight)
+        for kind in range(CLASSES):
+            for parity in range(2):
+                row = prices[kind & mask, level[i]]
+                _, cost = _choose(abs(x[i]), kind & 1, parity, row, weight)
+                for lane in range(kind >> 1, LANES, CLASSES // 2):
+                    branches[kind & 1, parity, lane] = cost
         if not i % RELATE:  # to the best so far, so that single precision is enough
             costs[i & 1] -= costs[i & 1].min()
         for pair in range(HALF_BLOCKS // 2):
-            _from_even(pair, before, after, flags, even0, even1)
+            _from_even(pair, before, after, flags, of_even)
         for pair in range(HALF_BLOCKS // 2):
-            _from_odd(pair, before, after, flags, odd0, odd1)
+            _from_odd(pair, before, after, flags, of_odd)
         before, after = after, before
         flags += np.uintp(STATES // 8)
     best, state = FAR, np.int64(0)
@@ -171,27 +177,29 @@ def _search(x, level, prices, weight, state, symbols, decisions):  # type: ignor
     for i in range(len(x) - 1, -1, -1):
         p = np.int64(decisions[i, state >> 3] >> (state & 7)) & 1
         z = state >> (BITS - 1)
-        symbol, _ = _choose(abs(x[i]), z, p, prices[z, level[i]], weight)
-        symbols[i] = symbol if x[i] >= 0 else -symbol
         state = (((state ^ (z * FEEDBACK) ^ (p * INPUT)) << 1) & (STATES - 1)) | z
+        symbol, _ = _choose(abs(x[i]), z, p, prices[state & mask, level[i]], weight)
+        symbols[i] = symbol if x[i] >= 0 else -symbol
 
 
-def search(x: np.ndarray, level: np.ndarray, prices: np.ndarray, weight: float) -> np.ndarray:
-    """Symbols (n,) int32 of the path from state 0 on with the least
+def search(
+    x: np.ndarray, level: np.ndarray, prices: np.ndarray, weight: float, state: int = 0
+) -> np.ndarray:
+    """Symbols (n,) int32 of the path from ``state`` on with the least
 
         weight * squared error + bits
 
-    of ``x`` (n,) float64 in units of the spacing. ``prices`` (2, levels, m) float32: bits of a
-    symbol of a magnitude (the last price is that of all larger ones) in an even and an odd state,
-    at the ``level`` (n,) int64 of its latent. Memory is bounded: see ``WINDOW``.
+    of ``x`` (n,) float64 in units of the spacing. ``prices`` (CLASSES, levels, m) float32: bits of
+    a symbol of a magnitude (the last price is that of all larger ones) in a state of each class, at
+    the ``level`` (n,) int64 of its latent; or (2, levels, m) where only its lowest bit counts.
+    Memory is bounded: see ``WINDOW``.
     """
     symbols = np.empty(len(x), dtype=np.int32)
     held = min(len(x), WINDOW + AHEAD)
     decisions = np.empty((held, STATES // 8), dtype=np.uint8)
-    odd = np.empty(WINDOW, dtype=np.int64)
-    state = 0
+    classes = np.empty(WINDOW, dtype=np.int64)
     for first in range(0, len(x), WINDOW):
         part = slice(first, first + WINDOW + AHEAD)
         _search(x[part], level[part], prices, weight, state, symbols[part], decisions)
-        state = _follow(symbols[first : first + WINDOW], state, CODE, odd)
+        state = _follow(symbols[first : first + WINDOW], state, CODE, classes)
     return symbols

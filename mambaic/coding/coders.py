@@ -2,15 +2,16 @@
 
 The scale level of a latent picks its table and so must be the same in encoder and decoder although
 their arithmetic differs in the last bits. Files are therefore coded in float64, and the encoder
-records, step by step, the latents whose position lies within MARGIN of a level boundary: there the
-decoder obeys the record.
+records the latents whose position lies within MARGIN of a level boundary: there the decoder obeys
+the record, which comes first.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,19 +33,23 @@ PRICED = 1 << 18  # symbols
 
 @dataclass(frozen=True)
 class LatentStream:
-    """One coded latent tile: bytes, CRC32 of its symbols, and their ideal length in bits."""
+    """One coded latent tile: bytes, and the ideal length of its symbols in bits."""
 
     payload: bytes
-    crc: int
     estimated_bits: float
+
+
+# from the values of a slice, rows (B, n, C), the slice that comes next in the same step and the
+# prior of its first ``trellis.LOOK`` positions
+Ahead = Callable[[Tensor], tuple[Site, Prior]]
 
 
 class StepCoder(Protocol):
     """What drives the walk over the coding order."""
 
-    def code(self, site: Site, prior: Prior) -> Tensor:
+    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
         """Code the latents at ``site``; return their dequantised values, rows (B, n, C) as the
-        prior's."""
+        prior's. An encoder may look ``ahead``."""
 
 
 class Part(NamedTuple):
@@ -73,13 +78,20 @@ class Estimator:
         self._steps: dict[str, list[Part]] = {}
         self._sources: dict[tuple[str, int, Lattice], tuple[Tensor, ...]] = {}
 
-    def code(self, site: Site, prior: Prior) -> Tensor:
+    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
         residual = self._source(site) - prior.mean
-        priced, kind, quantised = self.quantise(site, residual, prior)
+        priced, kind, quantised = self.quantise(site, residual, prior, ahead)
         step = Part(priced, prior.log_scale, kind, residual / trellis.spacing(site.latent))
         steps = self._steps.setdefault(site.latent, [])
         steps.append(Part(*(rows.flatten(1) for rows in step)))
         return quantised + prior.mean
+
+    @cached_property
+    def _paths(self) -> trellis.Paths:
+        batch = len(next(iter(self._latents.values())))
+        return trellis.Paths(
+            batch, self._shape.prices, self._shape.skip, rounded=self._training
+        )
 
     def _source(self, site: Site) -> Tensor:
         """The latents at a site. All slices of a step are taken at once: the gradient of every cut
@@ -91,17 +103,22 @@ class Estimator:
             self._sources[key] = step.take(self._latents[site.latent]).split(width, dim=-1)
         return self._sources[key][(site.channels.start - step.channels.start) // width]
 
-    def quantise(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor, Tensor]:
+    def quantise(
+        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Residuals as they are priced, their tables, and as walk and synthesis see them."""
-        shape, operands = self._shape, (site, residual.detach(), prior.log_scale.detach())
         if self._training and residual.device.type != "cpu":
-            symbols, kind = trellis.quantise_on_gpu(*operands, shape.prices_on(residual.device))
+            prices = self._shape.quantiser_prices_on(residual.device)
+            rows = residual.detach(), prior.log_scale.detach()
+            symbols, kind = trellis.quantise_on_gpu(site, *rows, prices)
         else:
             # in training a latent that a file leaves out is rounded by itself: zeroed, it could
-            # not learn that it is worth its bits
-            symbols, kind = trellis.quantise_batch(
-                *operands, shape.prices, shape.skip, rounded=self._training
-            )
+            # not learn that it is worth its bits; and nobody looks ahead
+            look = None if self._training else _look(ahead, self._source, prior.mean)
+            operands = _residuals(residual), _levels(prior.log_scale)
+            found = self._paths.find(site, *operands, look)
+            symbols, kind = (_as_rows(part, prior.mean) for part in found)
+            symbols = symbols.to(residual.dtype)
         quantised = values(symbols, kind)
         if not self._training:
             return symbols, kind, quantised
@@ -145,13 +162,44 @@ class Estimator:
         return np.sum([count_magnitudes(*part[:3]) for part in self._parts().values()], axis=0)
 
 
-def _level_positions(prior: Prior) -> np.ndarray:
-    return level_position(in_order(prior.log_scale)[0].double()).cpu().numpy()
+def _residuals(rows: Tensor) -> np.ndarray:
+    """Rows (B, n, C) in coding order, (B, C * n) float64."""
+    return in_order(rows.detach()).double().cpu().numpy()
 
 
-def _dequantise(quantised: Tensor, prior: Prior) -> Tensor:
-    """Quantised residuals in coding order + mean; the same for encoder and decoder."""
-    return as_rows(quantised.to(prior.mean)[None], prior.mean.shape[-1]) + prior.mean
+def _level_positions(log_scale: Tensor) -> np.ndarray:
+    return level_position(in_order(log_scale.detach()).double()).cpu().numpy()
+
+
+def _levels(log_scale: Tensor) -> np.ndarray:
+    return np.floor(_level_positions(log_scale)).astype(np.int64)
+
+
+def _as_rows(ordered: np.ndarray, like: Tensor) -> Tensor:
+    """Numbers (B, C * n) in coding order as rows, on the device of the rows ``like``."""
+    return as_rows(torch.from_numpy(ordered), like.shape[-1]).to(like.device)
+
+
+def _look(
+    ahead: Ahead | None, source: Callable[[Site], Tensor], mean: Tensor
+) -> trellis.Look | None:
+    """What ``Paths`` asks for, of the slice after one whose means are ``mean``; ``source`` gives
+    the latents at a site."""
+    if ahead is None:
+        return None
+
+    def look(symbols: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        site, prior = ahead(_dequantise(symbols, kinds, mean))
+        first = trellis.beginning(source(site)) - trellis.beginning(prior.mean)
+        return _residuals(first), _levels(trellis.beginning(prior.log_scale))
+
+    return look
+
+
+def _dequantise(symbols: np.ndarray, kinds: np.ndarray, mean: Tensor) -> Tensor:
+    """Latents, rows (B, n, C), of symbols in coding order; the same for encoder and decoder."""
+    quantised = values(torch.from_numpy(symbols).to(mean.dtype), torch.from_numpy(kinds))
+    return as_rows(quantised, mean.shape[-1]).to(mean.device) + mean
 
 
 class Encoder:
@@ -161,24 +209,28 @@ class Encoder:
         self._latents = latents
         self._tables = tables
         self._writer = SymbolWriter(tables)
+        self._paths = trellis.Paths(1, tables.prices, tables.skip)
         self._crc = 0
         self._bits = 0.0
+        self._count = 0  # of latents coded so far
+        self._near: list[np.ndarray] = []
+        self._sides: list[np.ndarray] = []
 
-    def code(self, site: Site, prior: Prior) -> Tensor:
-        level = _level_positions(prior)
+    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
+        level = _level_positions(prior.log_scale)[0]
         levels = np.floor(level).astype(np.int64)
         self._record(level, levels)
-        residual = site.take(self._latents[site.latent]).double() - prior.mean.double()
-        skip = self._tables.skip
-        symbols = trellis.quantise(
-            site, in_order(residual)[0].cpu().numpy(), levels, self._tables.prices, skip
-        )
-        self._writer.symbols(symbols, levels, trellis=trellis.has_trellis(site))
+        state, look = self._paths.state(site), _look(ahead, self._source, prior.mean)
+        residual = _residuals(self._source(site) - prior.mean)
+        symbols, kinds = self._paths.find(site, residual, levels[None], look)
+        self._writer.symbols(symbols[0], levels, trellis=trellis.has_trellis(site), state=state)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        kind = torch.from_numpy(trellis.kinds(site, symbols, levels, skip))
-        found = torch.from_numpy(symbols)
-        self._bits += self._price(found, torch.from_numpy(levels), kind)
-        return _dequantise(values(found.double(), kind), prior)
+        priced = symbols[0], levels, kinds[0]
+        self._bits += self._price(*(torch.from_numpy(part) for part in priced))
+        return _dequantise(symbols, kinds, prior.mean)
+
+    def _source(self, site: Site) -> Tensor:
+        return site.take(self._latents[site.latent]).double()
 
     def _price(self, *arrays: Tensor) -> float:
         """Ideal length in bits, some symbols at a time: it takes ten arrays of their size."""
@@ -187,17 +239,23 @@ class Encoder:
         return -sum(float(torch.log2(likelihood).sum()) for likelihood in likelihoods)
 
     def _record(self, level: np.ndarray, levels: np.ndarray) -> None:
-        """Write which latents lie near a boundary, and on which side of it."""
+        """Keep which latents lie near a boundary, and on which side of it."""
         boundary = np.rint(level)
         near = np.abs(level - boundary) < MARGIN
         near &= (boundary >= max(1, self._tables.skip)) & (boundary < LEVELS)
         where = np.flatnonzero(near)
-        self._writer.numbers(np.array([len(where)]))
-        self._writer.numbers(np.diff(where, prepend=-1) - 1)
-        self._writer.bits(levels[where] >= boundary[where])
+        self._near.append(self._count + where)
+        self._sides.append(levels[where] >= boundary[where])
+        self._count += len(level)
 
     def finish(self) -> LatentStream:
-        return LatentStream(self._writer.finish(), self._crc, self._bits)
+        where = np.concatenate(self._near)
+        stream = SymbolWriter(self._tables)
+        stream.numbers(np.array([len(where)]))
+        stream.numbers(np.diff(where, prepend=-1) - 1)
+        stream.bits(np.concatenate(self._sides))
+        stream.append(self._writer)
+        return LatentStream(stream.finish(self._crc), self._bits)
 
 
 class Decoder:
@@ -206,29 +264,37 @@ class Decoder:
     def __init__(self, payload: bytes, tables: Tables) -> None:
         self._reader = SymbolReader(payload, tables)
         self._tables = tables
-        self.crc = 0
+        self._state = 0
+        self._crc = 0
+        self._count = 0
+        recorded = int(self._reader.numbers(1)[0])
+        if recorded > 4 * len(payload):  # each takes two bits or more
+            raise CorruptStream("the boundary record is longer than its tile: the data is damaged")
+        self._near = np.cumsum(self._reader.numbers(recorded) + 1) - 1
+        self._sides = self._reader.bits(recorded)
 
-    def code(self, site: Site, prior: Prior) -> Tensor:
-        level = _level_positions(prior)
-        levels = self._obey_record(level)
-        symbols = self._reader.symbols(levels, trellis=trellis.has_trellis(site))
-        self.crc = zlib.crc32(symbols.astype("<i4").tobytes(), self.crc)
-        kind = torch.from_numpy(trellis.kinds(site, symbols, levels, self._tables.skip))
-        return _dequantise(values(torch.from_numpy(symbols).double(), kind), prior)
+    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
+        levels = self._obey_record(_level_positions(prior.log_scale)[0])
+        state = 0 if site.begins else self._state
+        symbols = self._reader.symbols(levels, trellis=trellis.has_trellis(site), state=state)
+        self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
+        kinds, self._state = trellis.kinds(site, symbols, levels, self._tables.skip, state)
+        return _dequantise(symbols[None], kinds[None], prior.mean)
 
     def _obey_record(self, level: np.ndarray) -> np.ndarray:
-        count = int(self._reader.numbers(1)[0])
-        if count > len(level):
-            raise CorruptStream("a boundary record is longer than its step: the data is damaged")
-        where = np.cumsum(self._reader.numbers(count) + 1) - 1
-        upper = self._reader.bits(count)
+        first, self._count = self._count, self._count + len(level)
+        recorded = slice(*np.searchsorted(self._near, (first, self._count)))
+        where = self._near[recorded] - first
         levels = np.floor(level).astype(np.int64)
-        if count:
-            if int(where[-1]) >= len(level):
-                raise CorruptStream("a boundary record points past its step: the data is damaged")
-            levels[where] = np.rint(level[where]).astype(np.int64) - np.where(upper, 0, 1)
+        below = np.where(self._sides[recorded], 0, 1)
+        sides = np.rint(level[where]).astype(np.int64) - below
+        levels[where] = np.clip(sides, 0, LEVELS - 1)  # damage may claim a boundary at the ends
         return levels
 
     def finish(self) -> None:
-        """Raises CorruptStream unless the payload ends here."""
-        self._reader.finish()
+        """Raises CorruptStream unless the payload ends here, and the symbols are the encoder's."""
+        crc = self._reader.finish()
+        if len(self._near) and self._near[-1] >= self._count:
+            raise CorruptStream("the boundary record points past its tile: the data is damaged")
+        if crc != self._crc:
+            raise CorruptStream(f"their CRC is {self._crc:08x} instead of {crc:08x}")

@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 from mambaic.coding.tables import (
     LOG_MIN,
-    SETS,
     SKIP,
+    TRELLIS,
     WHOLE,
     Tables,
     level_position,
     mixture_magnitudes,
 )
 from mambaic_kernels.mixture import mixture_mass
+from mambaic_kernels.trellis import CLASSES
 
 LIKELIHOOD_MIN = 1e-9
 # The whole slope, the mean over all offsets of the quantisers, is too much for the many residuals
@@ -34,6 +35,10 @@ class Prior:
 
     mean: Tensor
     log_scale: Tensor
+
+    def at(self, positions: slice) -> Prior:
+        """The prior of some of the positions."""
+        return Prior(self.mean[:, positions], self.log_scale[:, positions])
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,10 @@ class Shape:
     def _mixture_prices(self) -> Tensor:
         masses = [
             mixture_magnitudes(self.weight, self.ratio, kind, MIXTURE_MAGNITUDES)
-            for kind in range(SETS)
+            for kind in (WHOLE, TRELLIS, TRELLIS + 1)
         ]
-        mass = torch.stack(masses).detach()
+        # it knows nothing of classes but their quantiser
+        mass = torch.stack([masses[0], *masses[1:] * (CLASSES // 2)]).detach()
         mass[..., 1:] /= 2  # each sign
         return -torch.log2(mass.clamp(min=LIKELIHOOD_MIN)).float()
 
@@ -108,6 +114,12 @@ class Shape:
         if self.tables is not None:
             return self.tables.on_device("prices", device)
         return self._mixture_prices.to(device)
+
+    def quantiser_prices_on(self, device: torch.device) -> Tensor:
+        """Bits of magnitudes where of a state its quantiser alone is known: (2, LEVELS, n)."""
+        if self.tables is not None:
+            return self.tables.on_device("quantiser_prices", device)
+        return self._mixture_prices[TRELLIS : TRELLIS + 2].to(device)  # all classes alike
 
     @property
     def skip(self) -> int:

@@ -103,6 +103,11 @@ class Site:
             for start in range(first, stop, width)
         ]
 
+    @property
+    def begins(self) -> bool:
+        """True unless slices of the same site come before."""
+        return self.of is None or self.channels.start == self.of.channels.start
+
     def take(self, full: Tensor) -> Tensor:
         """What a map of all channels (B, M, h, w) holds at the site: rows (B, n, C)."""
         return self.lattice.take(full[:, self.channels])

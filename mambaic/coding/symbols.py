@@ -8,15 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 from mambaic.bitstream import WORD_BYTES
-from mambaic.coding.tables import EVEN, LEVELS, ODD, SETS, WHOLE, Tables
+from mambaic.coding.tables import LEVELS, SETS, TRELLIS, WHOLE, Tables
 from mambaic.errors import CorruptStream
 from mambaic_kernels import ans
 from mambaic_kernels.trellis import CODE
 
 SYMBOL_MAX = 1 << 20
-# tables of a level in an even and in an odd state, of whole numbers and of the trellis
+# tables of a level in a state of each class, of whole numbers (which have no states) and of y
 _ROWS = [
-    np.array(kinds)[:, None] * LEVELS + np.arange(LEVELS) for kinds in ((WHOLE, WHOLE), (EVEN, ODD))
+    np.array(kinds)[:, None] * LEVELS + np.arange(LEVELS)
+    for kinds in ([WHOLE], range(TRELLIS, SETS))
 ]
 _ERRORS = {
     ans.ENDED: "tile payload ends before its last symbol: the data is damaged",
@@ -50,9 +51,11 @@ class SymbolWriter:
         start = np.where(flags, ans.HALF, 0).astype(np.uint16)
         self._keep(start, np.full(len(flags), ans.HALF, dtype=np.uint16), len(flags))
 
-    def symbols(self, symbols: np.ndarray, levels: np.ndarray, *, trellis: bool) -> None:
-        """One step: symbols (n,) int32 at the levels (n,) int64. Those of skipped levels are left
-        out, of the trellis's path too."""
+    def symbols(
+        self, symbols: np.ndarray, levels: np.ndarray, *, trellis: bool, state: int = 0
+    ) -> None:
+        """Symbols (n,) int32 at the levels (n,) int64, on a path from ``state`` on. Those of
+        skipped levels are left out, of the path too."""
         coded = levels >= self._tables.skip
         symbols, levels = symbols[coded], levels[coded]
         first, radius, cumulative = _layout(self._tables)
@@ -61,13 +64,19 @@ class SymbolWriter:
         room = len(symbols) + escaped * (2 * SYMBOL_MAX.bit_length() + 2)
         start, size = np.empty((2, room), dtype=np.uint16)
         rows = _ROWS[trellis]
-        count = ans.symbols(symbols, levels, rows, first, radius, cumulative, CODE, start, size)
+        tables = rows, first, radius, cumulative
+        count = ans.symbols(symbols, levels, *tables, CODE, state, start, size)
         self._keep(start, size, count)
 
-    def finish(self) -> bytes:
+    def append(self, other: SymbolWriter) -> None:
+        """All that ``other`` was given, after what this one was."""
+        self._intervals += other._intervals
+
+    def finish(self, check: int) -> bytes:
+        """The stream. A reader finds ``check``, under 2**32, behind its end: it takes no room."""
         start, size = np.concatenate(self._intervals, axis=1)
         words = np.empty(len(start) + 3, dtype=np.uint16)
-        return bytes(words[ans.write(start, size, words) :].astype("<u2").tobytes())
+        return bytes(words[ans.write(start, size, check, words) :].astype("<u2").tobytes())
 
 
 class SymbolReader:
@@ -97,20 +106,22 @@ class SymbolReader:
         self._check(ans.read_bits(self._words, self._cursor, flags))
         return flags.astype(bool)
 
-    def symbols(self, levels: np.ndarray, *, trellis: bool) -> np.ndarray:
-        """Symbols of one step (n,) int32, zero where the level is skipped."""
+    def symbols(self, levels: np.ndarray, *, trellis: bool, state: int = 0) -> np.ndarray:
+        """Symbols (n,) int32 on a path from ``state`` on, zero where the level is skipped."""
         symbols = np.zeros(len(levels), dtype=np.int32)
         coded = levels >= self._tables.skip
         found = np.empty(int(coded.sum()), dtype=np.int32)
         tables = _ROWS[trellis], *_layout(self._tables)
         status = ans.read_symbols(
-            self._words, self._cursor, levels[coded], *tables, CODE, SYMBOL_MAX, found
+            self._words, self._cursor, levels[coded], *tables, CODE, state, SYMBOL_MAX, found
         )
         self._check(status)
         symbols[coded] = found
         return symbols
 
-    def finish(self) -> None:
-        """Raises CorruptStream unless all was read."""
-        if self._cursor[0] != len(self._words) or self._cursor[1] != ans.LOW:
+    def finish(self) -> int:
+        """The writer's ``check``. Raises CorruptStream unless all was read."""
+        check = int(self._cursor[1]) - ans.LOW
+        if self._cursor[0] != len(self._words) or check >= ans.LOW:
             raise CorruptStream("tile payload goes on after its last symbol: the data is damaged")
+        return check

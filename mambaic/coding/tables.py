@@ -2,8 +2,8 @@
 
 A latent's residual is distributed as weight * N(0, scale) + (1 - weight) * N(0, ratio * scale).
 ``weight`` and ``ratio`` are learned once for the whole model; the scale of each latent picks one of
-LEVELS tables, of the set that belongs to its quantiser: whole numbers, or one of the two of the
-trellis (``mambaic.coding.trellis``). What is priced while it learns is a noisy residual, not a
+LEVELS tables, of the set of whole numbers or of the one that its state in the trellis shares with
+its class (``mambaic.coding.trellis``). What is priced while it learns is a noisy residual, not a
 quantised one, so the tables are then moved to what the symbols of photographs are counted to be.
 Format section: docs/format.md, "Tables".
 """
@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from mambaic_kernels.mixture import mixture_mass
+from mambaic_kernels.trellis import CLASSES
 
-SETS = 3
-WHOLE, EVEN, ODD = range(SETS)  # sets of tables
+WHOLE, TRELLIS = 0, 1  # sets of tables: of whole numbers, then of each class of states in turn
+SETS = TRELLIS + CLASSES
+EVEN, ODD = (slice(TRELLIS + odd, SETS, 2) for odd in (0, 1))  # of the states of each quantiser
 SPACING = 1.75  # of the trellis's two quantisers
 LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
@@ -35,7 +37,9 @@ SKIP_SCALE = 0.2
 SKIP = int(np.sum(SCALES < SKIP_SCALE))
 PRECISION = 16  # frequencies of one table sum to 2 ** PRECISION
 MAX_RADIUS = 1024
-MIXTURE_COUNT = 256  # how many counted symbols of a level the learned mixture is worth
+# how many counted symbols of a level the learned mixture is worth to those of a quantiser, and what
+# is found so to those of each class
+MIXTURE_COUNT = 256
 
 
 def level_position(log_scale: Tensor) -> Tensor:
@@ -44,9 +48,10 @@ def level_position(log_scale: Tensor) -> Tensor:
 
 
 def values(symbols: Tensor, kind: Tensor) -> Tensor:
-    """What symbols of a quantiser (WHOLE, EVEN or ODD) stand for, in units of the latents."""
+    """What symbols of the sets ``kind`` stand for, in units of the latents."""
     spacing = torch.where(kind == WHOLE, 1.0, SPACING).to(symbols)
-    return spacing * (symbols - 0.5 * symbols.sign() * (kind == ODD))
+    odd = (kind != WHOLE) & ((kind - TRELLIS) % 2 == 1)
+    return spacing * (symbols - 0.5 * symbols.sign() * odd)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +79,19 @@ class Tables:
 
     @classmethod
     def from_tensors(cls, stored: Mapping[str, Tensor]) -> Tables:
-        """What ``tensors`` gave. Raises KeyError if some of it is missing."""
+        """What ``tensors`` gave. Raises KeyError if some of it is missing.
+
+        Older checkpoints have one set for each quantiser: there it serves all its classes.
+        """
         radius, frequencies = (
             stored[name].numpy().astype(np.int32) for name in ("radius", "frequencies")
         )
+        if len(radius) == (TRELLIS + 2) * LEVELS:
+            by_set = radius.reshape(-1, LEVELS)
+            ends = np.cumsum(np.sum(2 * by_set + 2, axis=1))
+            kinds = [WHOLE, *(TRELLIS + c % 2 for c in range(CLASSES))]
+            parts = np.split(frequencies, ends[:-1])
+            radius, frequencies = by_set[kinds].ravel(), np.concatenate([parts[k] for k in kinds])
         return cls(radius, frequencies, int(stored["skip"]))
 
     def table(self, kind: int, level: int) -> np.ndarray:
@@ -114,12 +128,19 @@ class Tables:
         return bits.permute(2, 1, 0).contiguous().float().numpy()
 
     @cached_property
+    def quantiser_prices(self) -> np.ndarray:
+        """``prices`` where of a state of the trellis its quantiser alone is known, even or odd:
+        (2, LEVELS, MAX_RADIUS + 2) float32."""
+        likelihoods = np.exp2(-self.prices)
+        return np.stack([-np.log2(likelihoods[kinds].mean(axis=0)) for kinds in (EVEN, ODD)])
+
+    @cached_property
     def grid_prices(self) -> np.ndarray:
         """Bits of the values at 0, 1, 2, ... of a grid, (2, LEVELS, MAX_RADIUS + 2) float32: first
         on that of whole numbers, then on that of both quantisers of the trellis together, half a
         spacing apart. 0, which both offer, costs the mean of both.
         """
-        whole, even, odd = self.prices
+        whole, (even, odd) = self.prices[WHOLE], self.quantiser_prices
         fine = np.empty_like(whole)
         half = -(-fine.shape[-1] // 2)
         fine[:, 0::2], fine[:, 1::2] = even[:, :half], odd[:, 1 : fine.shape[-1] // 2 + 1]
@@ -128,7 +149,7 @@ class Tables:
 
     @lru_cache(maxsize=8)  # noqa: B019 - few tables, and each copy would make a GPU wait
     def on_device(self, name: str, device: torch.device) -> Tensor:
-        """``prices`` or ``grid_prices`` as a tensor of a device."""
+        """One of the arrays of prices as a tensor of a device."""
         return torch.from_numpy(getattr(self, name)).to(device)
 
     def likelihood(self, symbols: Tensor, level: Tensor, kind: Tensor) -> Tensor:
@@ -165,7 +186,8 @@ def count_magnitudes(symbols: Tensor, log_scale: Tensor, kind: Tensor) -> np.nda
 def _cell_edges(kind: int, count: int, device: torch.device) -> Tensor:
     """Upper ends (count,) of the cells of the magnitudes 0, 1, ..., in units of the latents."""
     k = torch.arange(count, dtype=torch.float64, device=device)
-    edges = k.clamp(min=0.25) if kind == ODD else k + 0.5
+    odd = kind != WHOLE and (kind - TRELLIS) % 2
+    edges = k.clamp(min=0.25) if odd else k + 0.5
     return edges * (1.0 if kind == WHOLE else SPACING)
 
 
@@ -190,6 +212,7 @@ def build_tables(
     ``counts`` of ``count_magnitudes`` are joined to the mixture, both signs alike.
     """
     w, r = torch.tensor(weight, dtype=torch.float64), torch.tensor(ratio, dtype=torch.float64)
+    together = None if counts is None else _of_quantiser(counts)
     radius, parts = [], []
     for kind in range(SETS):
         masses = mixture_magnitudes(w, r, kind, MAX_RADIUS + 1).numpy()
@@ -198,11 +221,20 @@ def build_tables(
             reach = min(MAX_RADIUS, max(1, math.ceil(4.5 * scale / spacing * max(1.0, ratio))))
             inside = masses[level, : reach + 1]
             mass = _signed(np.append(inside, max(0.0, 1.0 - inside.sum())), reach)
-            if counts is not None:
-                mass = MIXTURE_COUNT * mass + _signed(counts[kind, level], reach)
+            if counts is not None and together is not None:
+                mass = MIXTURE_COUNT * mass + _signed(together[kind, level], reach)
+                mass = MIXTURE_COUNT / mass.sum() * mass + _signed(counts[kind, level], reach)
             radius.append(reach)
             parts.append(_integer_frequencies(mass))
     return Tables(np.array(radius, dtype=np.int32), np.concatenate(parts), SKIP)
+
+
+def _of_quantiser(counts: np.ndarray) -> np.ndarray:
+    """Counts of all sets of the same quantiser together, for every set."""
+    sums = np.zeros_like(counts)
+    for kinds in (EVEN, ODD):
+        sums[kinds] = counts[kinds].sum(axis=0)
+    return sums
 
 
 def _signed(magnitudes: np.ndarray, radius: int) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 A trellis packs space better than rounding each latent alone. 4,096 states, each of which offers one
 of two quantisers of SPACING whose values interleave; the parity of a symbol decides the next state
-(``mambaic_kernels.trellis``). The path of a step that costs least is found by the Viterbi
-algorithm, at the prices of the tables. A step's path begins at state 0 and passes by the latents
-that are not coded. docs/training.md, "Trellis", has what it gains.
+(``mambaic_kernels.trellis``), whose class decides the set of tables. The path that costs least is
+found by the Viterbi algorithm, at the prices of the tables. A step's path begins at state 0, leads
+through its slices one after the other, and passes by the latents that are not coded.
+docs/training.md, "Trellis", has what it gains.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,13 +18,17 @@ from torch import Tensor
 
 from mambaic.coding.schedule import Site, as_rows, in_order
 from mambaic.coding.symbols import SYMBOL_MAX
-from mambaic.coding.tables import EVEN, ODD, SPACING, WHOLE, level_position
+from mambaic.coding.tables import SPACING, TRELLIS, WHOLE, level_position
 from mambaic_kernels import trellis
 from mambaic_kernels.simd import run
 
 # Bits that a squared error of one latent is worth. Error alone would be infinite; the 9 that a
 # quantiser of unit step has at a high rate zero so many latents that contexts are misled.
 ERROR_WEIGHT = 60.0
+# The end of a slice's path is found again when the next one's prior is known: how many of its coded
+# latents, with how many coded ones among the first LOOK of the next slice. All paths worth taking
+# are one over such a distance.
+TAIL, AHEAD, LOOK = 256, 128, 1024
 
 
 def has_trellis(site: Site) -> bool:
@@ -39,77 +46,132 @@ def quantise(
     levels: np.ndarray,
     prices: np.ndarray,
     skip: int,
+    state: int = 0,
     *,
     rounded: bool = False,
 ) -> np.ndarray:
-    """Symbols (n,) int32 of a step: residuals (n,) float64 at levels (n,) int64, ``prices`` as in
-    ``Tables``; at levels under ``skip`` zero or, if ``rounded``, the nearest."""
+    """Symbols (n,) int32: residuals (n,) float64 at levels (n,) int64, ``prices`` as in ``Tables``,
+    on a path from ``state`` on; at levels under ``skip`` zero or, if ``rounded``, the nearest."""
     coded = levels >= skip
-    bounded = np.clip(residual / spacing(site.latent), -SYMBOL_MAX + 1, SYMBOL_MAX - 1)
+    bounded = _bounded(site, residual)
     symbols = np.rint(bounded).astype(np.int32)
     if not rounded:
         symbols[~coded] = 0
     if has_trellis(site):
-        weight = ERROR_WEIGHT * SPACING**2
-        operands = bounded[coded], levels[coded], prices[EVEN : ODD + 1]
-        symbols[coded] = trellis.search(*operands, weight)
+        symbols[coded] = _search(bounded[coded], levels[coded], prices, state)
     return symbols
 
 
-def kinds(site: Site, symbols: np.ndarray, levels: np.ndarray, skip: int) -> np.ndarray:
-    """The set of tables that each symbol is of, (n,) int64: WHOLE, EVEN or ODD."""
-    if not has_trellis(site):
-        return np.full(len(symbols), WHOLE)
-    kind = np.full(len(symbols), EVEN)
-    coded = levels >= skip
-    kind[coded] += (ODD - EVEN) * trellis.follow(symbols[coded])
-    return kind
-
-
-def quantise_batch(
+def settle(
     site: Site,
-    residual: Tensor,
-    log_scale: Tensor,
+    symbols: np.ndarray,
+    residual: np.ndarray,
+    levels: np.ndarray,
     prices: np.ndarray,
     skip: int,
-    *,
-    rounded: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """``quantise`` and ``kinds`` of rows (B, n, C): symbols in the dtype of ``residual``, kinds
-    int64."""
-    rows, level_rows = (t.double().cpu().numpy() for t in _ordered(residual, log_scale))
+    state: int,
+    ahead: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Change the end of ``symbols``, which ``quantise`` found, to what goes best with what follows
+    on the same path: ``ahead`` are its residuals and levels."""
+    coded, coming = np.flatnonzero(levels >= skip), np.flatnonzero(ahead[1] >= skip)[:AHEAD]
+    first = max(0, len(coded) - TAIL)
+    _, state = trellis.follow(symbols[coded[:first]], state)
+    tail = coded[first:]
+    bounded = _bounded(site, np.append(residual[tail], ahead[0][coming]))
+    level = np.append(levels[tail], ahead[1][coming])
+    symbols[tail] = _search(bounded, level, prices, state)[: len(tail)]
 
-    found = np.empty((2, *rows.shape), dtype=np.int32)
 
-    def task(row: int, first: int, last: int) -> None:
-        levels = level_rows[row].astype(np.int64)
-        found[0, row] = quantise(site, rows[row], levels, prices, skip, rounded=rounded)
-        found[1, row] = kinds(site, found[0, row], levels, skip)
+def _search(bounded: np.ndarray, levels: np.ndarray, prices: np.ndarray, state: int) -> np.ndarray:
+    weight = ERROR_WEIGHT * SPACING**2
+    return trellis.search(bounded, levels, prices[TRELLIS:], weight, state)
 
-    run(task, [(row, row + 1) for row in range(len(rows))])
-    channels, device = residual.shape[-1], residual.device
-    symbols, kind = (as_rows(torch.from_numpy(part), channels).to(device) for part in found)
-    return symbols.to(residual.dtype), kind.long()
+
+def _bounded(site: Site, residual: np.ndarray) -> np.ndarray:
+    """Residuals in units of the spacing, of symbols that can be written."""
+    return np.clip(residual / spacing(site.latent), -SYMBOL_MAX + 1, SYMBOL_MAX - 1)
+
+
+def kinds(
+    site: Site, symbols: np.ndarray, levels: np.ndarray, skip: int, state: int = 0
+) -> tuple[np.ndarray, int]:
+    """The set of tables that each symbol is of, (n,) int64, from ``state`` on, and the state after
+    them."""
+    if not has_trellis(site):
+        return np.full(len(symbols), WHOLE), state
+    kind = np.full(len(symbols), TRELLIS)
+    coded = levels >= skip
+    classes, state = trellis.follow(symbols[coded], state)
+    kind[coded] += classes
+    return kind, state
+
+
+# what follows on the paths, residuals and levels (B, m), from symbols and kinds (B, n) so far
+Look = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Paths:
+    """The paths of a batch, from slice to slice: ``quantise``, ``settle`` and ``kinds``."""
+
+    def __init__(self, batch: int, prices: np.ndarray, skip: int, *, rounded: bool = False) -> None:
+        self._states = np.zeros(batch, dtype=np.int64)
+        self._prices, self._skip, self._rounded = prices, skip, rounded
+
+    def state(self, site: Site, row: int = 0) -> int:
+        """The state in which the path of a picture reaches a site."""
+        return 0 if site.begins else int(self._states[row])
+
+    def find(
+        self, site: Site, residual: np.ndarray, levels: np.ndarray, look: Look | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Symbols int32 and kinds int64 of residuals float64 at levels int64, all (B, n) in coding
+        order. With ``look`` the slice that comes next is regarded."""
+        symbols = np.empty(residual.shape, dtype=np.int32)
+        kind = np.empty(residual.shape, dtype=np.int64)
+        starts = [self.state(site, row) for row in range(len(residual))]
+
+        def first(row: int, begin: int, end: int) -> None:
+            operands = residual[row], levels[row], self._prices, self._skip, starts[row]
+            symbols[row] = quantise(site, *operands, rounded=self._rounded)
+            follow(row)
+
+        def again(row: int, begin: int, end: int) -> None:
+            operands = residual[row], levels[row], self._prices, self._skip, starts[row]
+            settle(site, symbols[row], *operands, (coming[0][row], coming[1][row]))
+            follow(row)
+
+        def follow(row: int) -> None:
+            operands = symbols[row], levels[row], self._skip, starts[row]
+            kind[row], self._states[row] = kinds(site, *operands)
+
+        rows = [(row, row + 1) for row in range(len(residual))]
+        run(first, rows)
+        if look is not None:
+            coming = look(symbols, kind)
+            run(again, rows)
+        return symbols, kind
 
 
 def quantise_on_gpu(
     site: Site, residual: Tensor, log_scale: Tensor, prices: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """``quantise_batch`` for training on a GPU, which never waits for the host: every latent is
-    coded, and paths begin anew now and then (``mambaic_kernels.trellis_triton``)."""
+    """Symbols and kinds of rows (B, n, C) for training on a GPU, which never waits for the host:
+    every latent is coded, and paths begin anew now and then (``mambaic_kernels.trellis_triton``).
+    Its states are not those of files: ``prices`` (2, levels, n) are those of the quantisers."""
     if not has_trellis(site):
         return torch.round(residual), torch.full_like(residual, WHOLE, dtype=torch.long)
     from mambaic_kernels import trellis_triton
 
-    rows, position = _ordered(residual, log_scale)
+    levels = level_position(in_order(log_scale)).long()
     symbols, odd = trellis_triton.search(
-        rows / SPACING, position.long(), prices[EVEN : ODD + 1], ERROR_WEIGHT * SPACING**2
+        in_order(residual) / SPACING, levels, prices, ERROR_WEIGHT * SPACING**2
     )
-    kind = EVEN + (ODD - EVEN) * odd
+    kind = TRELLIS + odd
     symbols, kind = (as_rows(found, residual.shape[-1]) for found in (symbols, kind))
     return symbols.to(residual.dtype), kind.long()
 
 
-def _ordered(residual: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Residuals and level positions of rows (B, n, C), each (B, C * n) in coding order."""
-    return in_order(residual), level_position(in_order(log_scale))
+def beginning(rows: Tensor) -> Tensor:
+    """The first LOOK or more latents of rows (B, n, C) in coding order, as rows."""
+    return rows[:, :LOOK, : -(-LOOK // rows.shape[1])]

@@ -9,10 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mambaic.coding.symbols import SYMBOL_MAX, SymbolReader, SymbolWriter
-from mambaic.coding.tables import EVEN, LEVELS, ODD, PRECISION, WHOLE, build_tables
+from mambaic.coding.tables import LEVELS, PRECISION, SETS, TRELLIS, WHOLE, Tables, build_tables
 from mambaic.errors import CorruptStream
+from mambaic_kernels.trellis import follow
 
-TABLES = build_tables(0.85, 2.2)
+
+def distinct(tables: Tables) -> Tables:
+    """Every set of tables another one's neighbour: levels shifted by the set."""
+    order = [(kind, max(0, level - kind)) for kind in range(SETS) for level in range(LEVELS)]
+    radius = np.array([tables.radius[kind * LEVELS + level] for kind, level in order])
+    return Tables(radius, np.concatenate([tables.table(*row) for row in order]), tables.skip)
+
+
+TABLES = distinct(build_tables(0.85, 2.2))
 
 # docs/format.md: bits that an odd state and an odd symbol flip, lowest first
 FEEDBACK = [0, 0, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1]
@@ -25,7 +34,7 @@ def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     symbols = np.zeros(count, dtype=np.int32)
     for i, level in enumerate(levels):
         if level >= TABLES.skip:
-            table = TABLES.table(EVEN, level)[:-1]
+            table = TABLES.table(TRELLIS, level)[:-1]
             symbols[i] = rng.choice(len(table), p=table / table.sum()) - len(table) // 2
     return symbols, levels
 
@@ -36,6 +45,7 @@ class PlainDecoder:
     def __init__(self, payload: bytes) -> None:
         words = [int.from_bytes(payload[i : i + 2], "little") for i in range(0, len(payload), 2)]
         self.words = iter(words)
+        self.state = [0] * 12
         self.x = 0
         for _ in range(3):
             self.x = (self.x << 16) + next(self.words)
@@ -63,12 +73,13 @@ class PlainDecoder:
         return value - 1
 
     def symbols(self, levels: list[int], *, trellis: bool) -> list[int]:
-        out, state = [], [0] * 12
+        """On the path where it stands."""
+        out, state = [], self.state
         for level in levels:
             if level < TABLES.skip:
                 out.append(0)
                 continue
-            kind = (ODD if state[0] else EVEN) if trellis else WHOLE
+            kind = 1 + state[0] + 2 * state[1] + 4 * state[2] if trellis else 0
             table = TABLES.table(kind, level).tolist()
             radius = (len(table) - 2) // 2
             symbol = self.interval(table) - radius
@@ -82,6 +93,7 @@ class PlainDecoder:
             state = [
                 m ^ (low & f) ^ (parity & i) for m, f, i in zip(moved, FEEDBACK, INPUT, strict=True)
             ]
+        self.state = state
         return out
 
 
@@ -91,21 +103,22 @@ def test_steps_of_symbols_numbers_and_bits_round_trip(trellis):
     steps = [draw(rng, n) for n in (0, 1, 500, 3)]
     steps[2][0][:20] = 1000  # escaped
     steps[2][0][steps[2][1] < TABLES.skip] = 0
-    writer = SymbolWriter(TABLES)
+    states, writer = [0], SymbolWriter(TABLES)
     for symbols, levels in steps:
         writer.numbers(np.array([len(symbols), 70000]))
-        writer.symbols(symbols, levels, trellis=trellis)
+        writer.symbols(symbols, levels, trellis=trellis, state=states[-1])
         writer.bits(symbols > 0)
-    payload = writer.finish()
+        states.append(follow(symbols[levels >= TABLES.skip], states[-1])[1])
+    payload = writer.finish(0xDEADBEEF)
     reader, plain = SymbolReader(payload, TABLES), PlainDecoder(payload)
-    for symbols, levels in steps:
+    for (symbols, levels), state in zip(steps, states[:-1], strict=True):
         assert reader.numbers(2).tolist() == [len(symbols), 70000]
-        assert np.array_equal(reader.symbols(levels, trellis=trellis), symbols)
+        assert np.array_equal(reader.symbols(levels, trellis=trellis, state=state), symbols)
         assert np.array_equal(reader.bits(len(symbols)), symbols > 0)
         assert [plain.number(), plain.number()] == [len(symbols), 70000]
         assert plain.symbols(levels.tolist(), trellis=trellis) == symbols.tolist()
         assert [plain.bit() for _ in symbols] == (symbols > 0).tolist()
-    reader.finish()
+    assert reader.finish() == plain.x - (1 << 32) == 0xDEADBEEF
     assert next(plain.words, None) is None
 
 
@@ -120,7 +133,7 @@ def test_length_is_the_ideal_one_within_a_permille():
         for symbol, level in zip(symbols, levels, strict=True)
         if level >= TABLES.skip
     )
-    assert 8 * len(writer.finish()) <= 1.001 * ideal + 64
+    assert 8 * len(writer.finish(0)) <= 1.001 * ideal + 64
 
 
 @settings(max_examples=30, deadline=None)
@@ -130,15 +143,15 @@ def test_symbols_beyond_their_table_escape_and_return(values, trellis):
     levels = np.full(len(values), TABLES.skip)
     writer = SymbolWriter(TABLES)
     writer.symbols(symbols, levels, trellis=trellis)
-    reader = SymbolReader(writer.finish(), TABLES)
+    reader = SymbolReader(writer.finish(0), TABLES)
     assert np.array_equal(reader.symbols(levels, trellis=trellis), symbols)
 
 
 def test_skipped_levels_take_no_bytes():
     writer = SymbolWriter(TABLES)
-    empty = len(SymbolWriter(TABLES).finish())
+    empty = len(SymbolWriter(TABLES).finish(0))
     writer.symbols(np.zeros(10000, dtype=np.int32), np.zeros(10000, dtype=np.int64), trellis=True)
-    assert len(writer.finish()) == empty == 6
+    assert len(writer.finish(0)) == empty == 6
 
 
 @settings(max_examples=200, deadline=None)
@@ -160,7 +173,7 @@ def test_payload_of_broken_words_is_refused():
 def test_payload_that_goes_on_is_refused():
     writer = SymbolWriter(TABLES)
     writer.numbers(np.array([5]))
-    reader = SymbolReader(writer.finish() + b"\0\0", TABLES)
+    reader = SymbolReader(writer.finish(0) + b"\0\0", TABLES)
     assert reader.numbers(1).tolist() == [5]
     with pytest.raises(CorruptStream, match="goes on"):
         reader.finish()

@@ -1,4 +1,4 @@
-"""Writes the golden files of format version 3: ``python tests/golden/make.py NAME...``
+"""Writes the golden files of format version 4: ``python tests/golden/make.py NAME...``
 
 A golden file is never replaced: it must decode for ever. New features get new files.
 """
@@ -21,7 +21,7 @@ from mambaic.codec import Codec, load
 from mambaic.config import PRESETS
 from mambaic.image import read_image
 
-FOLDER = Path(__file__).parent / "v3"
+FOLDER = Path(__file__).parent / "v4"
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -61,9 +61,10 @@ CASES = {
     "noise": (noise(), 100, {}),
     "fraction": (photo(64, 64), 33.33, {}),
     "slices": (photo(96, 64), 60, {}),
+    "classes": (photo(96, 64), 60, {}),
 }
 # random weights of the day on which a feature came; the other cases are of "unit"
-MODELS = {"slices": "unit-slices"}
+MODELS = {"slices": "unit-slices", "classes": "unit-classes"}
 
 
 def write(name: str, codec: Codec, picture: Image.Image | bytes, quality: float, options) -> None:

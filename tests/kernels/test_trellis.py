@@ -27,36 +27,40 @@ def value(symbol: int, odd: int) -> float:
     return symbol - 0.5 * odd * np.sign(symbol)
 
 
-def cost_of(path, x, level, prices) -> float:
-    state, total = 0, 0.0
+def cost_of(path, x, level, prices, state: int = 0) -> float:
+    total = 0.0
     for symbol, target, k in zip(path, x, level, strict=True):
         odd = state & 1
-        price = prices[odd, k, min(abs(symbol), prices.shape[-1] - 1)]
+        price = prices[state % len(prices), k, min(abs(symbol), prices.shape[-1] - 1)]
         total += WEIGHT * (target - value(symbol, odd)) ** 2 + price
         state = next_state(state, symbol)
     return total
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_path_costs_less(seed):
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("classes", [2, trellis.CLASSES])
+def test_no_path_costs_less(seed, classes):
     rng = np.random.default_rng(seed)
     x, level = rng.normal(size=5) * 1.2, rng.integers(0, 2, 5)
-    prices = np.sort(rng.uniform(0, 6, (2, 2, 5)), axis=-1).astype(np.float32)
-    found = trellis.search(x, level, prices, WEIGHT)
+    prices = np.sort(rng.uniform(0, 6, (classes, 2, 5)), axis=-1).astype(np.float32)
+    state = int(rng.integers(trellis.STATES))
+    found = trellis.search(x, level, prices, WEIGHT, state)
     best = min(
-        cost_of(path, x, level, prices) for path in itertools.product(range(-3, 4), repeat=5)
+        cost_of(path, x, level, prices, state) for path in itertools.product(range(-3, 4), repeat=5)
     )
-    assert cost_of(found.tolist(), x, level, prices) == pytest.approx(best, rel=1e-5)
+    assert cost_of(found.tolist(), x, level, prices, state) == pytest.approx(best, rel=1e-5)
 
 
-def test_quantisers_follow_the_states():
+def test_classes_follow_the_states():
     symbols = np.random.default_rng(0).integers(-3, 4, 500).astype(np.int32)
-    state, expected = 0, []
+    state, expected = 1234, []
     for symbol in symbols.tolist():
-        expected.append(state & 1)
+        expected.append(state % trellis.CLASSES)
         state = next_state(state, symbol)
-    assert trellis.follow(symbols).tolist() == expected
-    assert 200 < sum(expected) < 300
+    classes, end = trellis.follow(symbols, 1234)
+    assert classes.tolist() == expected
+    assert end == state
+    assert 200 < np.sum(classes % 2) < 300
 
 
 def test_search_of_a_long_sequence_gains_what_the_code_is_known_to():
@@ -67,7 +71,7 @@ def test_search_of_a_long_sequence_gains_what_the_code_is_known_to():
     x = rng.uniform(10, 110, 200_000)  # beyond the zero that both quantisers have
     prices = np.zeros((2, 1, 2), dtype=np.float32)
     symbols = trellis.search(x, np.zeros(len(x), dtype=np.int64), prices, 1.0)
-    odd = trellis.follow(symbols)
+    odd = trellis.follow(symbols)[0] % 2
     error = np.mean((x - (symbols - 0.5 * odd * np.sign(symbols))) ** 2)
     assert 10 * math.log10(1 / 12 / error) == pytest.approx(1.41, abs=0.015)
 
@@ -89,7 +93,7 @@ def test_windows_of_a_long_sequence_decide_as_the_whole(monkeypatch):
 def test_nothing_to_code():
     empty = np.zeros(0)
     assert len(trellis.search(empty, empty.astype(np.int64), np.zeros((2, 1, 2), "f4"), 1.0)) == 0
-    assert len(trellis.follow(empty.astype(np.int32))) == 0
+    assert len(trellis.follow(empty.astype(np.int32))[0]) == 0
 
 
 def least_cost(x, level, prices, weight: float) -> float:

@@ -18,6 +18,8 @@ from mambaic_train.config import TrainConfig
 from mambaic_train.data import PhotoSet
 from mambaic_train.export import table_batches
 
+BATCHES = 24  # that tables are fitted to: once, so more of them than at every export of a run
+
 
 def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0) -> bytes:
     """Write the mean of the checkpoints ``names`` (shipped names or folders) to the folder ``out``,
@@ -31,7 +33,7 @@ def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0
     photos = PhotoSet(tuple(data), min_side=64)
     config = TrainConfig(steps=1, crop=256, large_crop=256, seed=seed)
     model.entropy_model.update()
-    model.fit_tables(table_batches(photos, model.config, config))
+    model.fit_tables(table_batches(photos, model.config, config, batches=BATCHES))
     card = {"mean_of": [checkpoint.read_config(name)["weights_id"] for name in names], "seed": seed}
     checkpoint.save_model(model, out, card)
     return bytes.fromhex(checkpoint.read_config(out)["weights_id"])

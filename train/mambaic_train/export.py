@@ -23,16 +23,20 @@ from mambaic_train.loss import draw_qualities, quality_of
 from mambaic_train.validate import QUALITIES, QUICK_QUALITIES, RDPoint, rd_points, score
 
 LAST, BEST = "checkpoint", "best"
-TABLE_BATCHES, TABLE_CROPS = 6, 16  # what the coding tables are fitted to
+TABLE_BATCHES, TABLE_CROPS = 6, 16  # what the coding tables of an export are fitted to
 
 
 def table_batches(
-    photos: Photos, model: ModelConfig, train: TrainConfig, device: torch.device | str = "cpu"
+    photos: Photos,
+    model: ModelConfig,
+    train: TrainConfig,
+    device: torch.device | str = "cpu",
+    batches: int = TABLE_BATCHES,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Crops at all qualities of a run, drawn without touching its random state."""
     rng = np.random.default_rng(train.seed)
     generator = torch.Generator().manual_seed(train.seed)
-    for _ in range(TABLE_BATCHES):
+    for _ in range(batches):
         crops = draw_crops(photos, TABLE_CROPS, train.large_crop, rng)
         q = draw_qualities(TABLE_CROPS, model, train, generator)
         yield to_input(crops, device), q.to(device)
