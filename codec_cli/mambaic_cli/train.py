@@ -46,6 +46,7 @@ class Duration(click.ParamType):
 @click.option("--metric", type=click.Choice(["mse", "ms-ssim"]))
 @click.option("--seed", type=int)
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="Of the convolutions.  [default: bf16 where the device has instructions for it, else fp32]")
+@click.option("--cuda-graph/--no-cuda-graph", default=None, help="On a GPU, record the kernels of a step once and start them by one call, for batches too small to keep it busy otherwise.  [default: off]")
 @click.option("--valid", type=click.Path(path_type=Path), help="Folder of held-out images: measured ten times by real files, and the best checkpoint is kept in OUT/best.")
 @click.option("--benchmark", is_flag=True, help="Only measure images/s and where the time goes; --out is not written.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -57,7 +58,7 @@ def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
         raise click.UsageError("--out: where should the run be kept?")
     settings = {
         name: given[name]
-        for name in ("steps", "minutes", "batch", "crop", "lr", "cooldown", "lmbda", "metric", "seed", "precision")
+        for name in ("steps", "minutes", "batch", "crop", "lr", "cooldown", "lmbda", "metric", "seed", "precision", "cuda_graph")
         if given[name] is not None
     }
     return train(

@@ -38,6 +38,7 @@ class TrainConfig:
     weighting: float = -0.5
     seed: int = 0
     precision: Literal["bf16", "fp32"] = "bf16"
+    cuda_graph: bool = False  # forward and backward pass recorded: see ``mambaic_train.graph``
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mambaic.coding.tables import Tables
 from mambaic.config import ModelConfig
-from mambaic.errors import CheckpointError
+from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Batches, Photos, to_input
 from mambaic_train.distributed import World
+from mambaic_train.graph import StepGraph
 from mambaic_train.loss import draw_qualities, rate_distortion
 from mambaic_train.optim import WeightAverage, learning_rate, make_optimiser
 
@@ -61,6 +63,9 @@ class Trainer:
         self.seconds = 0.0
         self.origin = (0, 0.0)  # step and seconds at which the present schedule began
         self._batches: Batches | None = None
+        self._graph: tuple[tuple[tuple[int, ...], bool], StepGraph] | None = None
+        if config.cuda_graph and self.device.type != "cuda":
+            raise ConfigError("a CUDA graph needs a CUDA device: give --no-cuda-graph")
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed + self.world.rank)  # noise differs, images do not
 
@@ -88,16 +93,11 @@ class Trainer:
         x = to_input(self._crops(photos, batch, crop, share), self.device)
         q = draw_qualities(batch, self.model.config, config, self.generator)[share]
         q = q.to(self.device)
-        with self.autocast():
-            output = self.model(x, q)
-        loss = rate_distortion(x, q, output, self.model.config, config)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.value.backward()
+        figures = self._recorded(x, q) if config.cuda_graph else self._gradients(x, q)
         self.world.average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         # the one point of a step at which a GPU is waited for
-        figures = torch.stack([loss.value.detach(), loss.bpp.mean(), loss.mse.mean(), norm])
-        *means, gradient = figures.tolist()
+        *means, gradient = torch.cat([figures, norm[None]]).tolist()
         lr = learning_rate(config, progress, self.step - self.origin[0])
         finite = math.isfinite(gradient)
         if finite:
@@ -120,6 +120,25 @@ class Trainer:
             images=batch,
             skipped=not finite,
         )
+
+    def _gradients(self, x: Tensor, q: Tensor) -> Tensor:
+        """Leave gradients of the loss; return its mean, that of the bpp and of the squared error,
+        (3,)."""
+        with self.autocast():
+            output = self.model(x, q)
+        loss = rate_distortion(x, q, output, self.model.config, self.config)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.value.backward()
+        return torch.stack([loss.value.detach(), loss.bpp.mean(), loss.mse.mean()])
+
+    def _recorded(self, x: Tensor, q: Tensor) -> Tensor:
+        """``_gradients`` by a CUDA graph, recorded anew when crops or open branches change."""
+        recording = (tuple(x.shape), self.model.transform.networks)
+        if self._graph is None or self._graph[0] != recording:
+            self._graph = None  # its memory is needed for the next one
+            graph = StepGraph(self._gradients, list(self.model.parameters()), x, q)
+            self._graph = (recording, graph)
+        return self._graph[1](x, q)
 
     def _crops(self, photos: Photos, count: int, size: int, share: slice) -> torch.Tensor:
         if self._batches is None or self._batches.photos is not photos:
