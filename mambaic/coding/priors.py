@@ -11,16 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mambaic.coding.tables import (
+    EVEN,
     LOG_MIN,
+    ODD,
+    SETS,
     SKIP,
     TRELLIS,
     WHOLE,
     Tables,
+    is_odd,
     level_position,
     mixture_magnitudes,
 )
 from mambaic_kernels.mixture import mixture_mass
-from mambaic_kernels.trellis import CLASSES
 
 LIKELIHOOD_MIN = 1e-9
 # The whole slope, the mean over all offsets of the quantisers, is too much for the many residuals
@@ -102,10 +105,10 @@ class Shape:
     def _mixture_prices(self) -> Tensor:
         masses = [
             mixture_magnitudes(self.weight, self.ratio, kind, MIXTURE_MAGNITUDES)
-            for kind in (WHOLE, TRELLIS, TRELLIS + 1)
+            for kind in (WHOLE, EVEN[0], ODD[0])
         ]
-        # it knows nothing of classes but their quantiser
-        mass = torch.stack([masses[0], *masses[1:] * (CLASSES // 2)]).detach()
+        of_sets = [masses[is_odd(kind) + 1] for kind in range(TRELLIS, SETS)]
+        mass = torch.stack([masses[0], *of_sets]).detach()
         mass[..., 1:] /= 2  # each sign
         return -torch.log2(mass.clamp(min=LIKELIHOOD_MIN)).float()
 
@@ -119,7 +122,7 @@ class Shape:
         """Bits of magnitudes where of a state its quantiser alone is known: (2, LEVELS, n)."""
         if self.tables is not None:
             return self.tables.on_device("quantiser_prices", device)
-        return self._mixture_prices[TRELLIS : TRELLIS + 2].to(device)  # all classes alike
+        return self._mixture_prices[[EVEN[0], ODD[0]]].to(device)  # it knows no more
 
     @property
     def skip(self) -> int:

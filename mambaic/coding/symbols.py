@@ -8,21 +8,26 @@ from __future__ import annotations
 import numpy as np
 
 from mambaic.bitstream import WORD_BYTES
-from mambaic.coding.tables import LEVELS, SETS, TRELLIS, WHOLE, Tables
+from mambaic.coding.tables import LEVELS, SETS, TRELLIS, WHOLE, Tables, next_range
 from mambaic.errors import CorruptStream
 from mambaic_kernels import ans
-from mambaic_kernels.trellis import CODE
+from mambaic_kernels.trellis import CLASSES, CODE
 
 SYMBOL_MAX = 1 << 20
-# tables of a level in a state of each class, of whole numbers (which have no states) and of y
+# tables of a ``place`` in a state of each class, of whole numbers (which have no states) and of y
 _ROWS = [
-    np.array(kinds)[:, None] * LEVELS + np.arange(LEVELS)
-    for kinds in ([WHOLE], range(TRELLIS, SETS))
+    np.arange(kinds.start * LEVELS, kinds.stop * LEVELS).reshape(classes, -1)
+    for kinds, classes in ((range(WHOLE, TRELLIS), 1), (range(TRELLIS, SETS), CLASSES))
 ]
 _ERRORS = {
     ans.ENDED: "tile payload ends before its last symbol: the data is damaged",
     ans.TOO_LARGE: "a decoded symbol exceeds its bound: the data is damaged",
 }
+
+
+def place(levels: np.ndarray, *, trellis: bool) -> np.ndarray:
+    """Among the tables of a class, those of coded latents of a slice, at levels (n,) in order."""
+    return LEVELS * next_range(levels) + levels if trellis else levels
 
 
 def _layout(tables: Tables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,15 +62,15 @@ class SymbolWriter:
         """Symbols (n,) int32 at the levels (n,) int64, on a path from ``state`` on. Those of
         skipped levels are left out, of the path too."""
         coded = levels >= self._tables.skip
-        symbols, levels = symbols[coded], levels[coded]
+        symbols, at = symbols[coded], place(levels[coded], trellis=trellis)
         first, radius, cumulative = _layout(self._tables)
         # an escape takes a number, at most 2 bits for every one of SYMBOL_MAX, and a sign
-        escaped = int(np.sum(np.abs(symbols) > radius[_ROWS[trellis][:, levels]].min(axis=0)))
+        escaped = int(np.sum(np.abs(symbols) > radius[_ROWS[trellis][:, at]].min(axis=0)))
         room = len(symbols) + escaped * (2 * SYMBOL_MAX.bit_length() + 2)
         start, size = np.empty((2, room), dtype=np.uint16)
         rows = _ROWS[trellis]
         tables = rows, first, radius, cumulative
-        count = ans.symbols(symbols, levels, *tables, CODE, state, start, size)
+        count = ans.symbols(symbols, at, *tables, CODE, state, start, size)
         self._keep(start, size, count)
 
     def append(self, other: SymbolWriter) -> None:
@@ -112,8 +117,9 @@ class SymbolReader:
         coded = levels >= self._tables.skip
         found = np.empty(int(coded.sum()), dtype=np.int32)
         tables = _ROWS[trellis], *_layout(self._tables)
+        at = place(levels[coded], trellis=trellis)
         status = ans.read_symbols(
-            self._words, self._cursor, levels[coded], *tables, CODE, state, SYMBOL_MAX, found
+            self._words, self._cursor, at, *tables, CODE, state, SYMBOL_MAX, found
         )
         self._check(status)
         symbols[coded] = found

@@ -2,8 +2,9 @@
 
 A latent's residual is distributed as weight * N(0, scale) + (1 - weight) * N(0, ratio * scale).
 ``weight`` and ``ratio`` are learned once for the whole model; the scale of each latent picks one of
-LEVELS tables, of the set of whole numbers or of the one that its state in the trellis shares with
-its class (``mambaic.coding.trellis``). What is priced while it learns is a noisy residual, not a
+LEVELS tables, of the set of whole numbers or of the one of its place on a path through the trellis
+(``mambaic.coding.trellis``): what a search chooses depends on the class of the state, and on how
+freely the next latent can be chosen. What is priced while it learns is a noisy residual, not a
 quantised one, so the tables are then moved to what the symbols of photographs are counted to be.
 Format section: docs/format.md, "Tables".
 """
@@ -14,6 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +24,12 @@ from torch import Tensor
 from mambaic_kernels.mixture import mixture_mass
 from mambaic_kernels.trellis import CLASSES
 
-WHOLE, TRELLIS = 0, 1  # sets of tables: of whole numbers, then of each class of states in turn
-SETS = TRELLIS + CLASSES
-EVEN, ODD = (slice(TRELLIS + odd, SETS, 2) for odd in (0, 1))  # of the states of each quantiser
+# Ranges of the level of the coded latent that comes next in a slice, by their lower bounds; of the
+# slice's last one its own level counts.
+BOUNDS = np.array([9, 13, 19])
+RANGES = len(BOUNDS) + 1
+WHOLE, TRELLIS = 0, 1  # sets of tables: of whole numbers, then of every class, range by range
+SETS = TRELLIS + CLASSES * RANGES
 SPACING = 1.75  # of the trellis's two quantisers
 LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
@@ -36,9 +41,9 @@ SCALES = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
 SKIP_SCALE = 0.2
 SKIP = int(np.sum(SCALES < SKIP_SCALE))
 PRECISION = 16  # frequencies of one table sum to 2 ** PRECISION
-MAX_RADIUS = 1024
-# how many counted symbols of a level the learned mixture is worth to those of a quantiser, and what
-# is found so to those of each class
+MAX_RADIUS = 256
+# how many counted symbols of a level the learned mixture is worth to those of a quantiser, what is
+# found so to those of each class, and that to those of each range
 MIXTURE_COUNT = 256
 
 
@@ -50,8 +55,23 @@ def level_position(log_scale: Tensor) -> Tensor:
 def values(symbols: Tensor, kind: Tensor) -> Tensor:
     """What symbols of the sets ``kind`` stand for, in units of the latents."""
     spacing = torch.where(kind == WHOLE, 1.0, SPACING).to(symbols)
-    odd = (kind != WHOLE) & ((kind - TRELLIS) % 2 == 1)
-    return spacing * (symbols - 0.5 * symbols.sign() * odd)
+    return spacing * (symbols - 0.5 * symbols.sign() * is_odd(kind))
+
+
+def is_odd(kind: Any) -> Any:
+    """Whether sets (a number, or numbers) are of odd states."""
+    return (kind >= TRELLIS) & ((kind - TRELLIS) // RANGES % 2 == 1)
+
+
+EVEN, ODD = (
+    np.flatnonzero((is_odd(np.arange(SETS)) == odd) & (np.arange(SETS) >= TRELLIS))
+    for odd in (False, True)
+)
+
+
+def next_range(levels: np.ndarray) -> np.ndarray:
+    """Ranges (n,) that count for the coded latents of a slice, of levels (n,) in coding order."""
+    return np.searchsorted(BOUNDS, np.append(levels[1:], levels[-1:]), side="right")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +101,7 @@ class Tables:
     def from_tensors(cls, stored: Mapping[str, Tensor]) -> Tables:
         """What ``tensors`` gave. Raises KeyError if some of it is missing.
 
-        Older checkpoints have one set for each quantiser: there it serves all its classes.
+        Older checkpoints have one set for each quantiser: there it serves all its states.
         """
         radius, frequencies = (
             stored[name].numpy().astype(np.int32) for name in ("radius", "frequencies")
@@ -89,7 +109,7 @@ class Tables:
         if len(radius) == (TRELLIS + 2) * LEVELS:
             by_set = radius.reshape(-1, LEVELS)
             ends = np.cumsum(np.sum(2 * by_set + 2, axis=1))
-            kinds = [WHOLE, *(TRELLIS + c % 2 for c in range(CLASSES))]
+            kinds = [WHOLE, *(TRELLIS + int(is_odd(kind)) for kind in range(TRELLIS, SETS))]
             parts = np.split(frequencies, ends[:-1])
             radius, frequencies = by_set[kinds].ravel(), np.concatenate([parts[k] for k in kinds])
         return cls(radius, frequencies, int(stored["skip"]))
@@ -121,11 +141,12 @@ class Tables:
     def prices(self) -> np.ndarray:
         """Bits of the magnitudes 0..MAX_RADIUS + 1, (SETS, LEVELS, MAX_RADIUS + 2) float32: also at
         levels that are not coded, as if they were."""
-        symbols, level, kind = torch.meshgrid(
-            torch.arange(MAX_RADIUS + 2), torch.arange(LEVELS), torch.arange(SETS), indexing="ij"
+        level, symbols = torch.meshgrid(
+            torch.arange(LEVELS), torch.arange(MAX_RADIUS + 2), indexing="ij"
         )
-        bits = -torch.log2(self._likelihood(symbols, level, kind))
-        return bits.permute(2, 1, 0).contiguous().float().numpy()
+        kinds = (torch.full_like(level, kind) for kind in range(SETS))
+        likelihoods = [self._likelihood(symbols, level, kind) for kind in kinds]
+        return -torch.log2(torch.stack(likelihoods)).float().numpy()
 
     @cached_property
     def quantiser_prices(self) -> np.ndarray:
@@ -186,8 +207,7 @@ def count_magnitudes(symbols: Tensor, log_scale: Tensor, kind: Tensor) -> np.nda
 def _cell_edges(kind: int, count: int, device: torch.device) -> Tensor:
     """Upper ends (count,) of the cells of the magnitudes 0, 1, ..., in units of the latents."""
     k = torch.arange(count, dtype=torch.float64, device=device)
-    odd = kind != WHOLE and (kind - TRELLIS) % 2
-    edges = k.clamp(min=0.25) if odd else k + 0.5
+    edges = k.clamp(min=0.25) if is_odd(kind) else k + 0.5
     return edges * (1.0 if kind == WHOLE else SPACING)
 
 
@@ -212,7 +232,7 @@ def build_tables(
     ``counts`` of ``count_magnitudes`` are joined to the mixture, both signs alike.
     """
     w, r = torch.tensor(weight, dtype=torch.float64), torch.tensor(ratio, dtype=torch.float64)
-    together = None if counts is None else _of_quantiser(counts)
+    pools = [] if counts is None else [*_pools(counts), counts]
     radius, parts = [], []
     for kind in range(SETS):
         masses = mixture_magnitudes(w, r, kind, MAX_RADIUS + 1).numpy()
@@ -221,20 +241,23 @@ def build_tables(
             reach = min(MAX_RADIUS, max(1, math.ceil(4.5 * scale / spacing * max(1.0, ratio))))
             inside = masses[level, : reach + 1]
             mass = _signed(np.append(inside, max(0.0, 1.0 - inside.sum())), reach)
-            if counts is not None and together is not None:
-                mass = MIXTURE_COUNT * mass + _signed(together[kind, level], reach)
-                mass = MIXTURE_COUNT / mass.sum() * mass + _signed(counts[kind, level], reach)
+            for pool in pools:
+                mass = MIXTURE_COUNT / mass.sum() * mass + _signed(pool[kind, level], reach)
             radius.append(reach)
             parts.append(_integer_frequencies(mass))
     return Tables(np.array(radius, dtype=np.int32), np.concatenate(parts), SKIP)
 
 
-def _of_quantiser(counts: np.ndarray) -> np.ndarray:
-    """Counts of all sets of the same quantiser together, for every set."""
-    sums = np.zeros_like(counts)
-    for kinds in (EVEN, ODD):
-        sums[kinds] = counts[kinds].sum(axis=0)
-    return sums
+def _pools(counts: np.ndarray) -> list[np.ndarray]:
+    """For every set the counts of all sets of its quantiser, and of all of its class."""
+    classes = [slice(first, first + RANGES) for first in range(TRELLIS, SETS, RANGES)]
+    pools = []
+    for kinds_of_a_pool in ((EVEN, ODD), classes):
+        pool = np.zeros_like(counts)
+        for kinds in kinds_of_a_pool:
+            pool[kinds] = counts[kinds].sum(axis=0)
+        pools.append(pool)
+    return pools
 
 
 def _signed(magnitudes: np.ndarray, radius: int) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 A trellis packs space better than rounding each latent alone. 4,096 states, each of which offers one
 of two quantisers of SPACING whose values interleave; the parity of a symbol decides the next state
-(``mambaic_kernels.trellis``), whose class decides the set of tables. The path that costs least is
-found by the Viterbi algorithm, at the prices of the tables. A step's path begins at state 0, leads
-through its slices one after the other, and passes by the latents that are not coded.
+(``mambaic_kernels.trellis``), whose class has sets of tables of its own. The path that costs least
+is found by the Viterbi algorithm, at the prices of the tables. A step's path begins at state 0,
+leads through its slices one after the other, and passes by the latents that are not coded.
 docs/training.md, "Trellis", has what it gains.
 """
 
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from mambaic.coding.schedule import Site, as_rows, in_order
-from mambaic.coding.symbols import SYMBOL_MAX
-from mambaic.coding.tables import SPACING, TRELLIS, WHOLE, level_position
+from mambaic.coding.symbols import SYMBOL_MAX, place
+from mambaic.coding.tables import RANGES, SPACING, TRELLIS, WHOLE, level_position, next_range
 from mambaic_kernels import trellis
 from mambaic_kernels.simd import run
 
@@ -58,7 +58,8 @@ def quantise(
     if not rounded:
         symbols[~coded] = 0
     if has_trellis(site):
-        symbols[coded] = _search(bounded[coded], levels[coded], prices, state)
+        at = place(levels[coded], trellis=True)
+        symbols[coded] = _search(bounded[coded], at, prices, state)
     return symbols
 
 
@@ -79,13 +80,13 @@ def settle(
     _, state = trellis.follow(symbols[coded[:first]], state)
     tail = coded[first:]
     bounded = _bounded(site, np.append(residual[tail], ahead[0][coming]))
-    level = np.append(levels[tail], ahead[1][coming])
-    symbols[tail] = _search(bounded, level, prices, state)[: len(tail)]
+    at = [place(part, trellis=True) for part in (levels[tail], ahead[1][coming])]
+    symbols[tail] = _search(bounded, np.concatenate(at), prices, state)[: len(tail)]
 
 
-def _search(bounded: np.ndarray, levels: np.ndarray, prices: np.ndarray, state: int) -> np.ndarray:
-    weight = ERROR_WEIGHT * SPACING**2
-    return trellis.search(bounded, levels, prices[TRELLIS:], weight, state)
+def _search(bounded: np.ndarray, at: np.ndarray, prices: np.ndarray, state: int) -> np.ndarray:
+    of_classes = prices[TRELLIS:].reshape(trellis.CLASSES, -1, prices.shape[-1])
+    return trellis.search(bounded, at, of_classes, ERROR_WEIGHT * SPACING**2, state)
 
 
 def _bounded(site: Site, residual: np.ndarray) -> np.ndarray:
@@ -103,7 +104,7 @@ def kinds(
     kind = np.full(len(symbols), TRELLIS)
     coded = levels >= skip
     classes, state = trellis.follow(symbols[coded], state)
-    kind[coded] += classes
+    kind[coded] += RANGES * classes + next_range(levels[coded])
     return kind, state
 
 
@@ -167,7 +168,7 @@ def quantise_on_gpu(
     symbols, odd = trellis_triton.search(
         in_order(residual) / SPACING, levels, prices, ERROR_WEIGHT * SPACING**2
     )
-    kind = TRELLIS + odd
+    kind = TRELLIS + RANGES * odd
     symbols, kind = (as_rows(found, residual.shape[-1]) for found in (symbols, kind))
     return symbols.to(residual.dtype), kind.long()
 

@@ -19,6 +19,7 @@ from mambaic.coding.tables import (
     LEVELS,
     LOG_MIN,
     LOG_STEP,
+    RANGES,
     SPACING,
     TRELLIS,
     WHOLE,
@@ -26,7 +27,7 @@ from mambaic.coding.tables import (
 )
 from mambaic.coding.trellis import ERROR_WEIGHT
 
-EVEN, ODD = TRELLIS, TRELLIS + 1  # a class of states of each quantiser
+EVEN, ODD = TRELLIS, TRELLIS + RANGES  # a class of states of each quantiser
 TABLES = build_tables(0.85, 2.2)
 SHAPE = Shape(torch.tensor(0.85).double(), torch.tensor(2.2).double(), TABLES)
 

@@ -15,7 +15,7 @@ from mambaic_kernels.trellis import follow
 
 
 def distinct(tables: Tables) -> Tables:
-    """Every set of tables another one's neighbour: levels shifted by the set."""
+    """Every set another one: levels moved down by its number."""
     order = [(kind, max(0, level - kind)) for kind in range(SETS) for level in range(LEVELS)]
     radius = np.array([tables.radius[kind * LEVELS + level] for kind, level in order])
     return Tables(radius, np.concatenate([tables.table(*row) for row in order]), tables.skip)
@@ -75,11 +75,15 @@ class PlainDecoder:
     def symbols(self, levels: list[int], *, trellis: bool) -> list[int]:
         """On the path where it stands."""
         out, state = [], self.state
+        coded = [level for level in levels if level >= TABLES.skip]
+        following = iter([*coded[1:], *coded[-1:]])
         for level in levels:
             if level < TABLES.skip:
                 out.append(0)
                 continue
-            kind = 1 + state[0] + 2 * state[1] + 4 * state[2] if trellis else 0
+            then = next(following)
+            reached = sum(then >= bound for bound in (9, 13, 19))
+            kind = 1 + 4 * (state[0] + 2 * state[1] + 4 * state[2]) + reached if trellis else 0
             table = TABLES.table(kind, level).tolist()
             radius = (len(table) - 2) // 2
             symbol = self.interval(table) - radius

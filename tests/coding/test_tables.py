@@ -14,6 +14,7 @@ from mambaic.coding.tables import (
     LOG_MIN,
     LOG_STEP,
     PRECISION,
+    RANGES,
     SETS,
     SKIP_SCALE,
     SPACING,
@@ -21,11 +22,13 @@ from mambaic.coding.tables import (
     WHOLE,
     build_tables,
     count_magnitudes,
+    is_odd,
     level_position,
 )
 from mambaic_kernels.mixture import mixture_mass
 
-EVEN, ODD = TRELLIS, TRELLIS + 3  # a class of states of each quantiser
+# a class of states of each quantiser, and a range
+EVEN, ODD = TRELLIS, TRELLIS + 3 * RANGES + 1
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +90,19 @@ def test_counted_symbols_move_the_tables(tables):
         assert table.sum() == 1 << PRECISION
         assert table.min() >= 1
         unchanged += [other] if np.array_equal(table, tables.table(*other)) else []
-    # what one class of a quantiser tells, the others are told
-    odd = {(kind, level) for kind in range(TRELLIS + 1, SETS, 2)}
+    # what one class or range of a quantiser tells, the others are told
+    odd = {(kind, level) for kind in range(SETS) if is_odd(kind)}
+    assert len(odd) == SETS // 2
     assert odd.isdisjoint(unchanged)
     assert len(unchanged) == SETS * LEVELS - len(odd)
 
 
 def test_prices_are_those_of_the_tables_and_of_their_escapes(tables):
-    symbols = torch.tensor([0, 1, 3, 900])
+    symbols = torch.tensor([0, 1, 3, 250])
     level, kind = torch.tensor([20, 20, 30, 30]), torch.tensor([WHOLE, ODD, EVEN, EVEN])
     bits = -torch.log2(tables.likelihood(symbols, level, kind)).numpy()
     assert tables.prices[kind, level, symbols] == pytest.approx(bits, rel=1e-6)
-    assert tables.radius[EVEN * LEVELS + 30] < 900
+    assert tables.radius[EVEN * LEVELS + 30] < 250
 
 
 def _geometric_mass(symbols):
