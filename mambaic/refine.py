@@ -58,7 +58,7 @@ class AnnealedEstimator(Estimator):
         self._generator = generator
 
     def quantise(
-        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None
+        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         kind = torch.zeros_like(residual, dtype=torch.long)  # of files: unused here
         if site.latent == "z":

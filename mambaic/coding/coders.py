@@ -11,7 +11,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -77,6 +76,7 @@ class Estimator:
         self._training = training
         self._steps: dict[str, list[Part]] = {}
         self._sources: dict[tuple[str, int, Lattice], tuple[Tensor, ...]] = {}
+        self._paths: trellis.Paths | None = None
 
     def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
         residual = self._source(site) - prior.mean
@@ -85,13 +85,6 @@ class Estimator:
         steps = self._steps.setdefault(site.latent, [])
         steps.append(Part(*(rows.flatten(1) for rows in step)))
         return quantised + prior.mean
-
-    @cached_property
-    def _paths(self) -> trellis.Paths:
-        batch = len(next(iter(self._latents.values())))
-        return trellis.Paths(
-            batch, self._shape.prices, self._shape.skip, rounded=self._training
-        )
 
     def _source(self, site: Site) -> Tensor:
         """The latents at a site. All slices of a step are taken at once: the gradient of every cut
@@ -104,7 +97,7 @@ class Estimator:
         return self._sources[key][(site.channels.start - step.channels.start) // width]
 
     def quantise(
-        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None
+        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Residuals as they are priced, their tables, and as walk and synthesis see them."""
         if self._training and residual.device.type != "cpu":
@@ -115,6 +108,9 @@ class Estimator:
             # in training a latent that a file leaves out is rounded by itself: zeroed, it could
             # not learn that it is worth its bits; and nobody looks ahead
             look = None if self._training else _look(ahead, self._source, prior.mean)
+            if self._paths is None:
+                prices, skip = self._shape.prices, self._shape.skip
+                self._paths = trellis.Paths(len(residual), prices, skip, rounded=self._training)
             operands = _residuals(residual), _levels(prior.log_scale)
             found = self._paths.find(site, *operands, look)
             symbols, kind = (_as_rows(part, prior.mean) for part in found)

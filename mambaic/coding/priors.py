@@ -122,7 +122,8 @@ class Shape:
         """Bits of magnitudes where of a state its quantiser alone is known: (2, LEVELS, n)."""
         if self.tables is not None:
             return self.tables.on_device("quantiser_prices", device)
-        return self._mixture_prices[[EVEN[0], ODD[0]]].to(device)  # it knows no more
+        even, odd = int(EVEN[0]), int(ODD[0])  # it knows no more
+        return torch.stack([self._mixture_prices[even], self._mixture_prices[odd]]).to(device)
 
     @property
     def skip(self) -> int:
