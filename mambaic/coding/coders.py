@@ -109,8 +109,8 @@ class Estimator:
             # not learn that it is worth its bits; and nobody looks ahead
             look = None if self._training else _look(ahead, self._source, prior.mean)
             if self._paths is None:
-                prices, skip = self._shape.prices, self._shape.skip
-                self._paths = trellis.Paths(len(residual), prices, skip, rounded=self._training)
+                tables = self._shape.prices, self._shape.skip
+                self._paths = trellis.Paths(len(residual), *tables, rounded=self._training)
             operands = _residuals(residual), _levels(prior.log_scale)
             found = self._paths.find(site, *operands, look)
             symbols, kind = (_as_rows(part, prior.mean) for part in found)
