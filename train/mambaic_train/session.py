@@ -67,9 +67,12 @@ class _StopFlag:
         self._previous = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if kind is not None and issubclass(kind, WorkerLost):
+            # torchrun's is on its way; the process ends by itself, and first says why
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
