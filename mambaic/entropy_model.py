@@ -13,12 +13,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mambaic.coding.coders import Decoder, Encoder, Estimator, LatentStream, StepCoder
+from mambaic.coding.coders import Decoder, Encoder, Estimator, StepCoder
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.schedule import Site
 from mambaic.coding.tables import Tables, build_tables
@@ -34,6 +35,16 @@ _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
     "machine's arithmetic differs too much; decode with --device cpu"
 )
+
+
+@dataclass(frozen=True)
+class LatentStream:
+    """One coded latent tile: bytes, the ideal length of its symbols in bits, and the latents
+    (1, M, h, w) that they decode to."""
+
+    payload: bytes
+    estimated_bits: float
+    y_hat: Tensor = field(compare=False)
 
 
 class EntropyModel(nn.Module):
@@ -102,8 +113,8 @@ class EntropyModel(nn.Module):
             z = self.h_a(y, torch.tensor([quality], device=y.device, dtype=y.dtype))
             encoder = Encoder({"y": y, "z": z}, tables)
             q = torch.tensor([quality], device=y.device, dtype=torch.float64)
-            self._double.of(self).walk((y.shape[-2] // 4, y.shape[-1] // 4), q, encoder)
-        return encoder.finish()
+            y_hat = self._double.of(self).walk((y.shape[-2] // 4, y.shape[-1] // 4), q, encoder)
+        return LatentStream(*encoder.finish(), y_hat.float())
 
     @torch.no_grad()
     def decode(self, payload: bytes, size: tuple[int, int], quality: float) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -27,15 +26,6 @@ from mambaic.errors import CorruptStream
 # in units of one level (a factor of 1.13 in scale); docs/reliability.md has the drift it must cover
 # (under 1e-11) and what it costs (under 0.01 % of a file)
 MARGIN = 1e-6
-PRICED = 1 << 18  # symbols
-
-
-@dataclass(frozen=True)
-class LatentStream:
-    """One coded latent tile: bytes, and the ideal length of its symbols in bits."""
-
-    payload: bytes
-    estimated_bits: float
 
 
 # from the values of a slice, rows (B, n, C), the slice that comes next in the same step and the
@@ -76,7 +66,7 @@ class Estimator:
         self._training = training
         self._steps: dict[str, list[Part]] = {}
         self._sources: dict[tuple[str, int, Lattice], tuple[Tensor, ...]] = {}
-        self._paths: trellis.Paths | None = None
+        self._search: trellis.Search | None = None
 
     def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
         residual = self._source(site) - prior.mean
@@ -108,11 +98,11 @@ class Estimator:
             # in training a latent that a file leaves out is rounded by itself: zeroed, it could
             # not learn that it is worth its bits; and nobody looks ahead
             look = None if self._training else _look(ahead, self._source, prior.mean)
-            if self._paths is None:
+            if self._search is None:
                 tables = self._shape.prices, self._shape.skip
-                self._paths = trellis.Paths(len(residual), *tables, rounded=self._training)
+                self._search = trellis.Search(len(residual), *tables, rounded=self._training)
             operands = _residuals(residual), _levels(prior.log_scale)
-            found = self._paths.find(site, *operands, look)
+            found = self._search.find(site, *operands, look)
             symbols, kind = (_as_rows(part, prior.mean) for part in found)
             symbols = symbols.to(residual.dtype)
         quantised = values(symbols, kind)
@@ -179,7 +169,7 @@ def _as_rows(ordered: np.ndarray, like: Tensor) -> Tensor:
 def _look(
     ahead: Ahead | None, source: Callable[[Site], Tensor], mean: Tensor
 ) -> trellis.Look | None:
-    """What ``Paths`` asks for, of the slice after one whose means are ``mean``; ``source`` gives
+    """What ``Search`` asks for, of the slice after one whose means are ``mean``; ``source`` gives
     the latents at a site."""
     if ahead is None:
         return None
@@ -194,8 +184,7 @@ def _look(
 
 def _dequantise(symbols: np.ndarray, kinds: np.ndarray, mean: Tensor) -> Tensor:
     """Latents, rows (B, n, C), of symbols in coding order; the same for encoder and decoder."""
-    quantised = values(torch.from_numpy(symbols).to(mean.dtype), torch.from_numpy(kinds))
-    return as_rows(quantised, mean.shape[-1]).to(mean.device) + mean
+    return values(_as_rows(symbols, mean).to(mean.dtype), _as_rows(kinds, mean)) + mean
 
 
 class Encoder:
@@ -205,9 +194,8 @@ class Encoder:
         self._latents = latents
         self._tables = tables
         self._writer = SymbolWriter(tables)
-        self._paths = trellis.Paths(1, tables.prices, tables.skip)
+        self._search = trellis.Search(1, tables.prices, tables.skip)
         self._crc = 0
-        self._bits = 0.0
         self._count = 0  # of latents coded so far
         self._near: list[np.ndarray] = []
         self._sides: list[np.ndarray] = []
@@ -216,23 +204,15 @@ class Encoder:
         level = _level_positions(prior.log_scale)[0]
         levels = np.floor(level).astype(np.int64)
         self._record(level, levels)
-        state, look = self._paths.state(site), _look(ahead, self._source, prior.mean)
+        state, look = self._search.state(site), _look(ahead, self._source, prior.mean)
         residual = _residuals(self._source(site) - prior.mean)
-        symbols, kinds = self._paths.find(site, residual, levels[None], look)
+        symbols, kinds = self._search.find(site, residual, levels[None], look)
         self._writer.symbols(symbols[0], levels, trellis=trellis.has_trellis(site), state=state)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        priced = symbols[0], levels, kinds[0]
-        self._bits += self._price(*(torch.from_numpy(part) for part in priced))
         return _dequantise(symbols, kinds, prior.mean)
 
     def _source(self, site: Site) -> Tensor:
         return site.take(self._latents[site.latent]).double()
-
-    def _price(self, *arrays: Tensor) -> float:
-        """Ideal length in bits, some symbols at a time: it takes ten arrays of their size."""
-        parts = zip(*(array.split(PRICED) for array in arrays), strict=True)
-        likelihoods = (self._tables.likelihood(*part) for part in parts)
-        return -sum(float(torch.log2(likelihood).sum()) for likelihood in likelihoods)
 
     def _record(self, level: np.ndarray, levels: np.ndarray) -> None:
         """Keep which latents lie near a boundary, and on which side of it."""
@@ -244,14 +224,15 @@ class Encoder:
         self._sides.append(levels[where] >= boundary[where])
         self._count += len(level)
 
-    def finish(self) -> LatentStream:
+    def finish(self) -> tuple[bytes, float]:
+        """The payload, and the ideal length of its symbols in bits."""
         where = np.concatenate(self._near)
         stream = SymbolWriter(self._tables)
         stream.numbers(np.array([len(where)]))
         stream.numbers(np.diff(where, prepend=-1) - 1)
         stream.bits(np.concatenate(self._sides))
         stream.append(self._writer)
-        return LatentStream(stream.finish(self._crc), self._bits)
+        return stream.finish(self._crc), self._writer.bits_written()
 
 
 class Decoder:
@@ -259,8 +240,7 @@ class Decoder:
 
     def __init__(self, payload: bytes, tables: Tables) -> None:
         self._reader = SymbolReader(payload, tables)
-        self._tables = tables
-        self._state = 0
+        self._paths = trellis.Paths(1, tables.skip)
         self._crc = 0
         self._count = 0
         recorded = int(self._reader.numbers(1)[0])
@@ -271,10 +251,10 @@ class Decoder:
 
     def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
         levels = self._obey_record(_level_positions(prior.log_scale)[0])
-        state = 0 if site.begins else self._state
+        state = self._paths.state(site)
         symbols = self._reader.symbols(levels, trellis=trellis.has_trellis(site), state=state)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        kinds, self._state = trellis.kinds(site, symbols, levels, self._tables.skip, state)
+        kinds = self._paths.follow(site, symbols, levels, state)
         return _dequantise(symbols[None], kinds[None], prior.mean)
 
     def _obey_record(self, level: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mambaic.bitstream import WORD_BYTES
-from mambaic.coding.tables import LEVELS, SETS, TRELLIS, WHOLE, Tables, next_range
+from mambaic.coding.tables import LEVELS, PRECISION, SETS, TRELLIS, WHOLE, Tables, next_range
 from mambaic.errors import CorruptStream
 from mambaic_kernels import ans
 from mambaic_kernels.trellis import CLASSES, CODE
@@ -72,6 +72,11 @@ class SymbolWriter:
         tables = rows, first, radius, cumulative
         count = ans.symbols(symbols, at, *tables, CODE, state, start, size)
         self._keep(start, size, count)
+
+    def bits_written(self) -> float:
+        """Ideal length of all that was given."""
+        sizes = np.concatenate([size for _, size in self._intervals])
+        return PRECISION * len(sizes) - float(np.log2(sizes, dtype=np.float64).sum())
 
     def append(self, other: SymbolWriter) -> None:
         """All that ``other`` was given, after what this one was."""

@@ -113,15 +113,31 @@ Look = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Paths:
-    """The paths of a batch, from slice to slice: ``quantise``, ``settle`` and ``kinds``."""
+    """Where the paths of a batch are, from slice to slice."""
 
-    def __init__(self, batch: int, prices: np.ndarray, skip: int, *, rounded: bool = False) -> None:
+    def __init__(self, batch: int, skip: int) -> None:
         self._states = np.zeros(batch, dtype=np.int64)
-        self._prices, self._skip, self._rounded = prices, skip, rounded
+        self._skip = skip
 
     def state(self, site: Site, row: int = 0) -> int:
         """The state in which the path of a picture reaches a site."""
         return 0 if site.begins else int(self._states[row])
+
+    def follow(
+        self, site: Site, symbols: np.ndarray, levels: np.ndarray, state: int, row: int = 0
+    ) -> np.ndarray:
+        """Kinds (n,) of symbols (n,) from ``state`` on; the path of a picture then is behind
+        them."""
+        kind, self._states[row] = kinds(site, symbols, levels, self._skip, state)
+        return kind
+
+
+class Search(Paths):
+    """Finds the paths that cost least: ``quantise`` and ``settle`` for a batch."""
+
+    def __init__(self, batch: int, prices: np.ndarray, skip: int, *, rounded: bool = False) -> None:
+        super().__init__(batch, skip)
+        self._prices, self._rounded = prices, rounded
 
     def find(
         self, site: Site, residual: np.ndarray, levels: np.ndarray, look: Look | None = None
@@ -135,16 +151,12 @@ class Paths:
         def first(row: int, begin: int, end: int) -> None:
             operands = residual[row], levels[row], self._prices, self._skip, starts[row]
             symbols[row] = quantise(site, *operands, rounded=self._rounded)
-            follow(row)
+            kind[row] = self.follow(site, symbols[row], levels[row], starts[row], row)
 
         def again(row: int, begin: int, end: int) -> None:
             operands = residual[row], levels[row], self._prices, self._skip, starts[row]
             settle(site, symbols[row], *operands, (coming[0][row], coming[1][row]))
-            follow(row)
-
-        def follow(row: int) -> None:
-            operands = symbols[row], levels[row], self._skip, starts[row]
-            kind[row], self._states[row] = kinds(site, *operands)
+            kind[row] = self.follow(site, symbols[row], levels[row], starts[row], row)
 
         rows = [(row, row + 1) for row in range(len(residual))]
         run(first, rows)
