@@ -2,7 +2,7 @@
 
     magic "MBIC" | version | flags | width | height | quality | weights id | tile side |
     payload length of every tile | lengths of the chunks |
-    chunks (ICC, EXIF, XMP, alpha) | tile payloads | CRC32 of everything before it
+    chunks (ICC, EXIF, XMP, alpha, filter) | tile payloads | CRC32 of everything before it
 
 One field list (``FIELDS``) serves the writer, the reader and ``mambaic info``.
 """
@@ -31,8 +31,9 @@ LATENT_STRIDE = 16
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 30
 MAX_TILE_LATENTS = 1 << 16  # of one tile, so that a decoder's memory is bounded by the format
-CHUNKS = ("icc", "exif", "xmp", "alpha")
-GRAY_FLAG = 1 << 4
+FLAGS = ("icc", "exif", "xmp", "alpha", "gray", "filter")  # bit by bit
+CHUNKS = tuple(name for name in FLAGS if name != "gray")
+GRAY_FLAG = 1 << FLAGS.index("gray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def stored_quality(quality: float) -> float:
 
 
 def _header_bytes(file: MbicFile) -> bytes:
-    flags = sum(1 << bit for bit, name in enumerate(CHUNKS) if name in file.chunks)
+    flags = sum(1 << bit for bit, name in enumerate(FLAGS) if name in file.chunks)
     values = {
         "flags": flags | (GRAY_FLAG if file.gray else 0),
         "width": file.width,
@@ -167,7 +168,7 @@ def _read_fields(data: bytes) -> tuple[MbicFile, ByteReader, int]:
         )
     values = {entry.name: entry.read(reader, entry.name) for entry in FIELDS}
     flags = values["flags"]
-    if flags & ~(GRAY_FLAG | ((1 << len(CHUNKS)) - 1)):
+    if flags >> len(FLAGS):
         raise UnsupportedVersion(
             f"flags {flags:#x} name features that this decoder does not know: update mambaic"
         )
@@ -200,7 +201,7 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> MbicFile:
     if count * MIN_TILE_BYTES > len(data):
         raise TruncatedStream(f"the header claims {count} tiles, more than the file can hold")
     table = [WORD_BYTES * reader.varint("tile table") for _ in range(count)]
-    present = [name for bit, name in enumerate(CHUNKS) if flags >> bit & 1]
+    present = [name for bit, name in enumerate(FLAGS) if name in CHUNKS and flags >> bit & 1]
     lengths = {name: reader.varint(f"length of {name}") for name in present}
     chunks = {name: reader.take(length, name) for name, length in lengths.items()}
     tiles = tuple(reader.take(length, "payload") for length in table)
@@ -217,7 +218,7 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> MbicFile:
 def read_size(data: bytes) -> tuple[int, int, bool, bool]:
     """(width, height, gray, has alpha) from the first bytes of a file, without its payload."""
     file, _, flags = _read_fields(data)
-    return file.width, file.height, file.gray, bool(flags >> CHUNKS.index("alpha") & 1)
+    return file.width, file.height, file.gray, bool(flags >> FLAGS.index("alpha") & 1)
 
 
 def describe_weights(data: bytes) -> bytes:

@@ -27,9 +27,10 @@ from mambaic.bitstream import (
 from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError, WrongModel
 from mambaic.image import Picture, read_image, to_pil
 from mambaic.model import MambaIC
+from mambaic.post_filter import IDLE, Fit, PostFilter
 from mambaic.refine import blocks
 from mambaic.refine import refine as refine_latents
-from mambaic.tiling import Synthesis, analyse, default_tile
+from mambaic.tiling import Synthesis, analyse, compare, default_tile
 
 Progress = Callable[[int, int], None]  # parts done, parts in all
 
@@ -56,6 +57,7 @@ class Codec:
         strip: bool = False,
         tile: int | None = None,
         refine: int = 0,
+        post_filter: bool = True,
         workers: int = 1,
         progress: Progress | None = None,
     ) -> tuple[bytes, float]:
@@ -63,8 +65,9 @@ class Codec:
 
         ``strip`` leaves ICC, EXIF and XMP out; ``tile`` is the side of latent tiles (multiple of 4
         latents of 16 pixels, 0 for one tile, None to choose by size); ``refine`` is the number of
-        steps by which latents are refined for this picture (see ``mambaic.refine``); ``workers``
-        tiles are coded at a time. Raises ConfigError on an option outside its range.
+        steps by which latents are refined for this picture (see ``mambaic.refine``); without
+        ``post_filter`` decoded pictures are left as they are (see ``mambaic.post_filter``);
+        ``workers`` tiles are coded at a time. Raises ConfigError on an option outside its range.
         """
         if not 0 <= quality <= 100:
             raise ConfigError(f"quality = {quality} must lie between 0 and 100")
@@ -84,16 +87,19 @@ class Codec:
         grid = tile_grid(width, height, tile)
         advance = _counter(progress, sum(len(blocks(box)) if refine else 1 for box in grid))
 
-        def code(index: int) -> tuple[bytes, float]:
+        def code(index: int) -> tuple[bytes, float, Fit]:
             y = analyse(self.model, picture.pixels, grid[index], quality)
             if refine:
                 y = refine_latents(
                     self.model, picture.pixels, grid[index], y, quality, refine, advance
                 )
             stream = self.model.entropy_model.encode(y, quality)
+            fit = Fit(planes=1 if picture.gray else 3)
+            if post_filter:
+                compare(self.model, picture.pixels, grid[index], stream.y_hat, quality, fit)
             if not refine:
                 advance()
-            return stream.payload, stream.estimated_bits
+            return stream.payload, stream.estimated_bits, fit
 
         with ThreadPoolExecutor(max_workers=max(1, min(workers, len(grid)))) as pool:
             results = list(pool.map(code, range(len(grid))))
@@ -101,6 +107,12 @@ class Codec:
         kept = {} if strip else {name: data for name, data in chunks.items() if data}
         if picture.alpha is not None:
             kept["alpha"] = encode_alpha(picture.alpha)
+        if post_filter:
+            # bits that a squared error is worth, as in training
+            weight = self.model.config.lmbda(quality) * 255**2 / 3
+            found = Fit.of(fit for _, _, fit in results).solve(weight, width * height)
+            if not found.idle:
+                kept["filter"] = found.to_bytes()
         file = MbicFile(
             width=width,
             height=height,
@@ -108,10 +120,10 @@ class Codec:
             quality=quality,
             weights_id=self.model.weights_id,
             tile=tile,
-            tiles=tuple(payload for payload, _ in results),
+            tiles=tuple(payload for payload, _, _ in results),
             chunks=kept,
         )
-        return bitstream.write(file), sum(bits for _, bits in results)
+        return bitstream.write(file), sum(bits for _, bits, _ in results)
 
     # -- decoding ----------------------------------------------------------------------------
 
@@ -129,7 +141,8 @@ class Codec:
         """Decompress. Raises a BitstreamError: what is wrong and what to do about it."""
         file = self._read(data, max_pixels)
         grid = tile_grid(file.width, file.height, file.tile)
-        synthesis = Synthesis(self.model, file.width, file.height, grid, file.quality)
+        size = file.width, file.height
+        synthesis = Synthesis(self.model, *size, grid, file.quality, _filter_of(file))
         for done, count in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
             if progress is not None:
                 progress(done, count)
@@ -151,6 +164,7 @@ class Codec:
         grid = tile_grid(file.width, file.height, file.tile)
         for index in range(len(grid)):
             self._decode_tile(file, grid, index)
+        _filter_of(file)
         if "alpha" in file.chunks:
             decode_alpha(file.chunks["alpha"], file.width, file.height)
 
@@ -177,6 +191,11 @@ class Codec:
             )
         except DesyncError as exc:
             raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
+
+
+def _filter_of(file: MbicFile) -> PostFilter:
+    chunk = file.chunks.get("filter")
+    return IDLE if chunk is None else PostFilter.from_bytes(chunk)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:

@@ -19,11 +19,15 @@ from torch import Tensor
 
 from mambaic.bitstream import LATENT_STRIDE, MAX_TILE_LATENTS, largest_tile, latent_size
 from mambaic.model import MambaIC
+from mambaic.post_filter import IDLE, Fit, PostFilter
 
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 
 DEFAULT_TILE = 256  # makes tiles of MAX_TILE_LATENTS
 PIECE = 128  # side of what the transforms see at once, without its halo
+# Of every tile so many regions of so many latents a side are drawn to fit the filter to: a
+# picture of a few megapixels as a whole, of a large one enough.
+REGIONS, REGION = 4, 64
 
 
 @lru_cache(maxsize=1)
@@ -97,13 +101,55 @@ def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Ten
     return latents
 
 
+@torch.no_grad()
+def draw(
+    model: MambaIC, y_hat: Tensor, quality: float, box: Box, outer: Box, post_filter: PostFilter
+) -> Tensor:
+    """Pixels of a box (3, h, w) in [0, 1] from the latents of ``outer`` around it."""
+    x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[0].clamp(0, 1)
+    if not post_filter.idle:
+        x_hat = post_filter.apply(x_hat).clamp(0, 1)
+    rows, columns = (
+        slice(part.start * LATENT_STRIDE, part.stop * LATENT_STRIDE) for part in inside(box, outer)
+    )
+    return x_hat[:, rows, columns]
+
+
+@torch.no_grad()
+def compare(
+    model: MambaIC, pixels: np.ndarray, tile: Box, y_hat: Tensor, quality: float, fit: Fit
+) -> None:
+    """Draw some regions of a tile for ``fit``, from its decoded latents (1, M, rows, columns)."""
+    regions = cut(tile, REGION)
+    chosen = sorted({round(at) for at in np.linspace(0, len(regions) - 1, REGIONS)})
+    for region in (regions[index] for index in chosen):
+        outer = grow(region, model.config.halo // 4, *latent_size(*pixels.shape[1::-1]))
+        outer = _overlap(outer, tile) or region  # what other tiles hold is not at hand
+        x_hat = draw(model, y_hat[(..., *inside(outer, tile))], quality, region, outer, IDLE)
+        # what lies beyond the picture is not seen
+        height = pixels.shape[0] - region[0] * LATENT_STRIDE
+        width = pixels.shape[1] - region[1] * LATENT_STRIDE
+        x = read_region(pixels, region)[0].to(x_hat.device)
+        fit.add(x_hat[:, :height, :width], x[:, :height, :width])
+        return_memory()
+
+
 class Synthesis:
     """Turns decoded latent tiles into pixels, keeping only the rows that a later piece needs."""
 
-    def __init__(self, model: MambaIC, width: int, height: int, grid: list[Box], quality: float):
+    def __init__(
+        self,
+        model: MambaIC,
+        width: int,
+        height: int,
+        grid: list[Box],
+        quality: float,
+        post_filter: PostFilter = IDLE,
+    ) -> None:
         self._model = model
         self._grid = grid
         self._quality = quality
+        self._filter = post_filter
         self._size = latent_size(width, height)
         self._tiles: dict[int, tuple[Box, Tensor]] = {}  # what is left of each tile
         self.pixels = np.empty((height, width, 3), dtype=np.uint8)
@@ -139,15 +185,9 @@ class Synthesis:
                 y_hat[(..., *inside(common, outer))] = tile[(..., *inside(common, box))]
         return y_hat
 
-    @torch.no_grad()
     def _place(self, box: Box, outer: Box, y_hat: Tensor) -> None:
-        q = torch.tensor([self._quality], device=y_hat.device)
-        x_hat = self._model.g_s(y_hat, q)
-        rows, columns = (
-            slice(part.start * LATENT_STRIDE, part.stop * LATENT_STRIDE)
-            for part in inside(box, outer)
-        )
-        x_hat = x_hat[0, :, rows, columns].clamp(0, 1).mul(255).round().to(torch.uint8)
+        x_hat = draw(self._model, y_hat, self._quality, box, outer, self._filter)
+        x_hat = x_hat.mul(255).round().to(torch.uint8)
         top, left = box[0] * LATENT_STRIDE, box[1] * LATENT_STRIDE
         target = self.pixels[top : top + x_hat.shape[1], left : left + x_hat.shape[2]]
         target[:] = x_hat[:, : target.shape[0], : target.shape[1]].permute(1, 2, 0).cpu().numpy()

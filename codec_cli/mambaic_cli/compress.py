@@ -27,6 +27,7 @@ class Options:
     strip: bool
     tile: int | None
     refine: int
+    post_filter: bool
     force: bool
     verify: bool
     delete_source: bool
@@ -46,6 +47,7 @@ class Options:
 @click.option("--strip", is_flag=True, help="Leave out ICC, EXIF and XMP.")
 @click.option("--tile", type=int, help="Side of latent tiles, multiple of 4; 0 for none [default: by size].")
 @click.option("--refine", type=click.IntRange(min=0), default=0, help="Steps of refining latents for this picture: 25 save 2 % of the bits at equal PSNR and take half a minute to two minutes a megapixel on two cores [default: 0].", metavar="STEPS")
+@click.option("--filter/--no-filter", "post_filter", default=True, help="Fit the post-filter to this picture [default: yes].")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option("--verify/--no-verify", default=None, help="Decode before saying done [default: with --delete-source].")
 @click.option("--delete-source", is_flag=True, help="Delete inputs once their files are verified; those that held more (frames, 16 bits, CMYK) stay.")
@@ -74,6 +76,7 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
         strip=given["strip"],
         tile=given["tile"],
         refine=given["refine"],
+        post_filter=given["post_filter"],
         force=given["force"],
         verify=given["delete_source"] if given["verify"] is None else given["verify"],
         delete_source=given["delete_source"],
@@ -108,6 +111,7 @@ def _compress(
         "strip": options.strip,
         "tile": options.tile,
         "refine": options.refine,
+        "post_filter": options.post_filter,
         "workers": options.workers,
         "progress": progress,
     }

@@ -1,0 +1,147 @@
+"""The post-filter: found by least squares, written in bits, applied alike piece by piece."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import photo_like, photo_pixels
+from PIL import Image
+
+from mambaic import bitstream, tiling
+from mambaic.codec import Codec
+from mambaic.errors import CorruptStream
+from mambaic.image import read_image
+from mambaic.post_filter import IDLE, SURROUNDINGS, TERMS, Fit, PostFilter
+
+RNG = np.random.default_rng(3)
+EXACT = 1e9  # bits that a squared error is worth where bits shall not matter
+
+
+def some_filter(reach: int = 9, fineness: int = 4) -> PostFilter:
+    rows = (RNG.integers(-reach, reach + 1, len(terms)) for terms in TERMS)
+    return PostFilter(fineness, tuple(tuple(map(int, row)) for row in rows))
+
+
+def picture(height=96, width=120, seed=0):
+    """Smooth regions and noise (3, H, W), so that clipped differences are terms of their own."""
+    x = photo_like(height, width, seed)[0]
+    return (x + 0.03 * torch.from_numpy(RNG.normal(size=x.shape)).float()).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def codec(unit_model):
+    return Codec(unit_model)
+
+
+@pytest.mark.parametrize("reach", [0, 1, 9, 5000])
+def test_filter_reads_back_as_written(reach):
+    for fineness in range(8):
+        written = some_filter(reach, fineness)
+        assert PostFilter.from_bytes(written.to_bytes()) == written
+
+
+def test_damaged_filter_is_refused():
+    data = some_filter().to_bytes()
+    for length in range(len(data)):
+        with pytest.raises(CorruptStream, match="cut off"):
+            PostFilter.from_bytes(data[:length])
+    with pytest.raises(CorruptStream, match="more follows"):
+        PostFilter.from_bytes(data + b"\0")
+    with pytest.raises(CorruptStream, match="too long"):
+        PostFilter.from_bytes(bytes(40))
+
+
+def test_least_squares_find_the_filter_that_was_applied():
+    drawn = picture()
+    true = some_filter()
+    fit = Fit()
+    fit.add(drawn, true.apply(drawn))
+    assert fit.solve(EXACT, drawn[0].numel()) == true
+
+
+def test_regions_add_up_to_the_picture():
+    """To the same filter, although the borders of regions have no neighbours."""
+    drawn, true = picture(), some_filter()
+    original = true.apply(drawn)
+    parts = [Fit(), Fit()]
+    for part, rows in zip(parts, (slice(0, 50), slice(50, None)), strict=True):
+        part.add(drawn[:, rows], true.apply(drawn[:, rows]))
+    assert Fit.of(parts).solve(EXACT, drawn[0].numel()) == true
+    whole = Fit()
+    whole.add(drawn, original)
+    # half of the picture seen counts as if all of it were so
+    half = Fit()
+    half.add(drawn[:, :48], original[:, :48])
+    weight = 30.0
+    lengths = [len(f.solve(weight, drawn[0].numel()).to_bytes()) for f in (half, whole)]
+    assert lengths[0] == pytest.approx(lengths[1], abs=4)
+
+
+def test_what_gains_less_than_its_bits_is_left_out():
+    drawn = picture()
+    fit = Fit()
+    fit.add(drawn, some_filter().apply(drawn))
+    sizes = [len(fit.solve(weight, drawn[0].numel()).to_bytes()) for weight in (EXACT, 100, 1, 0)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+    assert fit.solve(0.0, drawn[0].numel()).idle
+
+
+def test_terms_that_are_the_same_do_no_harm():
+    """A picture of one colour: differences are zero, colours are constants."""
+    flat = torch.full((3, 64, 64), 0.4)
+    fit = Fit()
+    redder = flat + torch.tensor([0.01, 0, -0.01])[:, None, None]
+    fit.add(flat, redder)
+    found = fit.solve(EXACT, 64 * 64)
+    assert (found.apply(flat) - redder).abs().max() < 1e-3
+
+
+def test_a_part_with_its_surroundings_is_corrected_as_in_the_whole():
+    drawn, post_filter = picture(), some_filter()
+    whole = post_filter.apply(drawn)
+    part = post_filter.apply(drawn[:, 20:70, 30:90])
+    inner = slice(SURROUNDINGS, -SURROUNDINGS)
+    assert torch.allclose(part[:, inner, inner], whole[:, 20:70, 30:90][:, inner, inner], atol=1e-5)
+
+
+def test_gray_pictures_spend_nothing_on_colours(codec):
+    image = Image.fromarray(photo_pixels(128, 128)).convert("L")
+    chunk = bitstream.read(codec.encode(image, 90)).chunks["filter"]
+    brightness, *colours = PostFilter.from_bytes(chunk).multiples
+    assert any(brightness)
+    assert not any(map(any, colours))
+
+
+@pytest.mark.parametrize("tile", [0, 8])
+def test_filtered_picture_is_nearer_to_the_original(codec, tile, monkeypatch):
+    monkeypatch.setattr(tiling, "REGION", 8)  # of several regions of a tile, some
+    image = read_image(Image.fromarray(photo_pixels(320, 256)))
+    plain, filtered = (
+        codec.encode(image, 90, tile=tile, post_filter=on) for on in (False, True)
+    )
+    assert "filter" not in bitstream.read(plain).chunks
+    assert bitstream.read(filtered).tiles == bitstream.read(plain).tiles
+    errors = [
+        np.mean((codec.decode_picture(data).pixels - image.pixels.astype(float)) ** 2)
+        for data in (plain, filtered)
+    ]
+    assert errors[1] < errors[0]
+    assert len(filtered) - len(plain) < 60
+
+
+def test_damaged_filter_in_a_sound_file_is_named(codec):
+    file = bitstream.read(codec.encode(Image.fromarray(photo_pixels(64, 64)), 50))
+    forged = dataclasses.replace(file, chunks={"filter": b"\x1f"})
+    for read in (codec.decode, codec.verify):
+        with pytest.raises(CorruptStream, match="filter is cut off"):
+            read(bitstream.write(forged))
+
+
+def test_idle_filter_is_one():
+    drawn = picture(32, 32)
+    assert IDLE.idle
+    assert torch.allclose(IDLE.apply(drawn), drawn)
