@@ -74,6 +74,15 @@ def inside(box: Box, outer: Box) -> tuple[slice, slice]:
     return slice(top, top + box[2]), slice(left, left + box[3])
 
 
+def in_pixels(box: Box, outer: Box) -> tuple[slice, slice]:
+    """The same in pixels."""
+    rows, columns = inside(box, outer)
+    return (
+        slice(rows.start * LATENT_STRIDE, rows.stop * LATENT_STRIDE),
+        slice(columns.start * LATENT_STRIDE, columns.stop * LATENT_STRIDE),
+    )
+
+
 def read_region(pixels: np.ndarray, box: Box) -> Tensor:
     """Pixels of a box (1, 3, h, w) in [0, 1]; beyond the picture its last pixels repeat."""
     height, width = pixels.shape[:2]
@@ -106,13 +115,13 @@ def draw(
     model: MambaIC, y_hat: Tensor, quality: float, box: Box, outer: Box, post_filter: PostFilter
 ) -> Tensor:
     """Pixels of a box (3, h, w) in [0, 1] from the latents of ``outer`` around it."""
-    x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[0].clamp(0, 1)
+    x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[0]
+    # one latent around the box is more than the filter looks at
+    around = _overlap((box[0] - 1, box[1] - 1, box[2] + 2, box[3] + 2), outer) or box
+    x_hat = x_hat[(..., *in_pixels(around, outer))].clamp(0, 1)
     if not post_filter.idle:
-        x_hat = post_filter.apply(x_hat).clamp(0, 1)
-    rows, columns = (
-        slice(part.start * LATENT_STRIDE, part.stop * LATENT_STRIDE) for part in inside(box, outer)
-    )
-    return x_hat[:, rows, columns]
+        x_hat = post_filter.apply(x_hat).clamp_(0, 1)
+    return x_hat[(..., *in_pixels(box, around))]
 
 
 @torch.no_grad()
