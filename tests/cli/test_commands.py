@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mambaic.bitstream import describe
 from mambaic_cli.main import main
 
 pytestmark = pytest.mark.weights
@@ -37,6 +38,18 @@ def test_photograph_round_trips_and_rate_follows_quality(photograph, tmp_path):
     assert sizes == sorted(sizes)
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 16
+
+
+def test_filter_brings_a_photograph_nearer_and_can_be_left_out(photograph, tmp_path):
+    errors = []
+    for flag in ("--no-filter", "--filter"):
+        file, back = tmp_path / f"x{flag}.mbic", tmp_path / f"x{flag}.png"
+        assert main(["compress", str(photograph), "-o", str(file), "-q", "40", flag]) == 0
+        assert ("filter" in describe(file.read_bytes())["chunks"]) == (flag == "--filter")
+        assert main(["decompress", str(file), "-o", str(back)]) == 0
+        a, b = (np.asarray(Image.open(p)).astype(float) for p in (photograph, back))
+        errors.append(np.mean((a - b) ** 2))
+    assert errors[1] < 0.99 * errors[0]
 
 
 def test_flipped_byte_gives_exit_code_4_one_line_and_no_output(photograph, tmp_path, capsys):
