@@ -8,6 +8,7 @@ precision, forward and backward: no training step can be faster than they are.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from mambaic_train.data import Photos
 from mambaic_train.distributed import World
 from mambaic_train.loop import Trainer
 
-STEPS = 8
+ROUNDS = 8  # of a step and its convolutions in turn, as a machine's speed changes meanwhile
 Call = tuple[nn.Module, tuple[int, ...], tuple[int, ...]]  # layer, shape of x, other arguments
 
 
@@ -36,12 +37,15 @@ def benchmark(
     torch.manual_seed(config.seed)
     config = replace(config, warm_entropy=0.0)  # the whole model, as in most of a run
     trainer = Trainer(MambaIC(PRESETS[config.preset]), config, device, world)
-    calls = _record(trainer, data)
-    step_s = _median(lambda: trainer.run_step(data), device)
-    dense_s = _dense(calls, trainer, device)
+    dense = _dense(_record(trainer, data), trainer, device)
+    rounds = [
+        (_seconds(lambda: trainer.run_step(data), device), dense()) for _ in range(ROUNDS)
+    ]
+    step_s, dense_s = (statistics.median(times) for times in zip(*rounds, strict=True))
+    share = statistics.median(convolutions / step for step, convolutions in rounds)
     images = config.batch_at(config.crop)
     report = _profile(trainer, data, device)
-    figures = {"images_per_s": images / step_s, "dense_share": dense_s / step_s}
+    figures = {"images_per_s": images / step_s, "dense_share": share}
     if not trainer.world.leads:
         return figures
     processes = f"{trainer.world.size} process" + "es" * (trainer.world.size > 1)
@@ -50,20 +54,17 @@ def benchmark(
     print(f"preset {config.preset}, {images} crops of {config.crop}x{config.crop} per step")
     print(f"training step           {step_s * 1e3:9.1f} ms  {images / step_s:9.1f} images/s")
     print(f"its convolutions alone  {dense_s * 1e3:9.1f} ms  {images / dense_s:9.1f} images/s")
-    print(f"throughput of the step is {100 * dense_s / step_s:.0f} % of its convolutions'\n")
+    print(f"throughput of the step is {100 * share:.0f} % of its convolutions'\n")
     print(report)
     return figures
 
 
-def _median(run: Callable[[], Any], device: str) -> float:
-    times = []
-    for _ in range(STEPS):
-        started = time.perf_counter()
-        run()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return sorted(times)[len(times) // 2]
+def _seconds(run: Callable[[], Any], device: str) -> float:
+    started = time.perf_counter()
+    run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def _record(trainer: Trainer, data: Photos) -> list[Call]:
@@ -84,10 +85,10 @@ def _record(trainer: Trainer, data: Photos) -> list[Call]:
     return calls
 
 
-def _dense(calls: list[Call], trainer: Trainer, device: str) -> float:
-    """Seconds of all dense layers, forward and backward, on random inputs."""
-    total = 0.0
+def _dense(calls: list[Call], trainer: Trainer, device: str) -> Callable[[], float]:
+    """Measures the seconds of all dense layers, forward and backward, on random inputs."""
     dtype = torch.bfloat16 if trainer.config.precision == "bf16" else torch.float32
+    passes = []
     for (module, shape, rest), count in Counter(calls).items():
         x = torch.randn(shape, device=device, dtype=dtype, requires_grad=True)
         if len(shape) == 4 and not isinstance(module, nn.Linear):
@@ -99,8 +100,8 @@ def _dense(calls: list[Call], trainer: Trainer, device: str) -> float:
             torch.autograd.grad(y, [x, *module.parameters()], torch.ones_like(y))
 
         run()
-        total += count * _median(run, device)
-    return total
+        passes.append((run, count))
+    return lambda: sum(count * _seconds(run, device) for run, count in passes)
 
 
 def _profile(trainer: Trainer, data: Photos, device: str) -> str:
