@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mambaic_kernels.simd import LANES, f32, jit
@@ -32,13 +33,16 @@ CLASSES = 8  # a state's class are its lowest bits
 # parity checks 17751 and 5436 (octal) without their lowest bit: what an odd state and an odd symbol
 # add to the state, shifted by one, that follows
 CODE = FEEDBACK, INPUT = 0o17751 >> 1, 0o5436 >> 1
-FAR = f32(1e30)
-RELATE = 256
+# Costs are whole numbers of 16 bits, which a vector holds twice as many of as of floats. The
+# largest one of a branch is COARSEST; states are 12 branches apart at most, so no cost saturates.
+COARSEST = 4096.0
+LEAST, MOST = -(1 << 15), (1 << 15) - 1
+RELATE = 4  # latents after which costs are brought back to LEAST
 # latents whose decisions are held at once, and how many of them are decided again with the next
 # ones, when what follows them is known: by then all paths worth taking have long been one
 WINDOW, AHEAD = 1 << 15, 768
 HALF_BLOCKS = HALF // LANES
-VECTOR = ir.VectorType(ir.FloatType(), LANES)
+VECTOR = ir.VectorType(ir.IntType(16), LANES)
 INDICES = ir.VectorType(ir.IntType(32), LANES)
 
 
@@ -114,7 +118,12 @@ def _half_step(odd: int) -> Any:
                 builder.inttoptr(addresses[i], VECTOR.as_pointer()) for i in (0, 1, 3)
             )
             flags = builder.inttoptr(addresses[2], ir.IntType(LANES).as_pointer())
-            branches = [builder.load(place(branch, number(i)), align=4) for i in (0, 1)]
+            branches = [builder.load(place(branch, number(i)), align=2) for i in (0, 1)]
+            add = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(VECTOR, [VECTOR, VECTOR]),
+                f"llvm.sadd.sat.v{LANES}i16",
+            )
             best = []
             for block in (0, 1):
                 at = builder.add(builder.mul(pair, number(2)), number(block))
@@ -122,10 +131,12 @@ def _half_step(odd: int) -> Any:
                 for flip, branch in zip(flips, branches, strict=True):  # where entry m ^ flip is
                     origin = builder.xor(at, number(flip // LANES))
                     origin = builder.add(origin, number(odd * HALF_BLOCKS))
-                    vector = builder.fadd(builder.load(place(source, origin), align=4), branch)
+                    vector = builder.call(
+                        add, [builder.load(place(source, origin), align=2), branch]
+                    )
                     lanes = [lane ^ (flip % LANES) for lane in range(LANES)]
                     costs.append(shuffled(vector, vector, lanes))
-                less = builder.fcmp_ordered("<", costs[1], costs[0])
+                less = builder.icmp_signed("<", costs[1], costs[0])
                 best.append(builder.select(less, costs[1], costs[0]))
                 flag = place(flags, builder.add(at, number(odd * HALF_BLOCKS)))
                 builder.store(builder.bitcast(less, ir.IntType(LANES)), flag, align=1)
@@ -133,7 +144,7 @@ def _half_step(odd: int) -> Any:
                 half = shuffled(best[0], best[1], [2 * lane + parity for lane in range(LANES)])
                 first = parity * HALF_BLOCKS + odd * HALF_BLOCKS // 2
                 at = builder.add(pair, number(first))
-                builder.store(half, place(target, at), align=4)
+                builder.store(half, place(target, at), align=2)
             return context.get_dummy_value()
 
         address = types.uintp
@@ -145,31 +156,48 @@ def _half_step(odd: int) -> Any:
 _from_even, _from_odd = _half_step(0), _half_step(1)
 
 
+@jit(inline="always")
+def _relate(costs):  # type: ignore[no-untyped-def]
+    """Subtract what all costs have in common."""
+    least = np.int16(MOST)
+    for n in range(STATES):
+        least = min(least, costs[n])
+    lead = np.int16(least - LEAST)
+    for n in range(STATES):
+        costs[n] = np.int16(costs[n] - lead)
+
+
 @jit(nogil=True)
 def _search(x, level, prices, weight, state, symbols, decisions):  # type: ignore[no-untyped-def]
     mask = len(prices) - 1
-    costs = np.full((2, STATES), FAR)  # before and after a latent, in turn
-    costs[0, (state & 1) * HALF + (state >> 1)] = f32(0.0)
+    dearest = f32(0.0)  # of all prices; an error is one spacing at most
+    for i in range(len(x)):
+        for kind in range(mask + 1):
+            dearest = max(dearest, prices[kind, level[i], -1])
+    scale = f32(COARSEST / (weight + dearest))
+    costs = np.full((2, STATES), MOST, dtype=np.int16)  # before and after a latent, in turn
+    costs[0, (state & 1) * HALF + (state >> 1)] = LEAST
     before, after = costs[0].ctypes.data, costs[1].ctypes.data
     flags = decisions.ctypes.data
-    branches = np.empty((2, 2, LANES), dtype=np.float32)
+    branches = np.empty((2, 2, LANES), dtype=np.int16)
     of_even, of_odd = branches[0].ctypes.data, branches[1].ctypes.data
     for i in range(len(x)):
         for kind in range(CLASSES):
             for parity in range(2):
                 row = prices[kind & mask, level[i]]
                 _, cost = _choose(abs(x[i]), kind & 1, parity, row, weight)
+                whole = np.int16(min(scale * cost + f32(0.5), f32(COARSEST)))
                 for lane in range(kind >> 1, LANES, CLASSES // 2):
-                    branches[kind & 1, parity, lane] = cost
-        if not i % RELATE:  # to the best so far, so that single precision is enough
-            costs[i & 1] -= costs[i & 1].min()
+                    branches[kind & 1, parity, lane] = whole
+        if not i % RELATE:
+            _relate(costs[i & 1])
         for pair in range(HALF_BLOCKS // 2):
             _from_even(pair, before, after, flags, of_even)
         for pair in range(HALF_BLOCKS // 2):
             _from_odd(pair, before, after, flags, of_odd)
         before, after = after, before
         flags += np.uintp(STATES // 8)
-    best, state = FAR, np.int64(0)
+    best, state = MOST + 1, np.int64(0)
     for n in range(STATES):
         cost = costs[len(x) & 1, (n & 1) * HALF + (n >> 1)]
         if cost < best:
