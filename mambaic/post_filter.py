@@ -45,6 +45,7 @@ class _Drawn:
     def __init__(self, x_hat: Tensor) -> None:
         """R, G and B (3, H, W) in [0, 1]."""
         self.planes = _planes(x_hat)
+        self.padded = F.pad(self.planes[None], [REACH] * 4, mode="replicate")[0]
 
     @functools.cached_property
     def contrast(self) -> Tensor:
@@ -66,9 +67,9 @@ def _ring(*offsets: tuple[int, int], clip: float = math.inf, of: int | None = No
     """Differences to the neighbours at ``offsets`` and opposite to them, each within ``clip``."""
 
     def term(drawn: _Drawn, own: int) -> Tensor:
-        plane = drawn.planes[own if of is None else of]
+        which = own if of is None else of
+        plane, padded = drawn.planes[which], drawn.padded[which]
         height, width = plane.shape
-        padded = F.pad(plane[None, None], [REACH] * 4, mode="replicate")[0, 0]
         total = torch.zeros_like(plane)
         for dy, dx in (*offsets, *((-dy, -dx) for dy, dx in offsets)):
             top, left = REACH + dy, REACH + dx
@@ -247,8 +248,9 @@ class Fit:
             multiples = np.rint(exact / steps[:, None]).astype(int)
             values = multiples * steps[:, None]
             error = np.sum((values @ gram) * values, axis=1) - 2 * values @ cross
-            total = weight * error + _length(multiples).sum(axis=1)
-            better = total < costs
+            lengths = _length(multiples)
+            total = weight * error + lengths.sum(axis=1)
+            better = (total < costs) & (lengths <= 2 * LONGEST + 1).all(axis=1)
             costs[better], choices[better] = total[better], multiples[better]
             if not kept:
                 return costs, choices

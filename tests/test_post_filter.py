@@ -100,6 +100,18 @@ def test_terms_that_are_the_same_do_no_harm():
     assert (found.apply(flat) - redder).abs().max() < 1e-3
 
 
+def test_coefficients_that_a_file_cannot_hold_are_not_chosen():
+    """Contrast of a few rounding errors, and an error that only a huge multiple of it explains."""
+    drawn = torch.full((3, 64, 64), 0.4)
+    drawn[:, ::2] += 2e-6
+    error = torch.zeros_like(drawn)
+    error[:, ::2] = 0.9
+    fit = Fit(planes=1)
+    fit.add(drawn, drawn + error)
+    found = fit.solve(EXACT, 64 * 64)
+    assert PostFilter.from_bytes(found.to_bytes()) == found
+
+
 def test_a_part_with_its_surroundings_is_corrected_as_in_the_whole():
     drawn, post_filter = picture(), some_filter()
     whole = post_filter.apply(drawn)
