@@ -108,8 +108,7 @@ class Codec:
         if picture.alpha is not None:
             kept["alpha"] = encode_alpha(picture.alpha)
         if post_filter:
-            # bits that a squared error is worth, as in training
-            weight = self.model.config.lmbda(quality) * 255**2 / 3
+            weight = self.model.config.error_weight(quality)
             found = Fit.of(fit for _, _, fit in results).solve(weight, width * height)
             if not found.idle:
                 kept["filter"] = found.to_bytes()

@@ -83,6 +83,10 @@ class ModelConfig:
         low, high = math.log(self.lmbda_min), math.log(self.lmbda_max)
         return math.exp(low + (high - low) * quality / 100.0)
 
+    def error_weight(self, quality: float) -> float:
+        """Bits that the loss of a quality gives for a squared error of one sample in [0, 1]."""
+        return self.lmbda(quality) * 255**2 / 3  # mse is a mean over three planes
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic.bitstream import LATENT_STRIDE
 from mambaic.coding.coders import Ahead, Estimator, Part
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.schedule import Site
 from mambaic.coding.trellis import spacing
 from mambaic.model import MambaIC
 from mambaic.precision import multiplies_bfloat16
-from mambaic.tiling import Box, cut, grow, inside, read_region, return_memory
+from mambaic.tiling import Box, cut, grow, inside, return_memory, visible_region
 
 BLOCK = 48  # side of what is refined at once, in latents
 STAND_IN = 1.5  # spacing of a rounding whose error is as large as the trellis's
@@ -105,13 +104,10 @@ def refine(
     y = y.clone()
     parts = blocks(box)
     for block in parts:
-        outer = _with_halo(block, box)
+        outer = grow(block, HALO, box)
         where = (..., *inside(outer, box))
         # what lies beyond the picture costs nothing
-        rows = pixels.shape[0] - outer[0] * LATENT_STRIDE
-        columns = pixels.shape[1] - outer[1] * LATENT_STRIDE
-        x = read_region(pixels, outer)[..., :rows, :columns].to(y.device)
-        task = _Block(model, x, quality)
+        task = _Block(model, visible_region(pixels, outer).to(y.device), quality)
         before = y[where]
         after = before.clone()
         changed = (..., *inside(block, outer))
@@ -124,14 +120,6 @@ def refine(
     return y
 
 
-def _with_halo(block: Box, tile: Box) -> Box:
-    """``block`` and its neighbours in the same tile."""
-    top, left, rows, columns = grow(
-        (block[0] - tile[0], block[1] - tile[1], block[2], block[3]), HALO, tile[2], tile[3]
-    )
-    return tile[0] + top, tile[1] + left, rows, columns
-
-
 class _Block:
     """Rate-distortion cost of latents of one region, x (1, 3, <= 16 h, <= 16 w)."""
 
@@ -139,8 +127,7 @@ class _Block:
         self._model = model
         self._x = x
         self._q = torch.tensor([quality], device=x.device)
-        # of a squared error, in bits
-        self._weight = model.config.lmbda(quality + AHEAD) * 255**2 / 3
+        self._weight = model.config.error_weight(quality + AHEAD)
 
     def _total(self, y_hat: Tensor, estimator: Estimator) -> Tensor:
         x_hat = self._model.g_s(y_hat, self._q)[..., : self._x.shape[2], : self._x.shape[3]]

@@ -60,11 +60,11 @@ def cut(box: Box, side: int = PIECE) -> list[Box]:
     ]
 
 
-def grow(box: Box, halo: int, rows: int, columns: int) -> Box:
-    """``box`` with ``halo`` latents more on every side that lies inside the picture."""
-    top, left = max(0, box[0] - halo), max(0, box[1] - halo)
-    bottom = min(rows, box[0] + box[2] + halo)
-    right = min(columns, box[1] + box[3] + halo)
+def grow(box: Box, halo: int, within: Box) -> Box:
+    """``box`` with ``halo`` latents more on every side that lies ``within`` another one."""
+    top, left = max(within[0], box[0] - halo), max(within[1], box[1] - halo)
+    bottom = min(within[0] + within[2], box[0] + box[2] + halo)
+    right = min(within[1] + within[3], box[1] + box[3] + halo)
     return top, left, bottom - top, right - left
 
 
@@ -93,16 +93,23 @@ def read_region(pixels: np.ndarray, box: Box) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def visible_region(pixels: np.ndarray, box: Box) -> Tensor:
+    """Pixels of a box as ``read_region`` gives them, without those beyond the picture."""
+    rows = pixels.shape[0] - box[0] * LATENT_STRIDE
+    columns = pixels.shape[1] - box[1] * LATENT_STRIDE
+    return read_region(pixels, box)[..., :rows, :columns]
+
+
 @torch.no_grad()
 def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Tensor:
     """Latents (1, M, rows, columns) of one box of the picture (H, W, 3) uint8."""
-    rows, columns = latent_size(pixels.shape[1], pixels.shape[0])
+    picture = (0, 0, *latent_size(pixels.shape[1], pixels.shape[0]))
     device = next(model.parameters()).device
     q = torch.tensor([quality], device=device)
     latents = torch.empty(1, model.config.M, box[2], box[3], device=device)
     pieces = cut(box)
     for piece in pieces:
-        outer = grow(piece, model.config.halo, rows, columns)
+        outer = grow(piece, model.config.halo, picture)
         y = model.g_a(read_region(pixels, outer).to(device), q)
         latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
         if len(pieces) > 1:
@@ -117,7 +124,7 @@ def draw(
     """Pixels of a box (3, h, w) in [0, 1] from the latents of ``outer`` around it."""
     x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[0]
     # one latent around the box is more than the filter looks at
-    around = _overlap((box[0] - 1, box[1] - 1, box[2] + 2, box[3] + 2), outer) or box
+    around = grow(box, 1, outer)
     x_hat = x_hat[(..., *in_pixels(around, outer))].clamp(0, 1)
     if not post_filter.idle:
         x_hat = post_filter.apply(x_hat).clamp_(0, 1)
@@ -132,15 +139,12 @@ def compare(
     regions = cut(tile, REGION)
     chosen = sorted({round(at) for at in np.linspace(0, len(regions) - 1, REGIONS)})
     for region in (regions[index] for index in chosen):
-        outer = grow(region, model.config.halo // 4, *latent_size(*pixels.shape[1::-1]))
-        outer = _overlap(outer, tile) or region  # what other tiles hold is not at hand
+        outer = grow(region, model.config.halo // 4, tile)  # what other tiles hold is not at hand
         x_hat = draw(model, y_hat[(..., *inside(outer, tile))], quality, region, outer, IDLE)
-        # what lies beyond the picture is not seen
-        height = pixels.shape[0] - region[0] * LATENT_STRIDE
-        width = pixels.shape[1] - region[1] * LATENT_STRIDE
-        x = read_region(pixels, region)[0].to(x_hat.device)
-        fit.add(x_hat[:, :height, :width], x[:, :height, :width])
-        return_memory()
+        x = visible_region(pixels, region)[0].to(x_hat.device)
+        fit.add(x_hat[:, : x.shape[1], : x.shape[2]], x)
+        if len(chosen) > 1:
+            return_memory()
 
 
 class Synthesis:
@@ -166,9 +170,10 @@ class Synthesis:
     def run(self, decode: Callable[[int], Tensor]) -> Iterator[tuple[int, int]]:
         """Decode and place everything; yields (pieces done, pieces in all). ``decode(i)`` gives
         y_hat of tile i, once."""
-        pieces = cut((0, 0, *self._size))
+        picture = (0, 0, *self._size)
+        pieces = cut(picture)
         for step, piece in enumerate(pieces):
-            outer = grow(piece, self._model.config.halo, *self._size)
+            outer = grow(piece, self._model.config.halo, picture)
             self._forget(outer[0])
             for i, tile in enumerate(self._grid):
                 if i not in self._tiles and _overlap(tile, outer):
