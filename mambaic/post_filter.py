@@ -10,106 +10,21 @@ docs/format.md, "Filter". docs/training.md has what it gains.
 
 from __future__ import annotations
 
-import functools
 import itertools
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mambaic.errors import CorruptStream
+from mambaic.filter_terms import ORDER, TERMS, Drawn, to_colours, to_planes
 
-# brightness and two differences of colours, orthonormal: squared errors are those of R, G and B
-PLANES = np.array([[1, 1, 1], [1, 0, -1], [-0.5, 1, -0.5]])
-PLANES /= np.linalg.norm(PLANES, axis=1, keepdims=True)
-REACH = 2  # pixels to each side whose differences count
-SURROUNDINGS = 3  # pixels to each side that contrast is measured over
 STEP = 1 / 16  # of a coefficient at fineness 0; halved with every next one
 FINENESS_BITS = 3
 LONGEST = 20  # zeros before a number's digits
 SUMMED = 1 << 14  # pixels whose products are summed in float32; the sums are in float64
-
-
-def _planes(x: Tensor) -> Tensor:
-    """Planes (3, H, W), around middle gray, of R, G and B in [0, 1]."""
-    return torch.tensordot(torch.from_numpy(PLANES).to(x), x - 0.5, dims=1)
-
-
-class _Drawn:
-    """A drawn picture as terms see it."""
-
-    def __init__(self, x_hat: Tensor) -> None:
-        """R, G and B (3, H, W) in [0, 1]."""
-        self.planes = _planes(x_hat)
-        self.padded = F.pad(self.planes[None], [REACH] * 4, mode="replicate")[0]
-
-    @functools.cached_property
-    def contrast(self) -> Tensor:
-        """Standard deviation (H, W) of the brightness around each pixel."""
-        x = self.planes[0]
-        side = 2 * SURROUNDINGS + 1
-        sums = F.pad(torch.stack([x, x * x])[None], [SURROUNDINGS] * 4, mode="replicate")[0]
-        for dim in (1, 2):
-            parts = [sums.narrow(dim, at, x.shape[dim - 1]) for at in range(side)]
-            sums = functools.reduce(torch.add, parts)
-        mean, of_squares = sums / side**2
-        return (of_squares - mean * mean).clamp_(min=0).sqrt_()
-
-
-Term = Callable[[_Drawn, int], Tensor]  # of one of the planes: (H, W)
-
-
-def _ring(*offsets: tuple[int, int], clip: float = math.inf, of: int | None = None) -> Term:
-    """Differences to the neighbours at ``offsets`` and opposite to them, each within ``clip``."""
-
-    def term(drawn: _Drawn, own: int) -> Tensor:
-        which = own if of is None else of
-        plane, padded = drawn.planes[which], drawn.padded[which]
-        height, width = plane.shape
-        total = torch.zeros_like(plane)
-        for dy, dx in (*offsets, *((-dy, -dx) for dy, dx in offsets)):
-            top, left = REACH + dy, REACH + dx
-            difference = padded[top : top + height, left : left + width] - plane
-            total += difference if clip == math.inf else difference.clamp_(-clip, clip)
-        return total
-
-    return term
-
-
-def _by_contrast(term: Term) -> Term:
-    return lambda drawn, own: 4 * drawn.contrast * term(drawn, own)
-
-
-def _value(of: int) -> Term:
-    return lambda drawn, own: drawn.planes[of]
-
-
-_NEXT, _SECOND, _DIAGONAL = ((0, 1), (1, 0)), ((0, 2), (2, 0)), ((1, 1), (1, -1))
-_BRIGHTNESS = (
-    *(_ring(*_NEXT, clip=clip) for clip in (math.inf, 0.08, 0.01)),
-    *(_ring(*_SECOND, clip=clip) for clip in (math.inf, 0.08, 0.01)),
-    _ring(*_DIAGONAL, clip=0.08),
-    *(_by_contrast(_ring(*_SECOND, clip=clip)) for clip in (math.inf, 0.08)),
-)
-
-
-def _colour(other: int) -> tuple[Term, ...]:
-    """Terms of a plane of colours; ``other`` is the other one."""
-    return (
-        *(_ring(*_NEXT, clip=clip) for clip in (math.inf, 0.01)),
-        *(_ring(*_SECOND, clip=clip) for clip in (math.inf, 0.01)),
-        _ring(*_NEXT, of=other),
-        _ring(*_DIAGONAL, of=0),
-        lambda drawn, own: torch.full_like(drawn.planes[own], 0.125),
-        *(_value(of) for of in range(3)),
-    )
-
-
-TERMS: tuple[tuple[Term, ...], ...] = (_BRIGHTNESS, _colour(2), _colour(1))  # of each plane
 
 
 @dataclass(frozen=True)
@@ -126,31 +41,41 @@ class PostFilter:
 
     def apply(self, x_hat: Tensor) -> Tensor:
         """R, G and B (3, H, W) of a drawn picture in [0, 1], corrected; not clamped."""
-        drawn = _Drawn(x_hat)
+        drawn = Drawn(x_hat)
         added = torch.zeros_like(drawn.planes)
         for own, (terms, multiples) in enumerate(zip(TERMS, self.multiples, strict=True)):
             for term, multiple in zip(terms, multiples, strict=True):
                 if multiple:
                     coefficient = multiple * STEP / 2**self.fineness
                     added[own].add_(term(drawn, own), alpha=coefficient)
-        return x_hat + torch.tensordot(torch.from_numpy(PLANES.T.copy()).to(x_hat), added, dims=1)
+        return x_hat + to_colours(added)
 
     def to_bytes(self) -> bytes:
         """As a file keeps it; ``from_bytes`` is the inverse."""
-        bits = format(self.fineness, f"0{FINENESS_BITS}b")
-        bits += "".join(map(_code, (m for of_plane in self.multiples for m in of_plane)))
+        numbers = [self.multiples[own][at] for own, at in ORDER]
+        while numbers and not numbers[-1]:
+            numbers.pop()
+        bits = format(self.fineness, f"0{FINENESS_BITS}b") + "".join(map(_code, numbers))
         bits += "0" * (-len(bits) % 8)
         return int(bits, 2).to_bytes(len(bits) // 8, "big")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> PostFilter:
         """Raises CorruptStream."""
-        bits = iter("".join(format(byte, "08b") for byte in data))
+        digits = "".join(format(byte, "08b") for byte in data)
+        written = digits.rstrip("0")  # every number has a 1 in it
+        bits = iter(digits)
         fineness = int(_take(bits, FINENESS_BITS), 2)
-        multiples = tuple(tuple(_decode(bits) for _ in terms) for terms in TERMS)
-        if (rest := "".join(bits)) != "0" * (len(rest) % 8):
+        position = FINENESS_BITS
+        multiples = [[0] * len(terms) for terms in TERMS]
+        for own, at in ORDER:
+            if position >= len(written):
+                break  # numbers that are 0 are left out at the end
+            multiples[own][at], length = _decode(bits)
+            position += length
+        if len(digits) - position >= 8 or len(written) > position:
             raise CorruptStream("more follows the filter than its padding: the data is damaged")
-        return cls(fineness, multiples)
+        return cls(fineness, tuple(map(tuple, multiples)))
 
 
 IDLE = PostFilter(0, tuple((0,) * len(terms) for terms in TERMS))
@@ -163,14 +88,15 @@ def _code(multiple: int) -> str:
     return "0" * (len(digits) - 1) + digits
 
 
-def _decode(bits: Iterator[str]) -> int:
+def _decode(bits: Iterator[str]) -> tuple[int, int]:
+    """A multiple and how many digits it took."""
     zeros = 0
     while _take(bits, 1) == "0":
         zeros += 1
         if zeros > LONGEST:
             raise CorruptStream("the filter has a number that is too long: the data is damaged")
     number = int("1" + _take(bits, zeros), 2)
-    return -(number // 2) if number % 2 else number // 2
+    return (-(number // 2) if number % 2 else number // 2), 2 * zeros + 1
 
 
 def _take(bits: Iterator[str], count: int) -> str:
@@ -197,8 +123,8 @@ class Fit:
 
     def add(self, x_hat: Tensor, x: Tensor) -> None:
         """A region as drawn and as it is, (3, H, W) in [0, 1]."""
-        drawn = _Drawn(x_hat)
-        error = _planes(x) - drawn.planes
+        drawn = Drawn(x_hat)
+        error = to_planes(x) - drawn.planes
         for own in range(len(self._gram)):
             terms = [term(drawn, own).flatten() for term in TERMS[own]]
             rows = torch.stack([*terms, error[own].flatten()])

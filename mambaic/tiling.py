@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mambaic.bitstream import LATENT_STRIDE, MAX_TILE_LATENTS, largest_tile, latent_size
+from mambaic.filter_terms import AROUND
 from mambaic.model import MambaIC
 from mambaic.post_filter import IDLE, Fit, PostFilter
 
@@ -123,8 +124,7 @@ def draw(
 ) -> Tensor:
     """Pixels of a box (3, h, w) in [0, 1] from the latents of ``outer`` around it."""
     x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[0]
-    # one latent around the box is more than the filter looks at
-    around = grow(box, 1, outer)
+    around = grow(box, -(-AROUND // LATENT_STRIDE), outer)
     x_hat = x_hat[(..., *in_pixels(around, outer))].clamp(0, 1)
     if not post_filter.idle:
         x_hat = post_filter.apply(x_hat).clamp_(0, 1)

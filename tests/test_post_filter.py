@@ -13,8 +13,9 @@ from PIL import Image
 from mambaic import bitstream, tiling
 from mambaic.codec import Codec
 from mambaic.errors import CorruptStream
+from mambaic.filter_terms import AROUND, ORDER, TERMS
 from mambaic.image import read_image
-from mambaic.post_filter import IDLE, SURROUNDINGS, TERMS, Fit, PostFilter
+from mambaic.post_filter import IDLE, Fit, PostFilter
 
 RNG = np.random.default_rng(3)
 EXACT = 1e9  # bits that a squared error is worth where bits shall not matter
@@ -43,15 +44,30 @@ def test_filter_reads_back_as_written(reach):
         assert PostFilter.from_bytes(written.to_bytes()) == written
 
 
+@pytest.mark.parametrize("count", [0, 1, 29])
+def test_numbers_left_out_at_the_end_are_zero(count):
+    """So files from before a term came are read, and none that is not used costs a bit."""
+    rows = [[0] * len(terms) for terms in TERMS]
+    for own, at in ORDER[:count]:
+        rows[own][at] = 1
+    short = PostFilter(4, tuple(map(tuple, rows)))
+    data = short.to_bytes()
+    assert len(data) == -(-(3 + 3 * count) // 8)
+    assert PostFilter.from_bytes(data) == short
+
+
 def test_damaged_filter_is_refused():
     data = some_filter().to_bytes()
-    for length in range(len(data)):
-        with pytest.raises(CorruptStream, match="cut off"):
-            PostFilter.from_bytes(data[:length])
+    with pytest.raises(CorruptStream, match="cut off"):
+        PostFilter.from_bytes(b"")
+    with pytest.raises(CorruptStream, match="cut off"):
+        PostFilter.from_bytes(b"\x81")  # no number ends so
     with pytest.raises(CorruptStream, match="more follows"):
         PostFilter.from_bytes(data + b"\0")
+    with pytest.raises(CorruptStream, match="more follows"):
+        PostFilter.from_bytes(data + b"\1")
     with pytest.raises(CorruptStream, match="too long"):
-        PostFilter.from_bytes(bytes(40))
+        PostFilter.from_bytes(bytes(40) + b"\1")
 
 
 def test_least_squares_find_the_filter_that_was_applied():
@@ -113,11 +129,12 @@ def test_coefficients_that_a_file_cannot_hold_are_not_chosen():
 
 
 def test_a_part_with_its_surroundings_is_corrected_as_in_the_whole():
-    drawn, post_filter = picture(), some_filter()
+    drawn, post_filter = picture(120, 140), some_filter()
     whole = post_filter.apply(drawn)
-    part = post_filter.apply(drawn[:, 20:70, 30:90])
-    inner = slice(SURROUNDINGS, -SURROUNDINGS)
-    assert torch.allclose(part[:, inner, inner], whole[:, 20:70, 30:90][:, inner, inner], atol=1e-5)
+    part = post_filter.apply(drawn[:, 20:110, 30:120])
+    inner = slice(AROUND, -AROUND)
+    expected = whole[:, 20:110, 30:120][:, inner, inner]
+    assert torch.allclose(part[:, inner, inner], expected, atol=1e-5)
 
 
 def test_gray_pictures_spend_nothing_on_colours(codec):
@@ -147,7 +164,7 @@ def test_filtered_picture_is_nearer_to_the_original(codec, tile, monkeypatch):
 
 def test_damaged_filter_in_a_sound_file_is_named(codec):
     file = bitstream.read(codec.encode(Image.fromarray(photo_pixels(64, 64)), 50))
-    forged = dataclasses.replace(file, chunks={"filter": b"\x1f"})
+    forged = dataclasses.replace(file, chunks={"filter": b"\x81"})
     for read in (codec.decode, codec.verify):
         with pytest.raises(CorruptStream, match="filter is cut off"):
             read(bitstream.write(forged))

@@ -1,0 +1,156 @@
+"""What the post-filter adds multiples of: terms of a drawn picture, plane by plane.
+
+Each was taken for what it gains on training pictures (docs/training.md, "The post-filter").
+Format section: docs/format.md, "Filter".
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mambaic_kernels.smooth import bilateral, box_mean
+
+# brightness and two differences of colours, orthonormal: squared errors are those of R, G and B
+PLANES = np.array([[1, 1, 1], [1, 0, -1], [-0.5, 1, -0.5]])
+PLANES /= np.linalg.norm(PLANES, axis=1, keepdims=True)
+REACH = 2  # pixels to each side whose differences count
+CONTRAST = 3  # pixels to each side that contrast is measured over
+# Similar pixels are looked for on rings of 16, each turned by half a step against the one before;
+# how similar: the differences of colours at which a pixel counts much and little
+RADII = (2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30)
+WIDTHS = (0.04, 0.09)
+# pixels to each side, and the standard deviation within which the guided filter smooths
+GUIDED, FLAT = 6, 0.03
+AROUND = max(RADII)  # pixels around a part of a picture that its terms depend on
+
+
+def _rings() -> tuple[tuple[int, int], ...]:
+    points = set()
+    for ring, radius in enumerate(RADII):
+        for step in range(16):
+            angle = math.pi * (2 * step + ring % 2) / 16
+            points.add((round(radius * math.sin(angle)), round(radius * math.cos(angle))))
+    return tuple(sorted(points))
+
+
+RINGS = _rings()  # rows, columns
+
+
+def to_planes(x: Tensor) -> Tensor:
+    """Planes (3, H, W), around middle gray, of R, G and B in [0, 1]."""
+    return torch.tensordot(torch.from_numpy(PLANES).to(x), x - 0.5, dims=1)
+
+
+def to_colours(planes: Tensor) -> Tensor:
+    """What planes (3, H, W) add to R, G and B."""
+    return torch.tensordot(torch.from_numpy(PLANES.T.copy()).to(planes), planes, dims=1)
+
+
+class Drawn:
+    """A drawn picture as terms see it."""
+
+    def __init__(self, x_hat: Tensor) -> None:
+        """R, G and B (3, H, W) in [0, 1]."""
+        self.planes = to_planes(x_hat).contiguous()
+        self.padded = F.pad(self.planes[None], [REACH] * 4, mode="replicate")[0]
+
+    @functools.cached_property
+    def contrast(self) -> Tensor:
+        """Standard deviation (H, W) of the brightness around each pixel."""
+        x = self.planes[0]
+        mean, of_squares = box_mean(torch.stack([x, x * x]), CONTRAST)
+        return (of_squares - mean * mean).clamp_(min=0).sqrt_()
+
+    @functools.cached_property
+    def similar(self) -> Tensor:
+        """Differences (2, 3, H, W) to the means of similar pixels, for each of WIDTHS: a bilateral
+        filter ([Tomasi1998] doi:10.1109/ICCV.1998.710815)."""
+        return bilateral(self.planes, RINGS, WIDTHS)
+
+    @functools.cached_property
+    def guided(self) -> Tensor:
+        """Differences (3, H, W) to planes as lines over the brightness tell them: a guided filter
+        ([He2013] doi:10.1109/TPAMI.2012.213)."""
+        guide = self.planes[:1]
+        means = box_mean(torch.cat([self.planes, self.planes * guide]), GUIDED)
+        mean, product = means.chunk(2)
+        variance = (product[:1] - mean[:1] * mean[:1]).clamp_(min=0)
+        slope = (product - mean * mean[:1]) / (variance + FLAT**2)
+        slope, level = box_mean(torch.cat([slope, mean - slope * mean[:1]]), GUIDED).chunk(2)
+        return slope * guide + level - self.planes
+
+
+Term = Callable[[Drawn, int], Tensor]  # of one of the planes: (H, W)
+
+
+def _ring(*offsets: tuple[int, int], clip: float = math.inf, of: int | None = None) -> Term:
+    """Differences to the neighbours at ``offsets`` and opposite to them, each within ``clip``."""
+
+    def term(drawn: Drawn, own: int) -> Tensor:
+        which = own if of is None else of
+        plane, padded = drawn.planes[which], drawn.padded[which]
+        height, width = plane.shape
+        total = torch.zeros_like(plane)
+        for dy, dx in (*offsets, *((-dy, -dx) for dy, dx in offsets)):
+            top, left = REACH + dy, REACH + dx
+            difference = padded[top : top + height, left : left + width] - plane
+            total += difference if clip == math.inf else difference.clamp_(-clip, clip)
+        return total
+
+    return term
+
+
+def _by_contrast(term: Term) -> Term:
+    return lambda drawn, own: 4 * drawn.contrast * term(drawn, own)
+
+
+def _value(of: int) -> Term:
+    return lambda drawn, own: drawn.planes[of]
+
+
+_NEXT, _SECOND, _DIAGONAL = ((0, 1), (1, 0)), ((0, 2), (2, 0)), ((1, 1), (1, -1))
+_BRIGHTNESS: tuple[Term, ...] = (
+    *(_ring(*_NEXT, clip=clip) for clip in (math.inf, 0.08, 0.01)),
+    *(_ring(*_SECOND, clip=clip) for clip in (math.inf, 0.08, 0.01)),
+    _ring(*_DIAGONAL, clip=0.08),
+    *(_by_contrast(_ring(*_SECOND, clip=clip)) for clip in (math.inf, 0.08)),
+)
+_SMOOTH: tuple[Term, ...] = (
+    lambda drawn, own: drawn.similar[0, own],
+    lambda drawn, own: drawn.similar[1, own],
+    lambda drawn, own: drawn.guided[own],
+)
+_SMOOTH_BRIGHTNESS: tuple[Term, ...] = (
+    lambda drawn, own: drawn.similar[0, 0],
+    lambda drawn, own: drawn.guided[0],
+)
+
+
+def _colour(other: int) -> tuple[Term, ...]:
+    """Terms of a plane of colours; ``other`` is the other one."""
+    return (
+        *(_ring(*_NEXT, clip=clip) for clip in (math.inf, 0.01)),
+        *(_ring(*_SECOND, clip=clip) for clip in (math.inf, 0.01)),
+        _ring(*_NEXT, of=other),
+        _ring(*_DIAGONAL, of=0),
+        lambda drawn, own: torch.full_like(drawn.planes[own], 0.125),
+        *(_value(of) for of in range(3)),
+    )
+
+
+_NEAR = (_BRIGHTNESS, _colour(2), _colour(1))
+_FAR = (_SMOOTH, (*_SMOOTH, *_SMOOTH_BRIGHTNESS), (*_SMOOTH, *_SMOOTH_BRIGHTNESS))
+TERMS = tuple((*near, *far) for near, far in zip(_NEAR, _FAR, strict=True))  # of each plane
+# the order of a file's numbers, plane and term: that in which terms came, so that what an old file
+# lacks is at the end
+ORDER = (
+    *((own, at) for own, near in enumerate(_NEAR) for at in range(len(near))),
+    *((own, at) for own, near in enumerate(_NEAR) for at in range(len(near), len(TERMS[own]))),
+)
