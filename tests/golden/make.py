@@ -63,9 +63,15 @@ CASES = {
     "slices": (photo(96, 64), 60, {}),
     "classes": (photo(96, 64), 60, {}),
     "filter": (photo(96, 64), 60, {}),
+    "smooth": (photo(96, 64), 60, {}),
 }
 # random weights of the day on which a feature came; the other cases are of "unit"
-MODELS = {"slices": "unit-slices", "classes": "unit-classes", "filter": "unit-classes"}
+MODELS = {
+    "slices": "unit-slices",
+    "classes": "unit-classes",
+    "filter": "unit-classes",
+    "smooth": "unit-classes",
+}
 
 
 def write(name: str, codec: Codec, picture: Image.Image | bytes, quality: float, options) -> None:
