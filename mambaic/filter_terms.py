@@ -7,8 +7,9 @@ Format section: docs/format.md, "Filter".
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ RADII = (2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30)
 WIDTHS = (0.04, 0.09)
 # pixels to each side, and the standard deviation within which the guided filter smooths
 GUIDED, FLAT = 6, 0.03
+EDGE = 2  # pixels to each side that an edge's direction is measured over
 AROUND = max(RADII)  # pixels around a part of a picture that its terms depend on
 
 
@@ -86,6 +88,25 @@ class Drawn:
         slope, level = box_mean(torch.cat([slope, mean - slope * mean[:1]]), GUIDED).chunk(2)
         return slope * guide + level - self.planes
 
+    @functools.cached_property
+    def across(self) -> Tensor:
+        """Cosine and sine (2, H, W) of twice the angle at which brightness changes most, by the
+        structure tensor around each pixel."""
+        x = self.padded[:1]
+        right, down = ((_moved(x, *step) - _moved(x, *back))[0] for step, back in _OPPOSITE)
+        tensor = box_mean(torch.stack([right * right, down * down, right * down]), EDGE)
+        double = torch.stack([tensor[0] - tensor[1], 2 * tensor[2]])
+        return double / (double.square().sum(dim=0).sqrt() + 1e-6)
+
+
+_OPPOSITE = (((0, 1), (0, -1)), ((1, 0), (-1, 0)))
+
+
+def _moved(padded: Tensor, dy: int, dx: int) -> Tensor:
+    """The pixels (..., H, W) at an offset, of planes with REACH pixels around them."""
+    height, width = (side - 2 * REACH for side in padded.shape[-2:])
+    return padded[..., REACH + dy : REACH + dy + height, REACH + dx : REACH + dx + width]
+
 
 Term = Callable[[Drawn, int], Tensor]  # of one of the planes: (H, W)
 
@@ -96,11 +117,9 @@ def _ring(*offsets: tuple[int, int], clip: float = math.inf, of: int | None = No
     def term(drawn: Drawn, own: int) -> Tensor:
         which = own if of is None else of
         plane, padded = drawn.planes[which], drawn.padded[which]
-        height, width = plane.shape
         total = torch.zeros_like(plane)
         for dy, dx in (*offsets, *((-dy, -dx) for dy, dx in offsets)):
-            top, left = REACH + dy, REACH + dx
-            difference = padded[top : top + height, left : left + width] - plane
+            difference = _moved(padded, dy, dx) - plane
             total += difference if clip == math.inf else difference.clamp_(-clip, clip)
         return total
 
@@ -109,6 +128,19 @@ def _ring(*offsets: tuple[int, int], clip: float = math.inf, of: int | None = No
 
 def _by_contrast(term: Term) -> Term:
     return lambda drawn, own: 4 * drawn.contrast * term(drawn, own)
+
+
+def _steered(s: int) -> Term:
+    """Second difference over ``s`` pixels across edges of the brightness less the one along."""
+
+    def term(drawn: Drawn, own: int) -> Tensor:
+        at = functools.partial(_moved, drawn.padded[own])
+        straight = at(0, s) + at(0, -s) - at(s, 0) - at(-s, 0)
+        diagonal = (at(s, s) + at(-s, -s) - at(s, -s) - at(-s, s)) / 2
+        cosine, sine = drawn.across
+        return cosine * straight + sine * diagonal
+
+    return term
 
 
 def _value(of: int) -> Term:
@@ -145,12 +177,22 @@ def _colour(other: int) -> tuple[Term, ...]:
     )
 
 
-_NEAR = (_BRIGHTNESS, _colour(2), _colour(1))
-_FAR = (_SMOOTH, (*_SMOOTH, *_SMOOTH_BRIGHTNESS), (*_SMOOTH, *_SMOOTH_BRIGHTNESS))
-TERMS = tuple((*near, *far) for near, far in zip(_NEAR, _FAR, strict=True))  # of each plane
-# the order of a file's numbers, plane and term: that in which terms came, so that what an old file
-# lacks is at the end
-ORDER = (
-    *((own, at) for own, near in enumerate(_NEAR) for at in range(len(near))),
-    *((own, at) for own, near in enumerate(_NEAR) for at in range(len(near), len(TERMS[own]))),
+_STEERED = (*map(_steered, (1, 2)), *(_by_contrast(_steered(s)) for s in (1, 2)))
+# of each plane, in the order in which they came: so what an old file lacks is at its end
+_BATCHES: tuple[tuple[tuple[Term, ...], ...], ...] = (
+    (_BRIGHTNESS, _colour(2), _colour(1)),
+    (_SMOOTH, (*_SMOOTH, *_SMOOTH_BRIGHTNESS), (*_SMOOTH, *_SMOOTH_BRIGHTNESS)),
+    (_STEERED,) * 3,
 )
+TERMS = tuple(tuple(itertools.chain(*of_plane)) for of_plane in zip(*_BATCHES, strict=True))
+
+
+def _order() -> Iterator[tuple[int, int]]:
+    counts = [0] * len(TERMS)
+    for batch in _BATCHES:
+        for own, terms in enumerate(batch):
+            first, counts[own] = counts[own], counts[own] + len(terms)
+            yield from ((own, at) for at in range(first, counts[own]))
+
+
+ORDER = tuple(_order())  # of the numbers in a file: plane and term

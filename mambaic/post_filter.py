@@ -167,10 +167,9 @@ class Fit:
         ridge = np.diag(1e-6 * np.diag(gram) + 1e-12)
         kept = list(range(len(cross)))
         while True:
+            inverse = np.linalg.inv((gram + ridge)[np.ix_(kept, kept)])
             exact = np.zeros(len(cross))
-            if kept:
-                within = np.ix_(kept, kept)
-                exact[kept] = np.linalg.solve((gram + ridge)[within], cross[kept])
+            exact[kept] = inverse @ cross[kept]
             multiples = np.rint(exact / steps[:, None]).astype(int)
             values = multiples * steps[:, None]
             error = np.sum((values @ gram) * values, axis=1) - 2 * values @ cross
@@ -180,15 +179,5 @@ class Fit:
             costs[better], choices[better] = total[better], multiples[better]
             if not kept:
                 return costs, choices
-            kept.remove(self._least(own, kept, ridge))
-
-    def _least(self, own: int, kept: list[int], ridge: np.ndarray) -> int:
-        """The kept term without which least squares explain most."""
-
-        def explained(without: int) -> float:
-            rest = [term for term in kept if term != without]
-            cross = self._cross[own][rest]
-            gram = (self._gram[own] + ridge)[np.ix_(rest, rest)]
-            return float(cross @ np.linalg.solve(gram, cross))
-
-        return max(kept, key=explained)
+            # the squared error grows least without this one
+            del kept[np.argmin(exact[kept] ** 2 / np.diag(inverse))]

@@ -64,6 +64,7 @@ CASES = {
     "classes": (photo(96, 64), 60, {}),
     "filter": (photo(96, 64), 60, {}),
     "smooth": (photo(96, 64), 60, {}),
+    "steered": (photo(320, 256), 90, {}),
 }
 # random weights of the day on which a feature came; the other cases are of "unit"
 MODELS = {
@@ -71,6 +72,7 @@ MODELS = {
     "classes": "unit-classes",
     "filter": "unit-classes",
     "smooth": "unit-classes",
+    "steered": "unit-classes",
 }
 
 
