@@ -92,14 +92,11 @@ class Drawn:
     def across(self) -> Tensor:
         """Cosine and sine (2, H, W) of twice the angle at which brightness changes most, by the
         structure tensor around each pixel."""
-        x = self.padded[:1]
-        right, down = ((_moved(x, *step) - _moved(x, *back))[0] for step, back in _OPPOSITE)
+        at = functools.partial(_moved, self.padded[0])
+        right, down = at(0, 1) - at(0, -1), at(1, 0) - at(-1, 0)
         tensor = box_mean(torch.stack([right * right, down * down, right * down]), EDGE)
         double = torch.stack([tensor[0] - tensor[1], 2 * tensor[2]])
         return double / (double.square().sum(dim=0).sqrt() + 1e-6)
-
-
-_OPPOSITE = (((0, 1), (0, -1)), ((1, 0), (-1, 0)))
 
 
 def _moved(padded: Tensor, dy: int, dx: int) -> Tensor:
