@@ -128,7 +128,8 @@ def _by_contrast(term: Term) -> Term:
 
 
 def _steered(s: int) -> Term:
-    """Second difference over ``s`` pixels across edges of the brightness less the one along."""
+    """Second difference over ``s`` pixels across edges of the brightness less the one along. Made
+    anew by contrast: kept for all planes it would add 0.1 GB to the peak of a large picture."""
 
     def term(drawn: Drawn, own: int) -> Tensor:
         at = functools.partial(_moved, drawn.padded[own])

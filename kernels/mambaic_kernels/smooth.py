@@ -39,7 +39,8 @@ def bilateral(planes: Tensor, offsets: Offsets, widths: Widths) -> Tensor:
         return bilateral_reference(planes, offsets, widths)
     from mambaic_kernels import smooth_cpu
 
-    return smooth_cpu.bilateral(_padded(planes, _reach(offsets)), offsets, widths)
+    margin = _reach(offsets)
+    return smooth_cpu.bilateral(_padded(planes, margin), margin, offsets, widths)
 
 
 def _fused(x: Tensor) -> bool:

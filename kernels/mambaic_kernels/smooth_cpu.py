@@ -148,11 +148,10 @@ def _bilateral(padded, offsets, narrow, out, margin, first, last):  # type: igno
 
 
 def bilateral(
-    padded: Tensor, offsets: tuple[tuple[int, int], ...], widths: tuple[float, float]
+    padded: Tensor, margin: int, offsets: tuple[tuple[int, int], ...], widths: tuple[float, float]
 ) -> Tensor:
-    """Of planes with as many pixels around them as ``offsets`` reach."""
+    """Of planes with ``margin`` pixels around them, as far as ``offsets`` reach."""
     rows, columns = np.array(offsets, dtype=np.int64).T
-    margin = int(max(abs(rows).max(), abs(columns).max()))
     height, width = (side - 2 * margin for side in padded.shape[1:])
     padded = F.pad(padded, [0, -width % WIDE])
     out = torch.empty(2, 3, height, padded.shape[2] - 2 * margin)
