@@ -24,6 +24,7 @@ from mambaic.bitstream import (
     stored_quality,
     tile_grid,
 )
+from mambaic.entropy_model import DecodedLatents
 from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError, WrongModel
 from mambaic.image import Picture, read_image, to_pil
 from mambaic.model import MambaIC
@@ -96,7 +97,8 @@ class Codec:
             stream = self.model.entropy_model.encode(y, quality)
             fit = Fit(planes=1 if picture.gray else 3)
             if post_filter:
-                compare(self.model, picture.pixels, grid[index], stream.y_hat, quality, fit)
+                latents = self._with_spread(stream.decoded, quality)
+                compare(self.model, picture.pixels, grid[index], latents, quality, fit)
             if not refine:
                 advance()
             return stream.payload, stream.estimated_bits, fit
@@ -185,11 +187,16 @@ class Codec:
     ) -> Tensor:
         _, _, rows, columns = grid[index]
         try:
-            return self.model.entropy_model.decode(
+            decoded = self.model.entropy_model.decode(
                 file.tiles[index], (rows, columns), file.quality
             )
         except DesyncError as exc:
             raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
+        return self._with_spread(decoded, file.quality)
+
+    @torch.no_grad()
+    def _with_spread(self, decoded: DecodedLatents, quality: float) -> Tensor:
+        return self.model.with_spread(decoded, torch.tensor([quality], device=self.device))
 
 
 def _filter_of(file: MbicFile) -> PostFilter:

@@ -62,7 +62,7 @@ class MambaICCompressionModel(CompressionModel):
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
         """Inverse of ``compress``: {"x_hat": (B, 3, H, W) in [0, 1]}. Raises a BitstreamError."""
         decode = partial(self.model.entropy_model.decode, size=shape, quality=self.quality)
-        y_hat = torch.cat([decode(payload) for payload in strings[0]])
+        y_hat = torch.cat([decode(payload).y_hat for payload in strings[0]])
         return {"x_hat": self.model.g_s(y_hat, self._q(y_hat)).clamp(0, 1)}
 
     def update(self, *args: Any, force: bool = False, **kwargs: Any) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mambaic.config import ModelConfig
 from mambaic.nn.blocks import QualityModulation
 from mambaic.nn.vss import VSSBlock
+from mambaic.nn.wavelet import BLOCKS
 from mambaic.rate import RateCurve
 
 KERNEL = 5
@@ -58,3 +59,7 @@ class ConvTransform(nn.Module):
         """(B, M, h, w) -> (B, 3, 16h, 16w), not clamped."""
         y = y_hat * (-self.gain(q)).exp()
         return self.synthesis(self.modulate_out(y, q)).float() + 0.5
+
+    def spread(self, error: Tensor, q: Tensor) -> Tensor:
+        """Nothing is known of where in the picture a latent's error lies: zeros."""
+        return error.new_zeros(len(error), BLOCKS**2, *error.shape[2:])

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mambaic.coding.coders import Decoder, Encoder, Estimator, StepCoder
+from mambaic.coding.expected import ErrorWatch
 from mambaic.coding.priors import Prior, Shape
 from mambaic.coding.schedule import Site
 from mambaic.coding.tables import Tables, build_tables
@@ -37,14 +39,21 @@ _DESYNC = (
 )
 
 
+class DecodedLatents(NamedTuple):
+    """``y_hat`` (1, M, h, w), and the squared error to expect of each of them."""
+
+    y_hat: Tensor
+    error: Tensor
+
+
 @dataclass(frozen=True)
 class LatentStream:
-    """One coded latent tile: bytes, the ideal length of its symbols in bits, and the latents
-    (1, M, h, w) that they decode to."""
+    """One coded latent tile: bytes, the ideal length of its symbols in bits, and what they decode
+    to."""
 
     payload: bytes
     estimated_bits: float
-    y_hat: Tensor = field(compare=False)
+    decoded: DecodedLatents = field(compare=False)
 
 
 class EntropyModel(nn.Module):
@@ -112,27 +121,34 @@ class EntropyModel(nn.Module):
         with coding_mode(y.device):
             z = self.h_a(y, torch.tensor([quality], device=y.device, dtype=y.dtype))
             encoder = Encoder({"y": y, "z": z}, tables)
-            q = torch.tensor([quality], device=y.device, dtype=torch.float64)
-            y_hat = self._double.of(self).walk((y.shape[-2] // 4, y.shape[-1] // 4), q, encoder)
-        return LatentStream(*encoder.finish(), y_hat.float())
+            decoded = self._walk_in_double(encoder, (y.shape[-2], y.shape[-1]), quality)
+        return LatentStream(*encoder.finish(), decoded)
 
     @torch.no_grad()
-    def decode(self, payload: bytes, size: tuple[int, int], quality: float) -> Tensor:
-        """y_hat (1, M, h, w) of a tile of ``size`` latents.
+    def decode(self, payload: bytes, size: tuple[int, int], quality: float) -> DecodedLatents:
+        """Latents of a tile of ``size`` (h, w).
 
         Raises DesyncError if the symbols differ from the encoder's: never silent garbage.
         """
         device = self.shape_logit.device
         decoder = Decoder(payload, self._ready())
         with coding_mode(device):
-            q = torch.tensor([quality], device=device, dtype=torch.float64)
             try:
-                y_hat = self._double.of(self).walk((size[0] // 4, size[1] // 4), q, decoder)
+                decoded = self._walk_in_double(decoder, size, quality)
                 decoder.finish()
             except CorruptStream as exc:
                 # once a table is wrong, what follows is noise: the same cause as a wrong CRC
                 raise DesyncError(_DESYNC.format(exc)) from exc
-        return y_hat.float()
+        return decoded
+
+    def _walk_in_double(
+        self, coder: StepCoder, size: tuple[int, int], quality: float
+    ) -> DecodedLatents:
+        device = self.shape_logit.device
+        watch = ErrorWatch(coder, (1, self.config.M, *size), device)
+        q = torch.tensor([quality], device=device, dtype=torch.float64)
+        y_hat = self._double.of(self).walk((size[0] // 4, size[1] // 4), q, watch)
+        return DecodedLatents(y_hat.float(), watch.error)
 
     # -- tables ------------------------------------------------------------------------------
 

@@ -27,22 +27,28 @@ CONTRAST = 3  # pixels to each side that contrast is measured over
 # how similar: the differences of colours at which a pixel counts much and little
 RADII = (2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30)
 WIDTHS = (0.04, 0.09)
+NEAREST = (1, 2, 3, 4)  # rings of their own
 # pixels to each side, and the standard deviation within which the guided filter smooths
 GUIDED, FLAT = 6, 0.03
+# Where widths, that deviation and clips follow how far a pixel may be off: their shares of it, and
+# the least of them
+WIDTH_SHARES, LEAST_WIDTH = (0.5, 2.0), 0.003
+FLAT_SHARE, LEAST_FLAT = 1.5, 1e-4
+CLIP_SHARE = 2.0
 EDGE = 2  # pixels to each side that an edge's direction is measured over
 AROUND = max(RADII)  # pixels around a part of a picture that its terms depend on
 
 
-def _rings() -> tuple[tuple[int, int], ...]:
+def _rings(radii: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     points = set()
-    for ring, radius in enumerate(RADII):
+    for ring, radius in enumerate(radii):
         for step in range(16):
             angle = math.pi * (2 * step + ring % 2) / 16
             points.add((round(radius * math.sin(angle)), round(radius * math.cos(angle))))
     return tuple(sorted(points))
 
 
-RINGS = _rings()  # rows, columns
+RINGS, NEAR_RINGS = _rings(RADII), _rings(NEAREST)  # rows, columns
 
 
 def to_planes(x: Tensor) -> Tensor:
@@ -58,10 +64,23 @@ def to_colours(planes: Tensor) -> Tensor:
 class Drawn:
     """A drawn picture as terms see it."""
 
-    def __init__(self, x_hat: Tensor) -> None:
-        """R, G and B (3, H, W) in [0, 1]."""
-        self.planes = to_planes(x_hat).contiguous()
-        self.padded = F.pad(self.planes[None], [REACH] * 4, mode="replicate")[0]
+    def __init__(self, x_hat: Tensor, deviation: Tensor) -> None:
+        """R, G and B (3, H, W) in [0, 1], and how far pixels may be expected to be off (H, W)."""
+        self.x_hat, self.deviation = x_hat, deviation
+
+    @functools.cached_property
+    def planes(self) -> Tensor:
+        """(3, H, W): ``to_planes``."""
+        return to_planes(self.x_hat).contiguous()
+
+    @functools.cached_property
+    def padded(self) -> Tensor:
+        """Planes with REACH pixels around them."""
+        return F.pad(self.planes[None], [REACH] * 4, mode="replicate")[0]
+
+    def cut(self, rows: slice, columns: slice) -> Drawn:
+        """A part of it, whose border pixels are the last ones."""
+        return Drawn(self.x_hat[:, rows, columns], self.deviation[rows, columns])
 
     @functools.cached_property
     def contrast(self) -> Tensor:
@@ -74,17 +93,44 @@ class Drawn:
     def similar(self) -> Tensor:
         """Differences (2, 3, H, W) to the means of similar pixels, for each of WIDTHS: a bilateral
         filter ([Tomasi1998] doi:10.1109/ICCV.1998.710815)."""
-        return bilateral(self.planes, RINGS, WIDTHS)
+        widths = self.planes.new_tensor(WIDTHS)[:, None, None]
+        return bilateral(self.planes, RINGS, widths.expand(2, *self.planes.shape[1:]))
+
+    @functools.cached_property
+    def similar_by_error(self) -> Tensor:
+        """The same with widths by ``deviation``."""
+        return bilateral(self.planes, RINGS, self._widths_by_error())
+
+    @functools.cached_property
+    def near_by_error(self) -> Tensor:
+        """The same of the nearest pixels."""
+        return bilateral(self.planes, NEAR_RINGS, self._widths_by_error())
+
+    def _widths_by_error(self) -> Tensor:
+        return torch.stack([share * self.deviation + LEAST_WIDTH for share in WIDTH_SHARES])
 
     @functools.cached_property
     def guided(self) -> Tensor:
         """Differences (3, H, W) to planes as lines over the brightness tell them: a guided filter
         ([He2013] doi:10.1109/TPAMI.2012.213)."""
+        return self._guided(FLAT)
+
+    @functools.cached_property
+    def guided_by_error(self) -> Tensor:
+        """The same, smoothing within FLAT_SHARE of ``deviation``."""
+        return self._guided(FLAT_SHARE * self.deviation + LEAST_FLAT)
+
+    @functools.cached_property
+    def _lines(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Means (3, H, W) of planes, their covariances with the brightness, its variance."""
         guide = self.planes[:1]
-        means = box_mean(torch.cat([self.planes, self.planes * guide]), GUIDED)
-        mean, product = means.chunk(2)
+        mean, product = box_mean(torch.cat([self.planes, self.planes * guide]), GUIDED).chunk(2)
         variance = (product[:1] - mean[:1] * mean[:1]).clamp_(min=0)
-        slope = (product - mean * mean[:1]) / (variance + FLAT**2)
+        return mean, product - mean * mean[:1], variance
+
+    def _guided(self, flat: Tensor | float) -> Tensor:
+        guide, (mean, covariance, variance) = self.planes[:1], self._lines
+        slope = covariance / (variance + flat**2)
         slope, level = box_mean(torch.cat([slope, mean - slope * mean[:1]]), GUIDED).chunk(2)
         return slope * guide + level - self.planes
 
@@ -111,16 +157,33 @@ Term = Callable[[Drawn, int], Tensor]  # of one of the planes: (H, W)
 def _ring(*offsets: tuple[int, int], clip: float = math.inf, of: int | None = None) -> Term:
     """Differences to the neighbours at ``offsets`` and opposite to them, each within ``clip``."""
 
+    def within(difference: Tensor) -> Tensor:
+        return difference if clip == math.inf else difference.clamp_(-clip, clip)
+
+    return lambda drawn, own: _differences(drawn, own if of is None else of, offsets, within)
+
+
+def _ring_by_error(*offsets: tuple[int, int]) -> Term:
+    """The same within CLIP_SHARE of the deviation."""
+
     def term(drawn: Drawn, own: int) -> Tensor:
-        which = own if of is None else of
-        plane, padded = drawn.planes[which], drawn.padded[which]
-        total = torch.zeros_like(plane)
-        for dy, dx in (*offsets, *((-dy, -dx) for dy, dx in offsets)):
-            difference = _moved(padded, dy, dx) - plane
-            total += difference if clip == math.inf else difference.clamp_(-clip, clip)
-        return total
+        clip = CLIP_SHARE * drawn.deviation
+        return _differences(drawn, own, offsets, lambda d: d.clamp_(-clip, clip))
 
     return term
+
+
+def _differences(
+    drawn: Drawn,
+    of: int,
+    offsets: tuple[tuple[int, int], ...],
+    within: Callable[[Tensor], Tensor],
+) -> Tensor:
+    plane, padded = drawn.planes[of], drawn.padded[of]
+    total = torch.zeros_like(plane)
+    for dy, dx in (*offsets, *((-dy, -dx) for dy, dx in offsets)):
+        total += within(_moved(padded, dy, dx) - plane)
+    return total
 
 
 def _by_contrast(term: Term) -> Term:
@@ -175,12 +238,27 @@ def _colour(other: int) -> tuple[Term, ...]:
     )
 
 
+_BY_ERROR: tuple[Term, ...] = (
+    lambda drawn, own: drawn.similar_by_error[0, own],
+    lambda drawn, own: drawn.similar_by_error[1, own],
+    lambda drawn, own: drawn.guided_by_error[own],
+    _ring_by_error(*_NEXT),
+    _ring_by_error(*_SECOND),
+    lambda drawn, own: drawn.near_by_error[0, own],
+    lambda drawn, own: drawn.near_by_error[1, own],
+)
+_BRIGHTNESS_BY_ERROR: tuple[Term, ...] = (
+    lambda drawn, own: drawn.similar_by_error[0, 0],
+    lambda drawn, own: drawn.similar_by_error[1, 0],
+    lambda drawn, own: drawn.guided_by_error[0],
+)
 _STEERED = (*map(_steered, (1, 2)), *(_by_contrast(_steered(s)) for s in (1, 2)))
 # of each plane, in the order in which they came: so what an old file lacks is at its end
 _BATCHES: tuple[tuple[tuple[Term, ...], ...], ...] = (
     (_BRIGHTNESS, _colour(2), _colour(1)),
     (_SMOOTH, (*_SMOOTH, *_SMOOTH_BRIGHTNESS), (*_SMOOTH, *_SMOOTH_BRIGHTNESS)),
     (_STEERED,) * 3,
+    (_BY_ERROR, *((*_BY_ERROR, *_BRIGHTNESS_BY_ERROR),) * 2),
 )
 TERMS = tuple(tuple(itertools.chain(*of_plane)) for of_plane in zip(*_BATCHES, strict=True))
 

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from mambaic.errors import CorruptStream
-from mambaic.filter_terms import ORDER, TERMS, Drawn, to_colours, to_planes
+from mambaic.filter_terms import AROUND, ORDER, TERMS, Drawn, to_colours, to_planes
 
 STEP = 1 / 16  # of a coefficient at fineness 0; halved with every next one
 FINENESS_BITS = 3
 LONGEST = 20  # zeros before a number's digits
+BAND = 512  # rows that are corrected at once: terms take many times the memory of a picture
 SUMMED = 1 << 14  # pixels whose products are summed in float32; the sums are in float64
 
 
@@ -39,16 +40,25 @@ class PostFilter:
         """True if it changes nothing."""
         return not any(map(any, self.multiples))
 
-    def apply(self, x_hat: Tensor) -> Tensor:
-        """R, G and B (3, H, W) of a drawn picture in [0, 1], corrected; not clamped."""
-        drawn = Drawn(x_hat)
+    def apply(self, drawn: Drawn) -> Tensor:
+        """R, G and B (3, H, W) of a drawn picture, corrected; not clamped."""
+        if self.idle:
+            return drawn.x_hat
+        corrected = torch.empty_like(drawn.x_hat)
+        for top in range(0, corrected.shape[1], BAND):
+            first = max(0, top - AROUND)
+            band = drawn.cut(slice(first, top + BAND + AROUND), slice(None))
+            corrected[:, top : top + BAND] = self._apply(band)[:, top - first :][:, :BAND]
+        return corrected
+
+    def _apply(self, drawn: Drawn) -> Tensor:
         added = torch.zeros_like(drawn.planes)
         for own, (terms, multiples) in enumerate(zip(TERMS, self.multiples, strict=True)):
             for term, multiple in zip(terms, multiples, strict=True):
                 if multiple:
                     coefficient = multiple * STEP / 2**self.fineness
                     added[own].add_(term(drawn, own), alpha=coefficient)
-        return x_hat + to_colours(added)
+        return drawn.x_hat + to_colours(added)
 
     def to_bytes(self) -> bytes:
         """As a file keeps it; ``from_bytes`` is the inverse."""
@@ -121,9 +131,8 @@ class Fit:
         self._cross = [np.zeros(len(TERMS[own])) for own in range(planes)]
         self._pixels = 0
 
-    def add(self, x_hat: Tensor, x: Tensor) -> None:
+    def add(self, drawn: Drawn, x: Tensor) -> None:
         """A region as drawn and as it is, (3, H, W) in [0, 1]."""
-        drawn = Drawn(x_hat)
         error = to_planes(x) - drawn.planes
         for own in range(len(self._gram)):
             terms = [term(drawn, own).flatten() for term in TERMS[own]]

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mambaic.bitstream import LATENT_STRIDE, MAX_TILE_LATENTS, largest_tile, latent_size
-from mambaic.filter_terms import AROUND
+from mambaic.filter_terms import AROUND, Drawn
 from mambaic.model import MambaIC
+from mambaic.nn.wavelet import BLOCKS
 from mambaic.post_filter import IDLE, Fit, PostFilter
 
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
@@ -119,30 +121,29 @@ def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Ten
 
 
 @torch.no_grad()
-def draw(
-    model: MambaIC, y_hat: Tensor, quality: float, box: Box, outer: Box, post_filter: PostFilter
-) -> Tensor:
-    """Pixels of a box (3, h, w) in [0, 1] from the latents of ``outer`` around it."""
+def draw(model: MambaIC, latents: Tensor, quality: float, box: Box, outer: Box) -> Drawn:
+    """Pixels of a box from the latents of ``outer`` around it (``MambaIC.with_spread``)."""
+    y_hat, spread = latents.tensor_split([model.config.M], dim=1)
     x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[0]
-    around = grow(box, -(-AROUND // LATENT_STRIDE), outer)
-    x_hat = x_hat[(..., *in_pixels(around, outer))].clamp(0, 1)
-    if not post_filter.idle:
-        x_hat = post_filter.apply(x_hat).clamp_(0, 1)
-    return x_hat[(..., *in_pixels(box, around))]
+    where = (..., *in_pixels(box, outer))
+    # interpolated with what lies around the box, so that pieces agree
+    variance = F.pixel_shuffle(spread, BLOCKS)
+    variance = F.interpolate(variance, scale_factor=LATENT_STRIDE // BLOCKS, mode="bilinear")
+    return Drawn(x_hat[where].clamp(0, 1), variance[0, 0][where].sqrt())
 
 
 @torch.no_grad()
 def compare(
-    model: MambaIC, pixels: np.ndarray, tile: Box, y_hat: Tensor, quality: float, fit: Fit
+    model: MambaIC, pixels: np.ndarray, tile: Box, latents: Tensor, quality: float, fit: Fit
 ) -> None:
-    """Draw some regions of a tile for ``fit``, from its decoded latents (1, M, rows, columns)."""
+    """Draw some regions of a tile for ``fit``, from its decoded latents."""
     regions = cut(tile, REGION)
     chosen = sorted({round(at) for at in np.linspace(0, len(regions) - 1, REGIONS)})
     for region in (regions[index] for index in chosen):
         outer = grow(region, model.config.halo // 4, tile)  # what other tiles hold is not at hand
-        x_hat = draw(model, y_hat[(..., *inside(outer, tile))], quality, region, outer, IDLE)
-        x = visible_region(pixels, region)[0].to(x_hat.device)
-        fit.add(x_hat[:, : x.shape[1], : x.shape[2]], x)
+        drawn = draw(model, latents[(..., *inside(outer, tile))], quality, region, outer)
+        x = visible_region(pixels, region)[0].to(drawn.x_hat.device)
+        fit.add(drawn.cut(slice(x.shape[1]), slice(x.shape[2])), x)
         if len(chosen) > 1:
             return_memory()
 
@@ -169,7 +170,7 @@ class Synthesis:
 
     def run(self, decode: Callable[[int], Tensor]) -> Iterator[tuple[int, int]]:
         """Decode and place everything; yields (pieces done, pieces in all). ``decode(i)`` gives
-        y_hat of tile i, once."""
+        the latents of tile i (``MambaIC.with_spread``), once."""
         picture = (0, 0, *self._size)
         pieces = cut(picture)
         for step, piece in enumerate(pieces):
@@ -185,22 +186,24 @@ class Synthesis:
 
     def _forget(self, above: int) -> None:
         """Drop what lies above a row of latents: pieces go from top to bottom."""
-        for i, (box, y_hat) in list(self._tiles.items()):
+        for i, (box, latents) in list(self._tiles.items()):
             gone = min(above - box[0], box[2])
             if gone > 0:
                 left = (box[0] + gone, box[1], box[2] - gone, box[3])
-                self._tiles[i] = left, y_hat[..., gone:, :].clone()
+                self._tiles[i] = left, latents[..., gone:, :].clone()
 
     def _assemble(self, outer: Box) -> Tensor:
         first = next(iter(self._tiles.values()))[1]
-        y_hat = first.new_zeros(1, first.shape[1], outer[2], outer[3])
+        latents = first.new_zeros(1, first.shape[1], outer[2], outer[3])
         for box, tile in self._tiles.values():
             if (common := _overlap(box, outer)) is not None:
-                y_hat[(..., *inside(common, outer))] = tile[(..., *inside(common, box))]
-        return y_hat
+                latents[(..., *inside(common, outer))] = tile[(..., *inside(common, box))]
+        return latents
 
-    def _place(self, box: Box, outer: Box, y_hat: Tensor) -> None:
-        x_hat = draw(self._model, y_hat, self._quality, box, outer, self._filter)
+    def _place(self, box: Box, outer: Box, latents: Tensor) -> None:
+        around = grow(box, -(-AROUND // LATENT_STRIDE), outer)
+        drawn = draw(self._model, latents, self._quality, around, outer)
+        x_hat = self._filter.apply(drawn)[(..., *in_pixels(box, around))].clamp(0, 1)
         x_hat = x_hat.mul(255).round().to(torch.uint8)
         top, left = box[0] * LATENT_STRIDE, box[1] * LATENT_STRIDE
         target = self.pixels[top : top + x_hat.shape[1], left : left + x_hat.shape[2]]

@@ -87,6 +87,10 @@ class WaveletTransform(nn.Module):
             return x_linear
         return x_linear + self.synthesis(y_hat, x_linear, q).to(x_linear.dtype)
 
+    def spread(self, error: Tensor, q: Tensor) -> Tensor:
+        """Squared errors of latents (B, M, h, w) as those of pixels: ``WaveletPacking.energy``."""
+        return self.wavelet.energy(error * self.step(q) ** 2)
+
 
 class HyperAnalysis(nn.Module):
     """h_a: y (B, M, h, w), sides multiples of 4 -> z (B, Nz, h/4, w/4)."""

@@ -29,7 +29,9 @@ def test_decoder_is_bit_exact(unit_model, height, width, quality):
     y = latent(unit_model, height, width, quality)
     model = unit_model.entropy_model
     stream = model.encode(y, quality)
-    y_hat = model.decode(stream.payload, tuple(y.shape[-2:]), quality)
+    y_hat, error = model.decode(stream.payload, tuple(y.shape[-2:]), quality)
+    assert torch.equal(y_hat, stream.decoded.y_hat)
+    assert torch.equal(error, stream.decoded.error)
     with torch.no_grad():
         estimate, estimator = model.estimate(y, torch.tensor([quality]))
     assert torch.allclose(y_hat, estimate, atol=1e-3)

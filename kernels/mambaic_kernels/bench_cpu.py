@@ -45,10 +45,10 @@ def bench_smooth(height: int, width: int) -> None:
     x = 0.3 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
     around = range(-7, 8)
     offsets = tuple((dy, dx) for dy in around for dx in around if (dy, dx) != (0, 0))
-    widths = (0.04, 0.09)
-    small = x[:, :64, :64]
-    exact = smooth.bilateral_reference(small.double(), offsets, widths)
-    if not float((smooth.bilateral(small, offsets, widths) - exact).abs().max()) < TOLERANCE:
+    widths = torch.tensor([0.04, 0.09])[:, None, None].expand(2, height, width)
+    small, their_widths = x[:, :64, :64], widths[:, :64, :64]
+    exact = smooth.bilateral_reference(small.double(), offsets, their_widths)
+    if not float((smooth.bilateral(small, offsets, their_widths) - exact).abs().max()) < TOLERANCE:
         raise SystemExit("the bilateral filter disagrees with the reference")
     functions = {"torch": smooth.bilateral_reference, "cpu": smooth.bilateral}
     rows = [

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Offsets = tuple[tuple[int, int], ...]  # rows, columns
-Widths = tuple[float, float]
 
 
 def box_mean(maps: Tensor, radius: int) -> Tensor:
@@ -26,10 +25,10 @@ def box_mean(maps: Tensor, radius: int) -> Tensor:
     return smooth_cpu.box_mean(_padded(maps, radius), radius)
 
 
-def bilateral(planes: Tensor, offsets: Offsets, widths: Widths) -> Tensor:
-    """How far pixels are from the mean of similar ones around them, for each of two ``widths``:
-    (2, 3, H, W) from planes (3, H, W). With d the difference of the pixel at an offset, beyond the
-    border the last one,
+def bilateral(planes: Tensor, offsets: Offsets, widths: Tensor) -> Tensor:
+    """How far pixels are from the mean of similar ones around them, for each of two ``widths``
+    (2, H, W): (2, 3, H, W) from planes (3, H, W). With d the difference of the pixel at an offset,
+    beyond the border the last one,
 
         sum of w d over offsets / (1 + sum of w),   w = (1 + (|d| / (2 width))**2) ** -4,
 
@@ -67,12 +66,12 @@ def box_mean_reference(maps: Tensor, radius: int) -> Tensor:
     return sums / side**2
 
 
-def bilateral_reference(planes: Tensor, offsets: Offsets, widths: Widths) -> Tensor:
+def bilateral_reference(planes: Tensor, offsets: Offsets, widths: Tensor) -> Tensor:
     """``bilateral`` in plain torch."""
     margin, (height, width) = _reach(offsets), planes.shape[1:]
     padded = _padded(planes, margin)
-    sums = planes.new_zeros(len(widths), *planes.shape)
-    totals = planes.new_ones(len(widths), 1, height, width)
+    sums = planes.new_zeros(2, *planes.shape)
+    totals = planes.new_ones(2, 1, height, width)
     for dy, dx in offsets:
         other = padded[:, margin + dy :, margin + dx :][:, :height, :width]
         difference = other - planes

@@ -63,8 +63,8 @@ def _similar(typingctx, own, plane, offsets, count, narrow, out, out_plane):  # 
     in memory, and takes twice as long.
 
     Takes addresses and bytes: of the first pixel in plane 0, from a plane to the next, of
-    ``count`` offsets in bytes, of 1 / (2 width)**2 for each width, of the first pixel's result,
-    and from a plane of the results to the next.
+    ``count`` offsets in bytes, of the first pixel's 1 / (2 width)**2 and its result, and from a
+    plane of these two to the next.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
@@ -80,22 +80,15 @@ def _similar(typingctx, own, plane, offsets, count, narrow, out, out_plane):  # 
         def split(dividend: Any, divisor: Any) -> Any:
             return builder.fdiv(dividend, divisor, flags=("fast",))
 
-        def place(base: Any, step: Any, steps: int, of: ir.Type = VECTOR) -> Any:
+        def place(base: Any, step: Any, steps: int) -> Any:
             address = builder.add(base, builder.mul(step, ir.Constant(step.type, steps)))
-            return builder.inttoptr(address, of.as_pointer())
-
-        def spread(value: Any) -> Any:
-            index = ir.IntType(32)
-            one = builder.insert_element(constant(0.0), value, ir.Constant(index, 0))
-            zeros = ir.Constant(ir.VectorType(index, WIDE), [0] * WIDE)
-            return builder.shuffle_vector(one, one, zeros)
+            return builder.inttoptr(address, VECTOR.as_pointer())
 
         own, plane, offsets, count, narrow, out, out_plane = arguments
-        single, one = ir.FloatType(), constant(1.0)
-        size = ir.Constant(narrow.type, 4)
+        one = constant(1.0)
         widths, colours = range(2), range(3)
         owns = [builder.load(place(own, plane, p), align=4) for p in colours]
-        narrows = [spread(builder.load(place(narrow, size, s, single))) for s in widths]
+        narrows = [builder.load(place(narrow, out_plane, s), align=4) for s in widths]
         totals = [cgutils.alloca_once_value(builder, one) for _ in widths]
         sums = [
             [cgutils.alloca_once_value(builder, constant(0.0)) for _ in colours] for _ in widths
@@ -129,8 +122,8 @@ def _similar(typingctx, own, plane, offsets, count, narrow, out, out_plane):  # 
 
 @jit(nogil=True)
 def _bilateral(padded, offsets, narrow, out, margin, first, last):  # type: ignore[no-untyped-def]
-    """padded (3, H + 2 margin, W + 2 margin) -> rows first..last of out (2, 3, H, W), W a multiple
-    of WIDE."""
+    """padded (3, H + 2 margin, W + 2 margin), narrow (2, H, W) -> rows first..last of
+    out (2, 3, H, W), W a multiple of WIDE."""
     line, out_line = 4 * padded.shape[2], 4 * out.shape[3]
     plane, out_plane = padded.shape[1] * line, out.shape[2] * out_line
     begin = padded.ctypes.data + np.uintp(margin * (line + 4))
@@ -141,14 +134,14 @@ def _bilateral(padded, offsets, narrow, out, margin, first, last):  # type: igno
                 np.uintp(plane),
                 offsets.ctypes.data,
                 len(offsets),
-                narrow.ctypes.data,
+                narrow.ctypes.data + np.uintp(y * out_line + x),
                 out.ctypes.data + np.uintp(y * out_line + x),
                 np.uintp(out_plane),
             )
 
 
 def bilateral(
-    padded: Tensor, margin: int, offsets: tuple[tuple[int, int], ...], widths: tuple[float, float]
+    padded: Tensor, margin: int, offsets: tuple[tuple[int, int], ...], widths: Tensor
 ) -> Tensor:
     """Of planes with ``margin`` pixels around them, as far as ``offsets`` reach."""
     rows, columns = np.array(offsets, dtype=np.int64).T
@@ -156,7 +149,7 @@ def bilateral(
     padded = F.pad(padded, [0, -width % WIDE])
     out = torch.empty(2, 3, height, padded.shape[2] - 2 * margin)
     at = 4 * (rows * padded.shape[2] + columns)
-    narrow = np.array([1 / (2 * wide) ** 2 for wide in widths], dtype=f32)
-    operands = padded.numpy(), at, narrow, out.numpy(), margin
+    narrow = F.pad(1 / (2 * widths) ** 2, [0, -width % WIDE])
+    operands = padded.numpy(), at, narrow.numpy(), out.numpy(), margin
     run(lambda _, *block: _bilateral(*operands, *block), cut(height, 1, ROWS))
     return out[..., :width]

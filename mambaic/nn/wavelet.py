@@ -19,6 +19,7 @@ from mambaic_kernels.wavelet import analyse, synthesise
 
 LEVELS = 4
 PACKED = 3 * 4**LEVELS
+BLOCKS = 4  # of 4x4 pixels, along a side of what a latent covers
 
 
 class WaveletPacking(nn.Module):
@@ -104,6 +105,23 @@ class WaveletPacking(nn.Module):
             bands = F.pixel_shuffle(parts[level - 1], 2 ** (LEVELS - level)).unflatten(1, (3, 3))
             low = synthesise(torch.stack([low, *bands.unbind(2)]))
         return torch.einsum("dc,bdhw->bchw", self.colour, low) + self.mean.view(1, 3, 1, 1)
+
+    def energy(self, squares: Tensor) -> Tensor:
+        """Squares of the kept channels (B, M, h, w) as a picture has them, coarsely: the mean of
+        their sum over colours in each 4x4 pixels, (B, BLOCKS**2, h, w), blocks row by row."""
+        parts = []
+        for level in range(1, LEVELS + 1):
+            side = 2 ** (LEVELS - level)
+            # of a coefficient at each place of a band: which blocks it falls on, 4**-level a pixel
+            places = torch.eye(side**2).view(-1, 1, side, side)
+            if side > BLOCKS:
+                blocks = F.avg_pool2d(places, side // BLOCKS)
+            else:
+                blocks = F.interpolate(places, scale_factor=BLOCKS // side)
+            parts.append((blocks / 4**level).flatten(1).repeat(9, 1))
+        low = parts[-1][:3]
+        shares = torch.cat([*parts, low]).to(squares)[self.channels]
+        return torch.einsum("mo,bmhw->bohw", shares, squares)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:

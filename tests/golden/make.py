@@ -65,6 +65,7 @@ CASES = {
     "filter": (photo(96, 64), 60, {}),
     "smooth": (photo(96, 64), 60, {}),
     "steered": (photo(320, 256), 90, {}),
+    "by-error": (photo(320, 256), 90, {}),
 }
 # random weights of the day on which a feature came; the other cases are of "unit"
 MODELS = {
@@ -73,6 +74,7 @@ MODELS = {
     "filter": "unit-classes",
     "smooth": "unit-classes",
     "steered": "unit-classes",
+    "by-error": "unit-classes",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import photo_like
+from torch.nn import functional as F
 
 from mambaic.nn.wavelet import PACKED, WaveletPacking
 
@@ -34,6 +35,22 @@ def test_energy_is_nearly_kept(packing):
     x = photo_like(128, 128)
     energy = packing(x).pow(2).sum() / (x - packing.mean.view(1, 3, 1, 1)).pow(2).sum()
     assert 0.9 < float(energy) < 1.1
+
+
+@pytest.mark.parametrize("groups", [[PACKED], [16, 48]])
+def test_energy_lies_where_the_inverse_puts_it(groups):
+    """Latents of random signs and known size: what their pictures have, 4x4 pixels by 4x4."""
+    generator = torch.Generator().manual_seed(1)
+    packing = WaveletPacking(groups)
+    size = torch.rand(1, sum(groups), 6, 6, generator=generator) ** 4
+    signs = torch.rand(200, *size.shape[1:], generator=generator).sub(0.5).sign()
+    pictures = packing.inverse(signs * size) - packing.mean.view(1, 3, 1, 1)
+    found = F.avg_pool2d(pictures.square().sum(dim=1, keepdim=True).mean(dim=0), 4)
+    expected = F.pixel_shuffle(packing.energy(size**2), 4)[0]
+    inner = (..., slice(4, -4), slice(4, -4))  # borders are mirrored
+    assert float(found[inner].sum() / expected[inner].sum()) == pytest.approx(1, abs=0.1)
+    logs = torch.stack([found[inner].log().flatten(), expected[inner].log().flatten()])
+    assert torch.corrcoef(logs)[0, 1] > 0.6
 
 
 def test_calibration_orders_groups_by_energy():
