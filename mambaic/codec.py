@@ -94,14 +94,14 @@ class Codec:
                 y = refine_latents(
                     self.model, picture.pixels, grid[index], y, quality, refine, advance
                 )
-            stream = self.model.entropy_model.encode(y, quality)
+            payload, bits, latents = self._encode_tile(y, quality)
+            del y  # 0.1 GB of a large tile
             fit = Fit(planes=1 if picture.gray else 3)
             if post_filter:
-                latents = self._with_spread(stream.decoded, quality)
                 compare(self.model, picture.pixels, grid[index], latents, quality, fit)
             if not refine:
                 advance()
-            return stream.payload, stream.estimated_bits, fit
+            return payload, bits, fit
 
         with ThreadPoolExecutor(max_workers=max(1, min(workers, len(grid)))) as pool:
             results = list(pool.map(code, range(len(grid))))
@@ -125,6 +125,11 @@ class Codec:
             chunks=kept,
         )
         return bitstream.write(file), sum(bits for _, bits, _ in results)
+
+    def _encode_tile(self, y: Tensor, quality: float) -> tuple[bytes, float, Tensor]:
+        """Payload, estimated bits, and what a decoder will draw from."""
+        stream = self.model.entropy_model.encode(y, quality)
+        return stream.payload, stream.estimated_bits, self._with_spread(stream.decoded, quality)
 
     # -- decoding ----------------------------------------------------------------------------
 
