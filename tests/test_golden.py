@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mambaic.bitstream import CHUNKS, describe
+from mambaic.bitstream import CHUNKS, describe, read
 from mambaic.checkpoint import load_model, read_config, shipped
 from mambaic.codec import Codec, load_for
 from mambaic.errors import UnsupportedVersion, WrongModel
+from mambaic.post_filter import PostFilter
 
 FOLDER = Path(__file__).parent / "golden" / "v4"
 UNRELEASED = sorted(FOLDER.parent.glob("v[123]/*.mbic"))
@@ -40,6 +41,10 @@ def test_there_are_golden_files_of_every_feature():
     assert {d["mode"] for d in descriptions} == {"L", "LA", "RGB", "RGBA"}
     assert any(d["tiles"] > 1 for d in descriptions)
     assert {name for d in descriptions for name in d["chunks"]} == set(CHUNKS)
+    chunks = (read(path.read_bytes()).chunks.get("filter") for path in OURS)
+    filters = [PostFilter.from_bytes(chunk) for chunk in chunks if chunk]
+    # also of the newest terms
+    assert any(all(multiples[-1] for multiples in found.multiples) for found in filters)
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ import torch
 from conftest import photo_like, photo_pixels
 from PIL import Image
 
-from mambaic import bitstream, tiling
+from mambaic import bitstream, post_filter, tiling
 from mambaic.codec import Codec
 from mambaic.errors import CorruptStream
 from mambaic.filter_terms import AROUND, ORDER, TERMS, Drawn
@@ -140,12 +140,19 @@ def test_coefficients_that_a_file_cannot_hold_are_not_chosen():
 
 
 def test_a_part_with_its_surroundings_is_corrected_as_in_the_whole():
-    drawn, post_filter = picture(120, 140), some_filter()
-    whole = post_filter.apply(drawn)
-    part = post_filter.apply(drawn.cut(slice(20, 110), slice(30, 120)))
+    drawn, correction = picture(120, 140), some_filter()
+    whole = correction.apply(drawn)
+    part = correction.apply(drawn.cut(slice(20, 110), slice(30, 120)))
     inner = slice(AROUND, -AROUND)
     expected = whole[:, 20:110, 30:120][:, inner, inner]
     assert torch.allclose(part[:, inner, inner], expected, atol=1e-5)
+
+
+def test_bands_of_rows_are_corrected_as_the_whole(monkeypatch):
+    drawn, correction = picture(170, 40), some_filter()
+    whole = correction.apply(drawn)
+    monkeypatch.setattr(post_filter, "BAND", 60)
+    assert torch.allclose(correction.apply(drawn), whole, atol=1e-5)
 
 
 def test_gray_pictures_spend_nothing_on_colours(codec):
