@@ -24,7 +24,6 @@ from mambaic.bitstream import (
     stored_quality,
     tile_grid,
 )
-from mambaic.entropy_model import DecodedLatents
 from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError, WrongModel
 from mambaic.image import Picture, read_image, to_pil
 from mambaic.model import MambaIC
@@ -128,8 +127,8 @@ class Codec:
 
     def _encode_tile(self, y: Tensor, quality: float) -> tuple[bytes, float, Tensor]:
         """Payload, estimated bits, and what a decoder will draw from."""
-        stream = self.model.entropy_model.encode(y, quality)
-        return stream.payload, stream.estimated_bits, self._with_spread(stream.decoded, quality)
+        stream = self.model.entropy_model.encode(y, quality, self._error_weights(quality))
+        return stream.payload, stream.estimated_bits, torch.cat(stream.decoded, dim=1)
 
     # -- decoding ----------------------------------------------------------------------------
 
@@ -193,15 +192,18 @@ class Codec:
         _, _, rows, columns = grid[index]
         try:
             decoded = self.model.entropy_model.decode(
-                file.tiles[index], (rows, columns), file.quality
+                file.tiles[index],
+                (rows, columns),
+                file.quality,
+                self._error_weights(file.quality),
             )
         except DesyncError as exc:
             raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
-        return self._with_spread(decoded, file.quality)
+        return torch.cat(decoded, dim=1)
 
     @torch.no_grad()
-    def _with_spread(self, decoded: DecodedLatents, quality: float) -> Tensor:
-        return self.model.with_spread(decoded, torch.tensor([quality], device=self.device))
+    def _error_weights(self, quality: float) -> Tensor:
+        return self.model.transform.error_weights(torch.tensor([quality], device=self.device))
 
 
 def _filter_of(file: MbicFile) -> PostFilter:

@@ -60,6 +60,6 @@ class ConvTransform(nn.Module):
         y = y_hat * (-self.gain(q)).exp()
         return self.synthesis(self.modulate_out(y, q)).float() + 0.5
 
-    def spread(self, error: Tensor, q: Tensor) -> Tensor:
-        """Nothing is known of where in the picture a latent's error lies: zeros."""
-        return error.new_zeros(len(error), BLOCKS**2, *error.shape[2:])
+    def error_weights(self, q: Tensor) -> Tensor:
+        """Zeros: nothing is known of where in the picture a latent's error lies."""
+        return q.new_zeros(self.gain.values.shape[1], BLOCKS**2)

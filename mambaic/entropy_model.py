@@ -40,7 +40,7 @@ _DESYNC = (
 
 
 class DecodedLatents(NamedTuple):
-    """``y_hat`` (1, M, h, w), and the squared error to expect of each of them."""
+    """``y_hat`` (1, M, h, w), and weighted sums (1, n, h, w) of the squared errors to expect."""
 
     y_hat: Tensor
     error: Tensor
@@ -115,18 +115,22 @@ class EntropyModel(nn.Module):
     # -- files -------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def encode(self, y: Tensor, quality: float) -> LatentStream:
-        """Code one latent tile (1, M, h, w), h and w multiples of 4, at ``quality``."""
+    def encode(self, y: Tensor, quality: float, weights: Tensor | None = None) -> LatentStream:
+        """Code one latent tile (1, M, h, w), h and w multiples of 4, at ``quality``; ``weights``
+        (M, n) of squared errors as in ``ErrorWatch``, none by default."""
         tables = self._ready()
         with coding_mode(y.device):
             z = self.h_a(y, torch.tensor([quality], device=y.device, dtype=y.dtype))
             encoder = Encoder({"y": y, "z": z}, tables)
-            decoded = self._walk_in_double(encoder, (y.shape[-2], y.shape[-1]), quality)
+            size = y.shape[-2], y.shape[-1]
+            decoded = self._walk_in_double(encoder, size, quality, weights)
         return LatentStream(*encoder.finish(), decoded)
 
     @torch.no_grad()
-    def decode(self, payload: bytes, size: tuple[int, int], quality: float) -> DecodedLatents:
-        """Latents of a tile of ``size`` (h, w).
+    def decode(
+        self, payload: bytes, size: tuple[int, int], quality: float, weights: Tensor | None = None
+    ) -> DecodedLatents:
+        """Latents of a tile of ``size`` (h, w); ``weights`` as in ``encode``.
 
         Raises DesyncError if the symbols differ from the encoder's: never silent garbage.
         """
@@ -134,7 +138,7 @@ class EntropyModel(nn.Module):
         decoder = Decoder(payload, self._ready())
         with coding_mode(device):
             try:
-                decoded = self._walk_in_double(decoder, size, quality)
+                decoded = self._walk_in_double(decoder, size, quality, weights)
                 decoder.finish()
             except CorruptStream as exc:
                 # once a table is wrong, what follows is noise: the same cause as a wrong CRC
@@ -142,10 +146,12 @@ class EntropyModel(nn.Module):
         return decoded
 
     def _walk_in_double(
-        self, coder: StepCoder, size: tuple[int, int], quality: float
+        self, coder: StepCoder, size: tuple[int, int], quality: float, weights: Tensor | None
     ) -> DecodedLatents:
         device = self.shape_logit.device
-        watch = ErrorWatch(coder, (1, self.config.M, *size), device)
+        if weights is None:
+            weights = torch.empty(self.config.M, 0, device=device)
+        watch = ErrorWatch(coder, weights, size)
         q = torch.tensor([quality], device=device, dtype=torch.float64)
         y_hat = self._double.of(self).walk((size[0] // 4, size[1] // 4), q, watch)
         return DecodedLatents(y_hat.float(), watch.error)

@@ -20,7 +20,7 @@ from mambaic.coding.coders import Estimator
 from mambaic.config import ModelConfig
 from mambaic.context import ChannelGroup
 from mambaic.conv_transform import ConvTransform
-from mambaic.entropy_model import DecodedLatents, EntropyModel
+from mambaic.entropy_model import EntropyModel
 from mambaic.rate import linear_step
 from mambaic.transforms import WaveletTransform
 
@@ -53,11 +53,6 @@ class MambaIC(nn.Module):
 
     def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
         return self.transform.g_s(y_hat, q)
-
-    def with_spread(self, decoded: DecodedLatents, q: Tensor) -> Tensor:
-        """y_hat, and after its M channels the squared error to expect of each 4x4 pixels, added up
-        over R, G and B: (1, M + BLOCKS**2, h, w), what a picture is drawn from."""
-        return torch.cat([decoded.y_hat, self.transform.spread(decoded.error, q)], dim=1)
 
     def forward(self, x: Tensor, q: Tensor) -> TrainOutput:
         """Estimated rate and reconstruction; noise-relaxed and differentiable in training mode."""

@@ -122,12 +122,13 @@ def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Ten
 
 @torch.no_grad()
 def draw(model: MambaIC, latents: Tensor, quality: float, box: Box, outer: Box) -> Drawn:
-    """Pixels of a box from the latents of ``outer`` around it (``MambaIC.with_spread``)."""
-    y_hat, spread = latents.tensor_split([model.config.M], dim=1)
+    """Pixels of a box from the latents of ``outer`` around it: y_hat, and after its M channels the
+    squared error to expect of each 4x4 pixels, (1, M + BLOCKS**2, h, w)."""
+    y_hat, error = latents.tensor_split([model.config.M], dim=1)
     x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[0]
     where = (..., *in_pixels(box, outer))
     # interpolated with what lies around the box, so that pieces agree
-    variance = F.pixel_shuffle(spread, BLOCKS)
+    variance = F.pixel_shuffle(error, BLOCKS)
     variance = F.interpolate(variance, scale_factor=LATENT_STRIDE // BLOCKS, mode="bilinear")
     return Drawn(x_hat[where].clamp(0, 1), variance[0, 0][where].sqrt())
 
@@ -170,7 +171,7 @@ class Synthesis:
 
     def run(self, decode: Callable[[int], Tensor]) -> Iterator[tuple[int, int]]:
         """Decode and place everything; yields (pieces done, pieces in all). ``decode(i)`` gives
-        the latents of tile i (``MambaIC.with_spread``), once."""
+        the latents of tile i, as ``draw`` takes them, once."""
         picture = (0, 0, *self._size)
         pieces = cut(picture)
         for step, piece in enumerate(pieces):

@@ -87,9 +87,10 @@ class WaveletTransform(nn.Module):
             return x_linear
         return x_linear + self.synthesis(y_hat, x_linear, q).to(x_linear.dtype)
 
-    def spread(self, error: Tensor, q: Tensor) -> Tensor:
-        """Squared errors of latents (B, M, h, w) as those of pixels: ``WaveletPacking.energy``."""
-        return self.wavelet.energy(error * self.step(q) ** 2)
+    def error_weights(self, q: Tensor) -> Tensor:
+        """What squared errors of latents add to those of pixels, at one quality (1,): as
+        ``WaveletPacking.shares``."""
+        return self.wavelet.shares() * self.step(q).flatten()[:, None] ** 2
 
 
 class HyperAnalysis(nn.Module):

@@ -18,19 +18,23 @@ CODED = 0.2
 
 
 class ErrorWatch:
-    """Passes a walk on to a coder; collects the squared error to expect of each latent of y.
+    """Passes a walk on to a coder; adds up the squared errors to expect of the latents of y.
 
-    ``error`` (1, M, h, w): the square of the prior's scale where that is small, as what is not
-    coded is off by all of its residual; ``CODED`` where it is large.
+    That of a latent is the square of its prior's scale where that is small, as what is not coded is
+    off by all of its residual; ``CODED`` where it is large. ``weights`` (M, n) are those of the
+    channels in n sums at every position: ``error`` (1, n, h, w). A map of all channels would take
+    the memory of y once more.
     """
 
-    def __init__(self, coder: StepCoder, y_size: tuple[int, ...], device: torch.device) -> None:
+    def __init__(self, coder: StepCoder, weights: Tensor, size: tuple[int, int]) -> None:
         self._coder = coder
-        self.error = torch.zeros(y_size, device=device)
+        self._weights = weights
+        self.error = weights.new_zeros(1, weights.shape[1], *size)
 
     def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
         if site.latent == "y":
-            rows = torch.exp(2 * prior.log_scale).clamp(max=CODED).to(self.error.dtype)
+            squares = torch.exp(2 * prior.log_scale).clamp(max=CODED).to(self._weights.dtype)
             height, width = self.error.shape[-2:]
-            self.error[:, site.channels] += site.lattice.put(rows, (height, width))
+            sums = squares @ self._weights[site.channels]
+            self.error += site.lattice.put(sums, (height, width))
         return self._coder.code(site, prior, ahead)

@@ -106,9 +106,10 @@ class WaveletPacking(nn.Module):
             low = synthesise(torch.stack([low, *bands.unbind(2)]))
         return torch.einsum("dc,bdhw->bchw", self.colour, low) + self.mean.view(1, 3, 1, 1)
 
-    def energy(self, squares: Tensor) -> Tensor:
-        """Squares of the kept channels (B, M, h, w) as a picture has them, coarsely: the mean of
-        their sum over colours in each 4x4 pixels, (B, BLOCKS**2, h, w), blocks row by row."""
+    def shares(self) -> Tensor:
+        """Where the square of a kept channel lies in the picture, coarsely: what it adds to the
+        mean, over pixels, of the sum over colours in each 4x4 pixels, (M, BLOCKS**2), blocks row by
+        row."""
         parts = []
         for level in range(1, LEVELS + 1):
             side = 2 ** (LEVELS - level)
@@ -120,8 +121,7 @@ class WaveletPacking(nn.Module):
                 blocks = F.interpolate(places, scale_factor=BLOCKS // side)
             parts.append((blocks / 4**level).flatten(1).repeat(9, 1))
         low = parts[-1][:3]
-        shares = torch.cat([*parts, low]).to(squares)[self.channels]
-        return torch.einsum("mo,bmhw->bohw", shares, squares)
+        return torch.cat([*parts, low]).to(self.deviation)[self.channels]
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:

@@ -28,7 +28,7 @@ def walk(y, log_scale, coder):
 def test_what_is_expected_is_what_is_lost(scale, tolerance):
     y = scale * torch.from_numpy(np.random.default_rng(0).normal(size=(1, 8, 32, 32)))
     log_scale = torch.full_like(y, np.log(scale))
-    watch = ErrorWatch(Encoder({"y": y}, build_tables(0.99, 1.1)), y.shape, y.device)
+    watch = ErrorWatch(Encoder({"y": y}, build_tables(0.99, 1.1)), torch.eye(8), (32, 32))
     y_hat = walk(y, log_scale, watch)
     assert float((y_hat - y).square().mean()) == pytest.approx(
         float(watch.error.mean()), rel=tolerance
@@ -39,7 +39,9 @@ def test_each_latent_has_its_own():
     generator = torch.Generator().manual_seed(0)
     log_scale = torch.randn(1, 8, 16, 16, generator=generator, dtype=torch.float64)
     y = torch.zeros_like(log_scale)
-    watch = ErrorWatch(Encoder({"y": y}, build_tables(0.99, 1.1)), y.shape, y.device)
+    weights = torch.rand(8, 3, generator=generator)
+    watch = ErrorWatch(Encoder({"y": y}, build_tables(0.99, 1.1)), weights, (16, 16))
     walk(y, log_scale, watch)
     expected = torch.exp(2 * log_scale).clamp(max=CODED)
-    assert torch.allclose(watch.error.double(), expected, rtol=1e-6)
+    expected = torch.einsum("mo,bmhw->bohw", weights.double(), expected)
+    assert torch.allclose(watch.error.double(), expected, rtol=1e-5)
