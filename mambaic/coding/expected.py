@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from mambaic.coding.coders import Ahead, StepCoder
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
-
-if TYPE_CHECKING:
-    from mambaic.coding.coders import Ahead, StepCoder
 
 # of coded latents, whose quantisers are 1.75 apart: 1.75**2 / 12, less what the trellis gains
 CODED = 0.2
