@@ -99,13 +99,14 @@ class Drawn:
     @functools.cached_property
     def similar_by_error(self) -> Tensor:
         """The same with widths by ``deviation``."""
-        return bilateral(self.planes, RINGS, self._widths_by_error())
+        return bilateral(self.planes, RINGS, self._widths_by_error)
 
     @functools.cached_property
     def near_by_error(self) -> Tensor:
         """The same of the nearest pixels."""
-        return bilateral(self.planes, NEAR_RINGS, self._widths_by_error())
+        return bilateral(self.planes, NEAR_RINGS, self._widths_by_error)
 
+    @functools.cached_property
     def _widths_by_error(self) -> Tensor:
         return torch.stack([share * self.deviation + LEAST_WIDTH for share in WIDTH_SHARES])
 
@@ -143,6 +144,19 @@ class Drawn:
         tensor = box_mean(torch.stack([right * right, down * down, right * down]), EDGE)
         double = torch.stack([tensor[0] - tensor[1], 2 * tensor[2]])
         return double / (double.square().sum(dim=0).sqrt() + 1e-6)
+
+    @functools.cached_property
+    def steered(self) -> tuple[Tensor, ...]:
+        """Second differences (3, H, W) over 1 and over 2 pixels, across edges of the brightness
+        less those along them."""
+        at = functools.partial(_moved, self.padded)
+        cosine, sine = self.across
+        found = []
+        for s in (1, 2):
+            straight = at(0, s) + at(0, -s) - at(s, 0) - at(-s, 0)
+            diagonal = (at(s, s) + at(-s, -s) - at(s, -s) - at(-s, s)) / 2
+            found.append(cosine * straight + sine * diagonal)
+        return tuple(found)
 
 
 def _moved(padded: Tensor, dy: int, dx: int) -> Tensor:
@@ -188,20 +202,6 @@ def _differences(
 
 def _by_contrast(term: Term) -> Term:
     return lambda drawn, own: 4 * drawn.contrast * term(drawn, own)
-
-
-def _steered(s: int) -> Term:
-    """Second difference over ``s`` pixels across edges of the brightness less the one along. Made
-    anew by contrast: kept for all planes it would add 0.1 GB to the peak of a large picture."""
-
-    def term(drawn: Drawn, own: int) -> Tensor:
-        at = functools.partial(_moved, drawn.padded[own])
-        straight = at(0, s) + at(0, -s) - at(s, 0) - at(-s, 0)
-        diagonal = (at(s, s) + at(-s, -s) - at(s, -s) - at(-s, s)) / 2
-        cosine, sine = drawn.across
-        return cosine * straight + sine * diagonal
-
-    return term
 
 
 def _value(of: int) -> Term:
@@ -252,7 +252,11 @@ _BRIGHTNESS_BY_ERROR: tuple[Term, ...] = (
     lambda drawn, own: drawn.similar_by_error[1, 0],
     lambda drawn, own: drawn.guided_by_error[0],
 )
-_STEERED = (*map(_steered, (1, 2)), *(_by_contrast(_steered(s)) for s in (1, 2)))
+_ACROSS: tuple[Term, ...] = (
+    lambda drawn, own: drawn.steered[0][own],
+    lambda drawn, own: drawn.steered[1][own],
+)
+_STEERED = (*_ACROSS, *map(_by_contrast, _ACROSS))
 # of each plane, in the order in which they came: so what an old file lacks is at its end
 _BATCHES: tuple[tuple[tuple[Term, ...], ...], ...] = (
     (_BRIGHTNESS, _colour(2), _colour(1)),
