@@ -38,8 +38,8 @@ def pixels(drawn):
     return drawn.x_hat[0].numel()
 
 
-def flat(value=0.4):
-    return Drawn(torch.full((3, 64, 64), value), torch.zeros(64, 64))
+def flat():
+    return Drawn(torch.full((3, 64, 64), 0.4), torch.zeros(64, 64))
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def test_energy_is_nearly_kept(packing):
 
 
 @pytest.mark.parametrize("groups", [[PACKED], [16, 48]])
-def test_squares_lie_where_the_inverse_puts_it(groups):
+def test_squares_lie_where_the_inverse_puts_them(groups):
     """Latents of random signs and known size: what their pictures have, 4x4 pixels by 4x4."""
     generator = torch.Generator().manual_seed(1)
     packing = WaveletPacking(groups)
