@@ -1,4 +1,4 @@
-"""The .mbic container, version 4; docs/format.md is its specification.
+"""The .mbic container, version 5; docs/format.md is its specification.
 
     magic "MBIC" | version | flags | width | height | quality | weights id | tile side |
     payload length of every tile | lengths of the chunks |
@@ -24,7 +24,8 @@ from mambaic.errors import (
 from mambaic.varint import ByteReader, write_varint
 
 MAGIC = b"MBIC"
-VERSION = 4
+VERSION = 5
+WEIGHTS_ID_BYTES = 4
 WORD_BYTES = 2  # payloads are counted in words
 MIN_TILE_BYTES = 7  # a length, and the three words that every payload begins with
 LATENT_STRIDE = 16
@@ -69,7 +70,7 @@ FIELDS = (
     Field("width", write_varint, ByteReader.varint),
     Field("height", write_varint, ByteReader.varint),
     Field("quality_x100", write_varint, ByteReader.varint),
-    Field("weights_id", *_raw(8)),
+    Field("weights_id", *_raw(WEIGHTS_ID_BYTES)),
     Field("tile", write_varint, ByteReader.varint),
 )
 
@@ -146,8 +147,8 @@ def _check_fields(file: MbicFile, error: type[Exception]) -> None:
     largest = largest_tile(file.width, file.height, file.tile)
     if largest > MAX_TILE_LATENTS:
         raise error(f"a tile of {largest} latents is larger than {MAX_TILE_LATENTS}")
-    if len(file.weights_id) != 8:
-        raise error("the weights id must have 8 bytes")
+    if len(file.weights_id) != WEIGHTS_ID_BYTES:
+        raise error(f"the weights id must have {WEIGHTS_ID_BYTES} bytes")
 
 
 def _read_fields(data: bytes) -> tuple[MbicFile, ByteReader, int]:

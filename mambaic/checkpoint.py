@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mambaic.bitstream import WEIGHTS_ID_BYTES
 from mambaic.coding.tables import LEVELS, PRECISION, SETS, Tables
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError, ConfigError
@@ -55,13 +56,13 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def weights_id(tensors: dict[str, Tensor], settings: dict[str, Any]) -> bytes:
-    """First 8 bytes of the SHA-256 over model settings, tables and weights as stored."""
+    """First bytes of the SHA-256 over model settings, tables and weights as stored."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.digest()[:8]
+    return digest.digest()[:WEIGHTS_ID_BYTES]
 
 
 def model_tensors(model: MambaIC, *, half: bool) -> dict[str, Tensor]:

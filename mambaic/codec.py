@@ -25,9 +25,10 @@ from mambaic.bitstream import (
     tile_grid,
 )
 from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError, WrongModel
+from mambaic.filter_search import cheapest
 from mambaic.image import Picture, read_image, to_pil
 from mambaic.model import MambaIC
-from mambaic.post_filter import IDLE, Fit, PostFilter
+from mambaic.post_filter import Fit, PostFilter
 from mambaic.refine import blocks
 from mambaic.refine import refine as refine_latents
 from mambaic.tiling import Synthesis, analyse, compare, default_tile
@@ -93,7 +94,7 @@ class Codec:
                 y = refine_latents(
                     self.model, picture.pixels, grid[index], y, quality, refine, advance
                 )
-            payload, bits, latents = self._encode_tile(y, quality)
+            payload, bits, latents = self.encode_tile(y, quality)
             del y  # 0.1 GB of a large tile
             fit = Fit(planes=1 if picture.gray else 3)
             if post_filter:
@@ -109,10 +110,11 @@ class Codec:
         if picture.alpha is not None:
             kept["alpha"] = encode_alpha(picture.alpha)
         if post_filter:
-            weight = self.model.config.error_weight(quality)
-            found = Fit.of(fit for _, _, fit in results).solve(weight, width * height)
-            if not found.idle:
-                kept["filter"] = found.to_bytes()
+            total = Fit.of(fit for _, _, fit in results)
+            costs = total.costs(self.model.config.error_weight(quality), width * height)
+            found = cheapest(costs, self.model.filter_code)
+            if found is not None:
+                kept["filter"] = self.model.filter_code.to_bytes(found)
         file = MbicFile(
             width=width,
             height=height,
@@ -125,7 +127,7 @@ class Codec:
         )
         return bitstream.write(file), sum(bits for _, bits, _ in results)
 
-    def _encode_tile(self, y: Tensor, quality: float) -> tuple[bytes, float, Tensor]:
+    def encode_tile(self, y: Tensor, quality: float) -> tuple[bytes, float, Tensor]:
         """Payload, estimated bits, and what a decoder will draw from."""
         stream = self.model.entropy_model.encode(y, quality, self._error_weights(quality))
         return stream.payload, stream.estimated_bits, torch.cat(stream.decoded, dim=1)
@@ -147,7 +149,7 @@ class Codec:
         file = self._read(data, max_pixels)
         grid = tile_grid(file.width, file.height, file.tile)
         size = file.width, file.height
-        synthesis = Synthesis(self.model, *size, grid, file.quality, _filter_of(file))
+        synthesis = Synthesis(self.model, *size, grid, file.quality, self._filter_of(file))
         for done, count in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
             if progress is not None:
                 progress(done, count)
@@ -169,7 +171,7 @@ class Codec:
         grid = tile_grid(file.width, file.height, file.tile)
         for index in range(len(grid)):
             self._decode_tile(file, grid, index)
-        _filter_of(file)
+        self._filter_of(file)
         if "alpha" in file.chunks:
             decode_alpha(file.chunks["alpha"], file.width, file.height)
 
@@ -201,14 +203,15 @@ class Codec:
             raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
         return torch.cat(decoded, dim=1)
 
+    def _filter_of(self, file: MbicFile) -> PostFilter:
+        if (chunk := file.chunks.get("filter")) is None:
+            return PostFilter()
+        coded = self.model.filter_code.from_bytes(chunk, planes=1 if file.gray else 3)
+        return PostFilter(self.model.filter_code.coefficients(coded))
+
     @torch.no_grad()
     def _error_weights(self, quality: float) -> Tensor:
         return self.model.transform.error_weights(torch.tensor([quality], device=self.device))
-
-
-def _filter_of(file: MbicFile) -> PostFilter:
-    chunk = file.chunks.get("filter")
-    return IDLE if chunk is None else PostFilter.from_bytes(chunk)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:

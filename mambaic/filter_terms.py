@@ -1,5 +1,8 @@
 """What the post-filter adds multiples of: terms of a drawn picture, plane by plane.
 
+A term is a map of differences or values, many of them once more times how far a pixel may be off,
+the contrast or the brightness around it: where a filter pays depends on these.
+
 Each was taken for what it gains on training pictures (docs/training.md, "The post-filter").
 Format section: docs/format.md, "Filter".
 """
@@ -7,9 +10,9 @@ Format section: docs/format.md, "Filter".
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +25,8 @@ from mambaic_kernels.smooth import bilateral, box_mean
 PLANES = np.array([[1, 1, 1], [1, 0, -1], [-0.5, 1, -0.5]])
 PLANES /= np.linalg.norm(PLANES, axis=1, keepdims=True)
 REACH = 2  # pixels to each side whose differences count
-CONTRAST = 3  # pixels to each side that contrast is measured over
+AVERAGED = 3  # pixels to each side that contrast and brightness are measured over
+PLAIN, ERROR, CONTRAST, BRIGHTNESS = "plain", "error", "contrast", "brightness"
 # Similar pixels are looked for on rings of 16, each turned by half a step against the one before;
 # how similar: the differences of colours at which a pixel counts much and little
 RADII = (2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30)
@@ -33,8 +37,10 @@ GUIDED, FLAT = 6, 0.03
 # Where widths, that deviation and clips follow how far a pixel may be off: their shares of it, and
 # the least of them
 WIDTH_SHARES, LEAST_WIDTH = (0.5, 2.0), 0.003
-FLAT_SHARE, LEAST_FLAT = 1.5, 1e-4
-CLIP_SHARE = 2.0
+FLAT_SHARES, LEAST_FLAT = (0.7, 1.5), 1e-4
+CLIP_SHARE = 2.0  # of differences between neighbours
+SMALL_SHARE = 0.3  # of differences to means
+SQUARES = (2, 4, 8)  # pixels to each side that plain means are taken over
 EDGE = 2  # pixels to each side that an edge's direction is measured over
 AROUND = max(RADII)  # pixels around a part of a picture that its terms depend on
 
@@ -86,8 +92,18 @@ class Drawn:
     def contrast(self) -> Tensor:
         """Standard deviation (H, W) of the brightness around each pixel."""
         x = self.planes[0]
-        mean, of_squares = box_mean(torch.stack([x, x * x]), CONTRAST)
+        mean, of_squares = box_mean(torch.stack([x, x * x]), AVERAGED)
         return (of_squares - mean * mean).clamp_(min=0).sqrt_()
+
+    @functools.cached_property
+    def factors(self) -> dict[str, Tensor | float]:
+        """What maps are weighed by (H, W), by name; about 1 in size."""
+        return {
+            PLAIN: 1.0,
+            ERROR: 20 * self.deviation,
+            CONTRAST: 4 * self.contrast,
+            BRIGHTNESS: 2 * box_mean(self.planes[:1], AVERAGED)[0],
+        }
 
     @functools.cached_property
     def similar(self) -> Tensor:
@@ -117,9 +133,14 @@ class Drawn:
         return self._guided(FLAT)
 
     @functools.cached_property
-    def guided_by_error(self) -> Tensor:
-        """The same, smoothing within FLAT_SHARE of ``deviation``."""
-        return self._guided(FLAT_SHARE * self.deviation + LEAST_FLAT)
+    def guided_by_error(self) -> tuple[Tensor, ...]:
+        """The same, smoothing within FLAT_SHARES of ``deviation``."""
+        return tuple(self._guided(share * self.deviation + LEAST_FLAT) for share in FLAT_SHARES)
+
+    @functools.cached_property
+    def squares(self) -> tuple[Tensor, ...]:
+        """Differences (3, H, W) to the means over SQUARES."""
+        return tuple(box_mean(self.planes, radius) - self.planes for radius in SQUARES)
 
     @functools.cached_property
     def _lines(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,120 +180,147 @@ class Drawn:
         return tuple(found)
 
 
+Map = Callable[[Drawn, int], Tensor]  # of one of the planes: (H, W)
+
+
+class Term(NamedTuple):
+    """A map, and the factors that it is weighed by: as many terms as factors."""
+
+    map: Map
+    factors: tuple[str, ...] = (PLAIN,)
+
+
+def count(own: int) -> int:
+    """Terms of plane ``own``."""
+    return sum(len(term.factors) for term in TERMS[own])
+
+
+def rows(drawn: Drawn, own: int) -> Iterator[Tensor]:
+    """Every term of plane ``own`` (H, W)."""
+    for term in TERMS[own]:
+        values = term.map(drawn, own)
+        yield from (values * drawn.factors[factor] for factor in term.factors)
+
+
+def weighed(drawn: Drawn, own: int, coefficients: Sequence[float]) -> Tensor:
+    """The sum (H, W) of all of them, each times its coefficient."""
+    total = torch.zeros_like(drawn.planes[own])
+    following = iter(coefficients)
+    for term in TERMS[own]:
+        factor = sum(next(following) * drawn.factors[name] for name in term.factors)
+        total += term.map(drawn, own) * factor
+    return total
+
+
 def _moved(padded: Tensor, dy: int, dx: int) -> Tensor:
     """The pixels (..., H, W) at an offset, of planes with REACH pixels around them."""
     height, width = (side - 2 * REACH for side in padded.shape[-2:])
     return padded[..., REACH + dy : REACH + dy + height, REACH + dx : REACH + dx + width]
 
 
-Term = Callable[[Drawn, int], Tensor]  # of one of the planes: (H, W)
+def _ring(
+    *offsets: tuple[int, int], clip: float | None = None, share: float = 0.0, of: int | None = None
+) -> Map:
+    """Differences to the neighbours at ``offsets`` and opposite to them, each within ``clip`` or
+    within a share of the deviation; ``of`` another plane."""
+
+    def sums(drawn: Drawn, own: int) -> Tensor:
+        which = own if of is None else of
+        plane, padded = drawn.planes[which], drawn.padded[which]
+        limit = share * drawn.deviation if share else clip
+        total = torch.zeros_like(plane)
+        for dy, dx in (*offsets, *((-dy, -dx) for dy, dx in offsets)):
+            difference = _moved(padded, dy, dx) - plane
+            total += difference if limit is None else _within(difference, limit)
+        return total
+
+    return sums
 
 
-def _ring(*offsets: tuple[int, int], clip: float = math.inf, of: int | None = None) -> Term:
-    """Differences to the neighbours at ``offsets`` and opposite to them, each within ``clip``."""
-
-    def within(difference: Tensor) -> Tensor:
-        return difference if clip == math.inf else difference.clamp_(-clip, clip)
-
-    return lambda drawn, own: _differences(drawn, own if of is None else of, offsets, within)
+def _within(x: Tensor, limit: Tensor | float) -> Tensor:
+    limit = torch.as_tensor(limit).to(x)
+    return x.clamp_(-limit, limit)
 
 
-def _ring_by_error(*offsets: tuple[int, int]) -> Term:
-    """The same within CLIP_SHARE of the deviation."""
-
-    def term(drawn: Drawn, own: int) -> Tensor:
-        clip = CLIP_SHARE * drawn.deviation
-        return _differences(drawn, own, offsets, lambda d: d.clamp_(-clip, clip))
-
-    return term
-
-
-def _differences(
-    drawn: Drawn,
-    of: int,
-    offsets: tuple[tuple[int, int], ...],
-    within: Callable[[Tensor], Tensor],
-) -> Tensor:
-    plane, padded = drawn.planes[of], drawn.padded[of]
-    total = torch.zeros_like(plane)
-    for dy, dx in (*offsets, *((-dy, -dx) for dy, dx in offsets)):
-        total += within(_moved(padded, dy, dx) - plane)
-    return total
-
-
-def _by_contrast(term: Term) -> Term:
-    return lambda drawn, own: 4 * drawn.contrast * term(drawn, own)
-
-
-def _value(of: int) -> Term:
-    return lambda drawn, own: drawn.planes[of]
-
-
-_NEXT, _SECOND, _DIAGONAL = ((0, 1), (1, 0)), ((0, 2), (2, 0)), ((1, 1), (1, -1))
-_BRIGHTNESS: tuple[Term, ...] = (
-    *(_ring(*_NEXT, clip=clip) for clip in (math.inf, 0.08, 0.01)),
-    *(_ring(*_SECOND, clip=clip) for clip in (math.inf, 0.08, 0.01)),
-    _ring(*_DIAGONAL, clip=0.08),
-    *(_by_contrast(_ring(*_SECOND, clip=clip)) for clip in (math.inf, 0.08)),
-)
-_SMOOTH: tuple[Term, ...] = (
-    lambda drawn, own: drawn.similar[0, own],
-    lambda drawn, own: drawn.similar[1, own],
-    lambda drawn, own: drawn.guided[own],
-)
-_SMOOTH_BRIGHTNESS: tuple[Term, ...] = (
-    lambda drawn, own: drawn.similar[0, 0],
-    lambda drawn, own: drawn.guided[0],
-)
-
-
-def _colour(other: int) -> tuple[Term, ...]:
-    """Terms of a plane of colours; ``other`` is the other one."""
-    return (
-        *(_ring(*_NEXT, clip=clip) for clip in (math.inf, 0.01)),
-        *(_ring(*_SECOND, clip=clip) for clip in (math.inf, 0.01)),
-        _ring(*_NEXT, of=other),
-        _ring(*_DIAGONAL, of=0),
-        lambda drawn, own: torch.full_like(drawn.planes[own], 0.125),
-        *(_value(of) for of in range(3)),
+def _clipped(differences: Map) -> Map:
+    """Within SMALL_SHARE of the deviation."""
+    return lambda drawn, own: _within(
+        differences(drawn, own).clone(), SMALL_SHARE * drawn.deviation
     )
 
 
-_BY_ERROR: tuple[Term, ...] = (
-    lambda drawn, own: drawn.similar_by_error[0, own],
-    lambda drawn, own: drawn.similar_by_error[1, own],
-    lambda drawn, own: drawn.guided_by_error[own],
-    _ring_by_error(*_NEXT),
-    _ring_by_error(*_SECOND),
-    lambda drawn, own: drawn.near_by_error[0, own],
-    lambda drawn, own: drawn.near_by_error[1, own],
-)
-_BRIGHTNESS_BY_ERROR: tuple[Term, ...] = (
-    lambda drawn, own: drawn.similar_by_error[0, 0],
-    lambda drawn, own: drawn.similar_by_error[1, 0],
-    lambda drawn, own: drawn.guided_by_error[0],
-)
-_ACROSS: tuple[Term, ...] = (
-    lambda drawn, own: drawn.steered[0][own],
-    lambda drawn, own: drawn.steered[1][own],
-)
-_STEERED = (*_ACROSS, *map(_by_contrast, _ACROSS))
-# of each plane, in the order in which they came: so what an old file lacks is at its end
-_BATCHES: tuple[tuple[tuple[Term, ...], ...], ...] = (
-    (_BRIGHTNESS, _colour(2), _colour(1)),
-    (_SMOOTH, (*_SMOOTH, *_SMOOTH_BRIGHTNESS), (*_SMOOTH, *_SMOOTH_BRIGHTNESS)),
-    (_STEERED,) * 3,
-    (_BY_ERROR, *((*_BY_ERROR, *_BRIGHTNESS_BY_ERROR),) * 2),
-)
-TERMS = tuple(tuple(itertools.chain(*of_plane)) for of_plane in zip(*_BATCHES, strict=True))
+def _to(name: str, which: int) -> Map:
+    """One of the differences of ``Drawn`` by its name."""
+    return lambda drawn, own: getattr(drawn, name)[which][own]
 
 
-def _order() -> Iterator[tuple[int, int]]:
-    counts = [0] * len(TERMS)
-    for batch in _BATCHES:
-        for own, terms in enumerate(batch):
-            first, counts[own] = counts[own], counts[own] + len(terms)
-            yield from ((own, at) for at in range(first, counts[own]))
+def _of(differences: Map, plane: int) -> Map:
+    """The same of another plane."""
+    return lambda drawn, _: differences(drawn, plane)
 
 
-ORDER = tuple(_order())  # of the numbers in a file: plane and term
+def _guided(drawn: Drawn, own: int) -> Tensor:
+    return drawn.guided[own]
+
+
+def _value(drawn: Drawn, own: int) -> Tensor:
+    return drawn.planes[own]
+
+
+def _constant(drawn: Drawn, own: int) -> Tensor:
+    return torch.full_like(drawn.planes[own], 0.125)
+
+
+_NEXT, _SECOND, _DIAGONAL = ((0, 1), (1, 0)), ((0, 2), (2, 0)), ((1, 1), (1, -1))
+_SIMILAR = _to("similar", 0), _to("similar", 1)
+_BY_ERROR = _to("similar_by_error", 0), _to("similar_by_error", 1)
+_NEAR = _to("near_by_error", 0), _to("near_by_error", 1)
+_TIGHT, _LOOSE = _to("guided_by_error", 0), _to("guided_by_error", 1)
+_SMOOTH: tuple[Term, ...] = (
+    *(Term(similar, (PLAIN, ERROR)) for similar in _SIMILAR),
+    Term(_BY_ERROR[0], (PLAIN, ERROR, CONTRAST)),
+    Term(_BY_ERROR[1], (PLAIN, ERROR, BRIGHTNESS)),
+    Term(_NEAR[0], (PLAIN, ERROR, CONTRAST)),
+    Term(_NEAR[1], (PLAIN, ERROR, BRIGHTNESS)),
+    *(Term(_clipped(similar)) for similar in (*_BY_ERROR, _NEAR[1], _LOOSE)),
+    Term(_guided, (PLAIN, ERROR)),
+    Term(_TIGHT),
+    Term(_LOOSE, (PLAIN, ERROR, CONTRAST, BRIGHTNESS)),
+    *(Term(_to("squares", which), (ERROR,)) for which in range(len(SQUARES))),
+    *(Term(_to("steered", which), (PLAIN, ERROR, CONTRAST)) for which in range(2)),
+    *(Term(_ring(*offsets, share=CLIP_SHARE)) for offsets in (_NEXT, _SECOND)),
+)
+_OF_BRIGHTNESS: tuple[Term, ...] = (
+    Term(_ring(*_NEXT), (PLAIN, ERROR, BRIGHTNESS)),
+    Term(_ring(*_NEXT, clip=0.08)),
+    Term(_ring(*_NEXT, clip=0.01), (PLAIN, ERROR)),
+    Term(_ring(*_SECOND), (PLAIN, CONTRAST)),
+    Term(_ring(*_SECOND, clip=0.08), (PLAIN, CONTRAST)),
+    Term(_ring(*_SECOND, clip=0.01)),
+    Term(_ring(*_DIAGONAL, clip=0.08)),
+    *_SMOOTH,
+)
+
+
+def _of_colours(own: int, other: int) -> tuple[Term, ...]:
+    """``other`` is the other plane of colours."""
+    return (
+        Term(_ring(*_NEXT), (PLAIN, ERROR, BRIGHTNESS)),
+        Term(_ring(*_NEXT, clip=0.01), (PLAIN, ERROR)),
+        *(Term(_ring(*_SECOND, clip=clip)) for clip in (None, 0.01)),
+        *_SMOOTH,
+        # the other planes, where colours change with them
+        Term(_ring(*_NEXT, of=other)),
+        Term(_ring(*_DIAGONAL, of=0)),
+        *(Term(_of(similar, other)) for similar in (*_BY_ERROR, _NEAR[1], _LOOSE)),
+        *(Term(_of(similar, 0)) for similar in (_SIMILAR[0], _BY_ERROR[1], _NEAR[0], _guided)),
+        *(Term(_of(similar, 0), (PLAIN, ERROR)) for similar in (_BY_ERROR[0], _LOOSE)),
+        Term(_of(_NEAR[1], 0), (ERROR,)),
+        # what is too faint or too strong
+        Term(_constant),
+        Term(_of(_value, 0)),
+        *(Term(_of(_value, plane), (PLAIN, ERROR)) for plane in (own, other)),
+    )
+
+
+TERMS = (_OF_BRIGHTNESS, _of_colours(1, 2), _of_colours(2, 1))

@@ -21,6 +21,7 @@ from mambaic.config import ModelConfig
 from mambaic.context import ChannelGroup
 from mambaic.conv_transform import ConvTransform
 from mambaic.entropy_model import EntropyModel
+from mambaic.filter_code import FilterCode
 from mambaic.rate import linear_step
 from mambaic.transforms import WaveletTransform
 
@@ -45,6 +46,7 @@ class MambaIC(nn.Module):
         wavelet = config.transform == "wavelet"
         self.transform = WaveletTransform(config) if wavelet else ConvTransform(config)
         self.entropy_model = EntropyModel(config)
+        self.filter_code = FilterCode()
         self.weights_id = b""  # set by checkpoint.py; names the weights in every file
         self._typical_from_deviation()
 

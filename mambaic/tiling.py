@@ -22,7 +22,7 @@ from mambaic.bitstream import LATENT_STRIDE, MAX_TILE_LATENTS, largest_tile, lat
 from mambaic.filter_terms import AROUND, Drawn
 from mambaic.model import MambaIC
 from mambaic.nn.wavelet import BLOCKS
-from mambaic.post_filter import IDLE, Fit, PostFilter
+from mambaic.post_filter import Fit, PostFilter
 
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 
@@ -159,7 +159,7 @@ class Synthesis:
         height: int,
         grid: list[Box],
         quality: float,
-        post_filter: PostFilter = IDLE,
+        post_filter: PostFilter,
     ) -> None:
         self._model = model
         self._grid = grid

@@ -24,7 +24,7 @@ def make_model(config: ModelConfig, seed: int = 0) -> MambaIC:
                 if parameter.ndim >= 2 and not parameter.any():
                     parameter.normal_(std=0.02)
     model.entropy_model.update()
-    model.weights_id = b"unitmodl"
+    model.weights_id = b"unit"
     return model.eval().requires_grad_(False)
 
 

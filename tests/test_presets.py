@@ -23,7 +23,7 @@ def codec(request):
     torch.manual_seed(0)
     model = MambaIC(PRESETS[request.param]).eval()
     model.entropy_model.update()
-    model.weights_id = bytes(8)
+    model.weights_id = bytes(4)
     return Codec(model)
 
 

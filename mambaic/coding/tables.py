@@ -99,19 +99,10 @@ class Tables:
 
     @classmethod
     def from_tensors(cls, stored: Mapping[str, Tensor]) -> Tables:
-        """What ``tensors`` gave. Raises KeyError if some of it is missing.
-
-        Older checkpoints have one set for each quantiser: there it serves all its states.
-        """
+        """What ``tensors`` gave. Raises KeyError if some of it is missing."""
         radius, frequencies = (
             stored[name].numpy().astype(np.int32) for name in ("radius", "frequencies")
         )
-        if len(radius) == (TRELLIS + 2) * LEVELS:
-            by_set = radius.reshape(-1, LEVELS)
-            ends = np.cumsum(np.sum(2 * by_set + 2, axis=1))
-            kinds = [WHOLE, *(TRELLIS + int(is_odd(kind)) for kind in range(TRELLIS, SETS))]
-            parts = np.split(frequencies, ends[:-1])
-            radius, frequencies = by_set[kinds].ravel(), np.concatenate([parts[k] for k in kinds])
         return cls(radius, frequencies, int(stored["skip"]))
 
     def table(self, kind: int, level: int) -> np.ndarray:

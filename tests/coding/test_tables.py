@@ -20,7 +20,6 @@ from mambaic.coding.tables import (
     SPACING,
     TRELLIS,
     WHOLE,
-    Tables,
     build_tables,
     count_magnitudes,
     is_odd,
@@ -126,20 +125,3 @@ def test_mixture_mass_sums_to_one_and_has_finite_gradients():
     assert mass.sum().item() == pytest.approx(1.0, abs=1e-12)
     torch.log(mass.clamp(min=1e-9)).sum().backward()
     assert math.isfinite(scale.grad.item())
-
-
-def test_older_tables_serve_all_states_of_their_quantiser(tables):
-    """Checkpoints from before tables knew of classes hold three sets."""
-    stored = tables.tensors()
-    kept = [WHOLE, EVEN, ODD]
-    older = {
-        "radius": stored["radius"].view(SETS, LEVELS)[kept].flatten(),
-        "frequencies": torch.from_numpy(
-            np.concatenate([tables.table(kind, level) for kind in kept for level in range(LEVELS)])
-        ),
-        "skip": stored["skip"],
-    }
-    read = Tables.from_tensors(older)
-    for kind, level in itertools.product(range(SETS), range(LEVELS)):
-        expected = kept[0 if kind == WHOLE else 1 + is_odd(kind)]
-        assert np.array_equal(read.table(kind, level), tables.table(expected, level))

@@ -1,4 +1,4 @@
-"""Writes the golden files of format version 4: ``python tests/golden/make.py NAME...``
+"""Writes the golden files of format version 5: ``python tests/golden/make.py NAME...``
 
 A golden file is never replaced: it must decode for ever. New features get new files.
 """
@@ -21,7 +21,7 @@ from mambaic.codec import Codec, load
 from mambaic.config import PRESETS
 from mambaic.image import read_image
 
-FOLDER = Path(__file__).parent / "v4"
+FOLDER = Path(__file__).parent / "v5"
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -60,21 +60,7 @@ CASES = {
     "highest": (photo(80, 80), 100, {}),
     "noise": (noise(), 100, {}),
     "fraction": (photo(64, 64), 33.33, {}),
-    "slices": (photo(96, 64), 60, {}),
-    "classes": (photo(96, 64), 60, {}),
-    "filter": (photo(96, 64), 60, {}),
-    "smooth": (photo(96, 64), 60, {}),
-    "steered": (photo(320, 256), 90, {}),
-    "by-error": (photo(320, 256), 90, {}),
-}
-# random weights of the day on which a feature came; the other cases are of "unit"
-MODELS = {
-    "slices": "unit-slices",
-    "classes": "unit-classes",
-    "filter": "unit-classes",
-    "smooth": "unit-classes",
-    "steered": "unit-classes",
-    "by-error": "unit-classes",
+    "filter": (photo(320, 256), 90, {}),
 }
 
 
@@ -94,7 +80,7 @@ def main() -> None:
         if name.startswith("s-"):  # with the shipped weights of the day
             write(name, load("s"), photo(160, 112), 50, {})
         else:
-            folder = FOLDER / MODELS.get(name, "unit")
+            folder = FOLDER / "unit"
             if not folder.exists():
                 save_model(make_model(PRESETS["unit"]), folder)
             write(name, Codec(load_model(folder)), *CASES[name])

@@ -1,0 +1,130 @@
+"""Learns a checkpoint's code of post-filters from those of photographs.
+
+The coefficients of a picture are taken as drawn from a Gaussian, whose covariance is found by
+expectation-maximisation ([Dempster1977]) over pictures, each known as well as its pixels tell them:
+no picture's filter has to be chosen first. Its axes, in the metric of what coefficients cost in a
+typical picture, are the basis; probabilities are counted from filters found with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from mambaic.bitstream import latent_size
+from mambaic.codec import Codec
+from mambaic.filter_code import LONG, STEPS, FilterCode
+from mambaic.filter_search import NATS, Costs, cheapest, of_plane
+from mambaic.post_filter import Fit
+from mambaic.tiling import analyse, compare
+
+ROUNDS = 15  # of expectation-maximisation
+BROAD = 20.0  # variance to begin with, of what a bit is worth
+RIDGE = 1e-4  # of the covariance, of what a bit is worth
+PASSES = 2  # over the pictures to count their numbers
+RARE = 10.0  # numbers that probabilities have counted before they see one
+BESIDE = 0.3  # counts of the numbers at finenesses beside a picture's best
+FEWEST, MOST = 0.01, 0.997  # probabilities
+
+
+@torch.no_grad()
+def fit_filter_code(codec: Codec, pictures: Iterable[tuple[np.ndarray, float]]) -> None:
+    """Move the model's code to the filters of pictures (H, W, 3) uint8 at qualities."""
+    observed = [observe(codec, pixels, quality) for pixels, quality in pictures]
+    code = codec.model.filter_code
+    bits = np.array([size for _, size in observed])
+    for own in range(len(observed[0][0])):
+        costs = [of_planes[own] for of_planes, _ in observed]
+        _set_basis(code, own, costs, np.median(bits) / bits)
+    for _ in range(PASSES):
+        _count(code, [of_planes for of_planes, _ in observed])
+
+
+def observe(codec: Codec, pixels: np.ndarray, quality: float) -> tuple[list[Costs], float]:
+    """What coefficients cost in a picture, and the bits of its latents."""
+    model = codec.model
+    height, width = pixels.shape[:2]
+    box = (0, 0, *latent_size(width, height))
+    y = analyse(model, pixels, box, quality)
+    _, bits, latents = codec.encode_tile(y, quality)
+    fit = Fit()
+    compare(model, pixels, box, latents, quality, fit)
+    return fit.costs(model.config.error_weight(quality), width * height), bits
+
+
+def _set_basis(code: FilterCode, own: int, costs: list[Costs], shares: np.ndarray) -> None:
+    """``shares``: how much more a picture would cost if its file were of typical size."""
+    metric = sum(share * c.gram for share, c in zip(shares, costs, strict=True)) / len(costs)
+    unit = 1 / np.diag(metric)  # the square of a coefficient that costs a bit
+    covariance = np.diag(BROAD * unit)
+    for _ in range(ROUNDS):
+        before = np.linalg.inv(covariance)
+        total = np.diag(RIDGE * len(costs) * unit)
+        for gram, cross in costs:
+            spread = np.linalg.inv(NATS * gram + before)
+            mean = spread @ (NATS * cross)
+            total += spread + np.outer(mean, mean)
+        covariance = total / len(costs)
+    root = np.linalg.cholesky(metric)
+    variances, axes = np.linalg.eigh(root.T @ covariance @ root)
+    basis = np.linalg.solve(root.T, axes)[:, ::-1]  # the largest first
+    plane = code.plane(own)
+    plane.basis.copy_(torch.from_numpy(basis.copy()).half())  # as it is stored
+    for fineness, step in enumerate(STEPS):
+        _set_probabilities(code, own, fineness, *_laplacian(variances[::-1], step))
+
+
+def _laplacian(variances: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that numbers are 0, and that others end at each size."""
+    scale = np.maximum(np.sqrt(np.maximum(variances, 0) / 2) / step, 0.1)
+    return 1 - np.exp(-0.5 / scale), 1 - np.exp(-1 / scale)
+
+
+def _set_probabilities(
+    code: FilterCode, own: int, fineness: int, zero: np.ndarray, last: np.ndarray
+) -> None:
+    plane = code.plane(own)
+    for target, values in ((plane.zero, zero), (plane.last, last)):
+        whole = np.rint(values.clip(FEWEST, MOST) * (1 << 16)).astype(np.int32)
+        target[fineness].copy_(torch.from_numpy(whole))
+
+
+def _count(code: FilterCode, observed: list[list[Costs]]) -> None:
+    """Probabilities by the numbers that the search finds with those of before."""
+    counts = {
+        (own, fineness): _Counts(code, own, fineness)
+        for own in range(len(code.planes))
+        for fineness in range(len(STEPS))
+    }
+    for costs in observed:
+        best = cheapest(costs, code)
+        if best is None:
+            continue
+        for fineness in range(max(0, best.fineness - 1), min(len(STEPS), best.fineness + 2)):
+            for own, of_own in enumerate(costs):
+                beside = fineness != best.fineness
+                numbers = of_plane(of_own, code, own, fineness)[1] if beside else best.numbers[own]
+                counts[own, fineness].add(np.array(numbers), BESIDE if beside else 1.0)
+    for (own, fineness), counted in counts.items():
+        _set_probabilities(code, own, fineness, *counted.probabilities())
+
+
+class _Counts:
+    """Of a plane's numbers at a fineness."""
+
+    def __init__(self, code: FilterCode, own: int, fineness: int) -> None:
+        zero, last = (np.array(values) / (1 << 16) for values in code.probabilities(own, fineness))
+        self.zero, self.not_zero = RARE * zero, RARE * (1 - zero)
+        self.last, self.not_last = RARE * last, RARE * (1 - last)
+
+    def add(self, numbers: np.ndarray, weight: float) -> None:
+        size = np.minimum(np.abs(numbers), LONG)
+        self.zero += weight * (size == 0)
+        self.not_zero += weight * (size > 0)
+        self.last += weight * ((size > 0) & (size < LONG))
+        self.not_last += weight * np.maximum(size - 1, 0)
+
+    def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.zero / (self.zero + self.not_zero), self.last / (self.last + self.not_last)
