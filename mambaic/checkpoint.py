@@ -171,6 +171,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
         model.load_state_dict(state, assign=True)
     except RuntimeError as exc:
         raise CheckpointError(f"{folder}: weights do not fit the model: {exc}") from exc
+    if not model.filter_code.sound:
+        raise CheckpointError(f"{folder}: probabilities of the filter code are malformed")
     model.entropy_model.tables = tables
     model.weights_id = found
     return model.to(device).to(memory_format=torch.channels_last).eval()

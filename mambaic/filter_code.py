@@ -9,6 +9,7 @@ docs/format.md, "Filter".
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ class PlaneCode(nn.Module):
         super().__init__()
         self.register_buffer("basis", UNTRAINED * torch.eye(terms))
         shape = len(STEPS), terms
-        self.register_buffer("zero", torch.full(shape, ONE // 2, dtype=torch.int32))
+        self.register_buffer("zero", torch.full(shape, ONE - ONE // 8, dtype=torch.int32))
         self.register_buffer("last", torch.full(shape, ONE // 4, dtype=torch.int32))
 
 
@@ -73,6 +74,13 @@ class FilterCode(nn.Module):
         plane = self.planes[own]
         assert isinstance(plane, PlaneCode)
         return plane
+
+    @property
+    def sound(self) -> bool:
+        """True if what decoding relies on holds: no decision is certain."""
+        planes = (self.plane(own) for own in range(len(TERMS)))
+        chances = itertools.chain.from_iterable((plane.zero, plane.last) for plane in planes)
+        return all(bool(((t > 0) & (t < ONE)).all()) for t in chances)
 
     def coefficients(self, coded: CodedFilter) -> tuple[np.ndarray, ...]:
         """Of the terms of every plane."""

@@ -26,7 +26,11 @@ PLANES = np.array([[1, 1, 1], [1, 0, -1], [-0.5, 1, -0.5]])
 PLANES /= np.linalg.norm(PLANES, axis=1, keepdims=True)
 REACH = 2  # pixels to each side whose differences count
 AVERAGED = 3  # pixels to each side that contrast and brightness are measured over
-PLAIN, ERROR, CONTRAST, BRIGHTNESS = "plain", "error", "contrast", "brightness"
+# what maps are weighed by
+PLAIN, ERROR, ERROR2, RATIO = "plain", "error", "error2", "ratio"
+CONTRAST, COLOUR_CONTRAST, SATURATION = "contrast", "colour contrast", "saturation"
+BRIGHTNESS, BRIGHTNESS2 = "brightness", "brightness2"
+FIRST, SECOND = "first colour", "second colour"
 # Similar pixels are looked for on rings of 16, each turned by half a step against the one before;
 # how similar: the differences of colours at which a pixel counts much and little
 RADII = (2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30)
@@ -39,7 +43,7 @@ GUIDED, FLAT = 6, 0.03
 WIDTH_SHARES, LEAST_WIDTH = (0.5, 2.0), 0.003
 FLAT_SHARES, LEAST_FLAT = (0.7, 1.5), 1e-4
 CLIP_SHARE = 2.0  # of differences between neighbours
-SMALL_SHARE = 0.3  # of differences to means
+SMALL_SHARES = (0.1, 0.3)  # of differences to means
 SQUARES = (2, 4, 8)  # pixels to each side that plain means are taken over
 EDGE = 2  # pixels to each side that an edge's direction is measured over
 AROUND = max(RADII)  # pixels around a part of a picture that its terms depend on
@@ -98,11 +102,23 @@ class Drawn:
     @functools.cached_property
     def factors(self) -> dict[str, Tensor | float]:
         """What maps are weighed by (H, W), by name; about 1 in size."""
+        brightness = box_mean(self.planes[:1], AVERAGED)[0]
+        colours = self.planes[1:]
+        means = box_mean(torch.cat([colours, colours * colours]), AVERAGED)
+        variances = (means[2:] - means[:2] * means[:2]).clamp_(min=0)
+        error = 20 * self.deviation
         return {
             PLAIN: 1.0,
-            ERROR: 20 * self.deviation,
+            ERROR: error,
+            ERROR2: error * error,
+            RATIO: self.deviation / (self.deviation + self.contrast + 1e-3),
             CONTRAST: 4 * self.contrast,
-            BRIGHTNESS: 2 * box_mean(self.planes[:1], AVERAGED)[0],
+            COLOUR_CONTRAST: 6 * variances.sum(dim=0).sqrt_(),
+            SATURATION: 4 * means[2:].sum(dim=0).sqrt_(),
+            BRIGHTNESS: 2 * brightness,
+            BRIGHTNESS2: 4 * brightness * brightness,
+            FIRST: 4 * colours[0],
+            SECOND: 4 * colours[1],
         }
 
     @functools.cached_property
@@ -242,11 +258,9 @@ def _within(x: Tensor, limit: Tensor | float) -> Tensor:
     return x.clamp_(-limit, limit)
 
 
-def _clipped(differences: Map) -> Map:
-    """Within SMALL_SHARE of the deviation."""
-    return lambda drawn, own: _within(
-        differences(drawn, own).clone(), SMALL_SHARE * drawn.deviation
-    )
+def _clipped(differences: Map, share: float) -> Map:
+    """Within a share of the deviation."""
+    return lambda drawn, own: _within(differences(drawn, own).clone(), share * drawn.deviation)
 
 
 def _to(name: str, which: int) -> Map:
@@ -276,22 +290,41 @@ _SIMILAR = _to("similar", 0), _to("similar", 1)
 _BY_ERROR = _to("similar_by_error", 0), _to("similar_by_error", 1)
 _NEAR = _to("near_by_error", 0), _to("near_by_error", 1)
 _TIGHT, _LOOSE = _to("guided_by_error", 0), _to("guided_by_error", 1)
+_ACROSS = _to("steered", 0), _to("steered", 1)
 _SMOOTH: tuple[Term, ...] = (
-    *(Term(similar, (PLAIN, ERROR)) for similar in _SIMILAR),
-    Term(_BY_ERROR[0], (PLAIN, ERROR, CONTRAST)),
-    Term(_BY_ERROR[1], (PLAIN, ERROR, BRIGHTNESS)),
-    Term(_NEAR[0], (PLAIN, ERROR, CONTRAST)),
-    Term(_NEAR[1], (PLAIN, ERROR, BRIGHTNESS)),
-    *(Term(_clipped(similar)) for similar in (*_BY_ERROR, _NEAR[1], _LOOSE)),
-    Term(_guided, (PLAIN, ERROR)),
-    Term(_TIGHT),
-    Term(_LOOSE, (PLAIN, ERROR, CONTRAST, BRIGHTNESS)),
-    *(Term(_to("squares", which), (ERROR,)) for which in range(len(SQUARES))),
-    *(Term(_to("steered", which), (PLAIN, ERROR, CONTRAST)) for which in range(2)),
+    *(Term(similar, (PLAIN, ERROR, RATIO)) for similar in _SIMILAR),
+    Term(_BY_ERROR[0], (PLAIN, ERROR, ERROR2, RATIO, CONTRAST, COLOUR_CONTRAST, SATURATION)),
+    Term(_BY_ERROR[1], (PLAIN, ERROR, RATIO, SATURATION, BRIGHTNESS, BRIGHTNESS2)),
+    Term(_NEAR[0], (PLAIN, ERROR, ERROR2, RATIO, CONTRAST)),
+    Term(
+        _NEAR[1],
+        (PLAIN, ERROR, RATIO, COLOUR_CONTRAST, SATURATION, BRIGHTNESS, BRIGHTNESS2),
+    ),
+    *(Term(_clipped(similar, SMALL_SHARES[0])) for similar in (_BY_ERROR[0], _NEAR[0], _LOOSE)),
+    *(Term(_clipped(similar, SMALL_SHARES[1])) for similar in (*_BY_ERROR, _NEAR[1], _LOOSE)),
+    Term(_guided, (PLAIN, ERROR, RATIO)),
+    Term(_TIGHT, (PLAIN, RATIO)),
+    Term(
+        _LOOSE,
+        (
+            *(PLAIN, ERROR, ERROR2, RATIO, CONTRAST, COLOUR_CONTRAST, SATURATION),
+            *(BRIGHTNESS, BRIGHTNESS2),
+        ),
+    ),
+    Term(_to("squares", 0), (ERROR, RATIO)),
+    Term(_to("squares", 1), (ERROR,)),
+    Term(_to("squares", 2), (ERROR, RATIO)),
+    Term(_ACROSS[0], (PLAIN, ERROR, RATIO, CONTRAST, SATURATION)),
+    Term(_ACROSS[1], (PLAIN, ERROR, RATIO, CONTRAST)),
     *(Term(_ring(*offsets, share=CLIP_SHARE)) for offsets in (_NEXT, _SECOND)),
 )
+_NEIGHBOURS = Term(
+    _ring(*_NEXT),
+    (PLAIN, ERROR, ERROR2, RATIO, COLOUR_CONTRAST, SATURATION, BRIGHTNESS, BRIGHTNESS2),
+)
+_COLOURS = (FIRST, SECOND)
 _OF_BRIGHTNESS: tuple[Term, ...] = (
-    Term(_ring(*_NEXT), (PLAIN, ERROR, BRIGHTNESS)),
+    _NEIGHBOURS,
     Term(_ring(*_NEXT, clip=0.08)),
     Term(_ring(*_NEXT, clip=0.01), (PLAIN, ERROR)),
     Term(_ring(*_SECOND), (PLAIN, CONTRAST)),
@@ -299,27 +332,34 @@ _OF_BRIGHTNESS: tuple[Term, ...] = (
     Term(_ring(*_SECOND, clip=0.01)),
     Term(_ring(*_DIAGONAL, clip=0.08)),
     *_SMOOTH,
+    *(Term(differences, _COLOURS) for differences in (_BY_ERROR[0], _LOOSE, _ring(*_NEXT))),
 )
 
 
 def _of_colours(own: int, other: int) -> tuple[Term, ...]:
     """``other`` is the other plane of colours."""
     return (
-        Term(_ring(*_NEXT), (PLAIN, ERROR, BRIGHTNESS)),
+        _NEIGHBOURS,
         Term(_ring(*_NEXT, clip=0.01), (PLAIN, ERROR)),
         *(Term(_ring(*_SECOND, clip=clip)) for clip in (None, 0.01)),
         *_SMOOTH,
         # the other planes, where colours change with them
         Term(_ring(*_NEXT, of=other)),
         Term(_ring(*_DIAGONAL, of=0)),
-        *(Term(_of(similar, other)) for similar in (*_BY_ERROR, _NEAR[1], _LOOSE)),
+        Term(_of(_BY_ERROR[0], other), (PLAIN, RATIO, SATURATION)),
+        *(Term(_of(similar, other)) for similar in (_BY_ERROR[1], _NEAR[1], _LOOSE)),
         *(Term(_of(similar, 0)) for similar in (_SIMILAR[0], _BY_ERROR[1], _NEAR[0], _guided)),
-        *(Term(_of(similar, 0), (PLAIN, ERROR)) for similar in (_BY_ERROR[0], _LOOSE)),
-        Term(_of(_NEAR[1], 0), (ERROR,)),
+        *(
+            Term(_of(similar, 0), (PLAIN, ERROR, RATIO, SATURATION, *_COLOURS))
+            for similar in (_BY_ERROR[0], _LOOSE)
+        ),
+        Term(_of(_NEAR[1], 0), (ERROR, RATIO)),
+        *(Term(_of(differences, 0), _COLOURS) for differences in (_ACROSS[0], _ring(*_NEXT))),
         # what is too faint or too strong
         Term(_constant),
         Term(_of(_value, 0)),
-        *(Term(_of(_value, plane), (PLAIN, ERROR)) for plane in (own, other)),
+        Term(_of(_value, own), (PLAIN, ERROR, RATIO, SATURATION)),
+        Term(_of(_value, other), (PLAIN, ERROR)),
     )
 
 

@@ -10,6 +10,7 @@ docs/format.md, "Filter". docs/training.md has what it gains.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -63,7 +64,9 @@ class Fit:
         """A region as drawn and as it is, (3, H, W) in [0, 1]."""
         error = to_planes(x) - drawn.planes
         for own in range(len(self.gram)):
-            of_plane = torch.stack([*rows(drawn, own), error[own]]).flatten(1)
+            of_plane = error.new_empty(count(own) + 1, error[own].numel())
+            for at, values in enumerate(itertools.chain(rows(drawn, own), [error[own]])):
+                of_plane[at] = values.flatten()
             products = torch.stack([part @ part.T for part in of_plane.split(SUMMED, dim=1)])
             sums = products.double().sum(dim=0).cpu().numpy()
             self.gram[own] += sums[:-1, :-1]

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import photo_pixels
 
+from mambaic import checkpoint
 from mambaic.codec import Codec
 from mambaic.decisions import BITS, ONE, Reader, Writer
-from mambaic.errors import CorruptStream
+from mambaic.errors import CheckpointError, CorruptStream
 from mambaic.filter_code import LONG, STEPS, CodedFilter, FilterCode, price
 from mambaic.filter_search import Costs, cheapest, of_plane
 from mambaic.filter_terms import TERMS, count
@@ -82,7 +83,7 @@ def test_search_moves_numbers_that_rounding_leaves_wrong():
     root = RNG.normal(size=(terms, terms))
     costs = Costs(1e4 * (root @ root.T / terms + np.eye(terms)), 300 * RNG.normal(size=terms))
     total, numbers = of_plane(costs, code, 0, 8)
-    bits = price(ONE // 2, ONE // 4)
+    bits = price(ONE - ONE // 8, ONE // 4)
     directions = code.directions(0, 8)
 
     def cost(values):
@@ -123,3 +124,10 @@ def test_learned_code_makes_filters_cheaper(private_unit_model):
         for chances in (plane.zero, plane.last):
             assert chances.min() > 0
             assert chances.max() < ONE
+
+
+def test_checkpoint_whose_decisions_are_certain_is_refused(private_unit_model, tmp_path):
+    private_unit_model.filter_code.plane(1).zero[3, 5] = ONE
+    checkpoint.save_model(private_unit_model, tmp_path / "certain")
+    with pytest.raises(CheckpointError, match="filter code"):
+        checkpoint.load_model(tmp_path / "certain")

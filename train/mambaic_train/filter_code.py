@@ -23,7 +23,6 @@ from mambaic.tiling import analyse, compare
 ROUNDS = 15  # of expectation-maximisation
 BROAD = 20.0  # variance to begin with, of what a bit is worth
 RIDGE = 1e-4  # of the covariance, of what a bit is worth
-PASSES = 2  # over the pictures to count their numbers
 RARE = 10.0  # numbers that probabilities have counted before they see one
 BESIDE = 0.3  # counts of the numbers at finenesses beside a picture's best
 FEWEST, MOST = 0.01, 0.997  # probabilities
@@ -38,8 +37,7 @@ def fit_filter_code(codec: Codec, pictures: Iterable[tuple[np.ndarray, float]]) 
     for own in range(len(observed[0][0])):
         costs = [of_planes[own] for of_planes, _ in observed]
         _set_basis(code, own, costs, np.median(bits) / bits)
-    for _ in range(PASSES):
-        _count(code, [of_planes for of_planes, _ in observed])
+    _count(code, [of_planes for of_planes, _ in observed])
 
 
 def observe(codec: Codec, pixels: np.ndarray, quality: float) -> tuple[list[Costs], float]:
