@@ -30,7 +30,7 @@ DEFAULT_TILE = 256  # makes tiles of MAX_TILE_LATENTS
 PIECE = 128  # side of what the transforms see at once, without its halo
 # Of every tile so many regions of so many latents a side are drawn to fit the filter to: a
 # picture of a few megapixels as a whole, of a large one enough.
-REGIONS, REGION = 4, 64
+REGIONS, REGION = 7, 48
 
 
 @lru_cache(maxsize=1)
