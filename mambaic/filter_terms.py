@@ -234,15 +234,12 @@ def _moved(padded: Tensor, dy: int, dx: int) -> Tensor:
     return padded[..., REACH + dy : REACH + dy + height, REACH + dx : REACH + dx + width]
 
 
-def _ring(
-    *offsets: tuple[int, int], clip: float | None = None, share: float = 0.0, of: int | None = None
-) -> Map:
+def _ring(*offsets: tuple[int, int], clip: float | None = None, share: float = 0.0) -> Map:
     """Differences to the neighbours at ``offsets`` and opposite to them, each within ``clip`` or
-    within a share of the deviation; ``of`` another plane."""
+    within a share of the deviation."""
 
     def sums(drawn: Drawn, own: int) -> Tensor:
-        which = own if of is None else of
-        plane, padded = drawn.planes[which], drawn.padded[which]
+        plane, padded = drawn.planes[own], drawn.padded[own]
         limit = share * drawn.deviation if share else clip
         total = torch.zeros_like(plane)
         for dy, dx in (*offsets, *((-dy, -dx) for dy, dx in offsets)):
@@ -344,8 +341,8 @@ def _of_colours(own: int, other: int) -> tuple[Term, ...]:
         *(Term(_ring(*_SECOND, clip=clip)) for clip in (None, 0.01)),
         *_SMOOTH,
         # the other planes, where colours change with them
-        Term(_ring(*_NEXT, of=other)),
-        Term(_ring(*_DIAGONAL, of=0)),
+        Term(_of(_ring(*_NEXT), other)),
+        Term(_of(_ring(*_DIAGONAL), 0)),
         Term(_of(_BY_ERROR[0], other), (PLAIN, RATIO, SATURATION)),
         *(Term(_of(similar, other)) for similar in (_BY_ERROR[1], _NEAR[1], _LOOSE)),
         *(Term(_of(similar, 0)) for similar in (_SIMILAR[0], _BY_ERROR[1], _NEAR[0], _guided)),

@@ -15,6 +15,7 @@ import torch
 
 from mambaic.bitstream import latent_size
 from mambaic.codec import Codec
+from mambaic.decisions import ONE
 from mambaic.filter_code import LONG, STEPS, FilterCode
 from mambaic.filter_search import NATS, Costs, cheapest, of_plane
 from mambaic.post_filter import Fit
@@ -85,7 +86,7 @@ def _set_probabilities(
 ) -> None:
     plane = code.plane(own)
     for target, values in ((plane.zero, zero), (plane.last, last)):
-        whole = np.rint(values.clip(FEWEST, MOST) * (1 << 16)).astype(np.int32)
+        whole = np.rint(values.clip(FEWEST, MOST) * ONE).astype(np.int32)
         target[fineness].copy_(torch.from_numpy(whole))
 
 
@@ -113,7 +114,7 @@ class _Counts:
     """Of a plane's numbers at a fineness."""
 
     def __init__(self, code: FilterCode, own: int, fineness: int) -> None:
-        zero, last = (np.array(values) / (1 << 16) for values in code.probabilities(own, fineness))
+        zero, last = (np.array(values) / ONE for values in code.probabilities(own, fineness))
         self.zero, self.not_zero = RARE * zero, RARE * (1 - zero)
         self.last, self.not_last = RARE * last, RARE * (1 - last)
 
