@@ -2,7 +2,7 @@
 
     magic "MBIC" | version | flags | width | height | quality | weights id | tile side |
     payload length of every tile | lengths of the chunks |
-    chunks (ICC, EXIF, XMP, alpha, filter) | tile payloads | CRC32 of everything before it
+    chunks (ICC, EXIF, XMP, alpha, filter, rotation) | tile payloads | CRC32 of everything before it
 
 One field list (``FIELDS``) serves the writer, the reader and ``mambaic info``.
 """
@@ -32,7 +32,7 @@ LATENT_STRIDE = 16
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 30
 MAX_TILE_LATENTS = 1 << 16  # of one tile, so that a decoder's memory is bounded by the format
-FLAGS = ("icc", "exif", "xmp", "alpha", "gray", "filter")  # bit by bit
+FLAGS = ("icc", "exif", "xmp", "alpha", "gray", "filter", "rotation")  # bit by bit
 CHUNKS = tuple(name for name in FLAGS if name != "gray")
 GRAY_FLAG = 1 << FLAGS.index("gray")
 

@@ -31,6 +31,8 @@ from mambaic.model import MambaIC
 from mambaic.post_filter import Fit, PostFilter
 from mambaic.refine import blocks
 from mambaic.refine import refine as refine_latents
+from mambaic.rotation import UNTURNED, Rotation
+from mambaic.rotation_search import find as find_rotation
 from mambaic.tiling import Synthesis, analyse, compare, default_tile
 
 Progress = Callable[[int, int], None]  # parts done, parts in all
@@ -59,6 +61,7 @@ class Codec:
         tile: int | None = None,
         refine: int = 0,
         post_filter: bool = True,
+        rotation: Rotation | None = None,
         workers: int = 1,
         progress: Progress | None = None,
     ) -> tuple[bytes, float]:
@@ -68,6 +71,7 @@ class Codec:
         latents of 16 pixels, 0 for one tile, None to choose by size); ``refine`` is the number of
         steps by which latents are refined for this picture (see ``mambaic.refine``); without
         ``post_filter`` decoded pictures are left as they are (see ``mambaic.post_filter``);
+        ``rotation`` of colours, None to look for the best (see ``mambaic.rotation``);
         ``workers`` tiles are coded at a time. Raises ConfigError on an option outside its range.
         """
         if not 0 <= quality <= 100:
@@ -85,20 +89,23 @@ class Codec:
                 f"most 256, or leave the choice to the size of the image"
             )
         quality = stored_quality(quality)
+        if rotation is None:
+            rotation = UNTURNED
+            if not picture.gray:
+                rotation = find_rotation(self.model, picture.pixels, quality)
         grid = tile_grid(width, height, tile)
         advance = _counter(progress, sum(len(blocks(box)) if refine else 1 for box in grid))
 
         def code(index: int) -> tuple[bytes, float, Fit]:
-            y = analyse(self.model, picture.pixels, grid[index], quality)
+            source = self.model, picture.pixels, grid[index]
+            y = analyse(*source, quality, rotation)
             if refine:
-                y = refine_latents(
-                    self.model, picture.pixels, grid[index], y, quality, refine, advance
-                )
+                y = refine_latents(*source, y, quality, refine, advance, rotation)
             payload, bits, latents = self.encode_tile(y, quality)
             del y  # 0.1 GB of a large tile
             fit = Fit(planes=1 if picture.gray else 3)
             if post_filter:
-                compare(self.model, picture.pixels, grid[index], latents, quality, fit)
+                compare(*source, latents, quality, fit, rotation)
             if not refine:
                 advance()
             return payload, bits, fit
@@ -115,6 +122,8 @@ class Codec:
             found = cheapest(costs, self.model.filter_code)
             if found is not None:
                 kept["filter"] = self.model.filter_code.to_bytes(found)
+        if any(rotation):
+            kept["rotation"] = rotation.to_bytes()
         file = MbicFile(
             width=width,
             height=height,
@@ -149,7 +158,8 @@ class Codec:
         file = self._read(data, max_pixels)
         grid = tile_grid(file.width, file.height, file.tile)
         size = file.width, file.height
-        synthesis = Synthesis(self.model, *size, grid, file.quality, self._filter_of(file))
+        fitted = _rotation_of(file), self._filter_of(file)
+        synthesis = Synthesis(self.model, *size, grid, file.quality, *fitted)
         for done, count in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
             if progress is not None:
                 progress(done, count)
@@ -171,6 +181,7 @@ class Codec:
         grid = tile_grid(file.width, file.height, file.tile)
         for index in range(len(grid)):
             self._decode_tile(file, grid, index)
+        _rotation_of(file)
         self._filter_of(file)
         if "alpha" in file.chunks:
             decode_alpha(file.chunks["alpha"], file.width, file.height)
@@ -212,6 +223,11 @@ class Codec:
     @torch.no_grad()
     def _error_weights(self, quality: float) -> Tensor:
         return self.model.transform.error_weights(torch.tensor([quality], device=self.device))
+
+
+def _rotation_of(file: MbicFile) -> Rotation:
+    chunk = file.chunks.get("rotation")
+    return UNTURNED if chunk is None else Rotation.from_bytes(chunk)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:

@@ -26,7 +26,7 @@ from mambaic.model import MambaIC
 
 class MambaICCompressionModel(CompressionModel):
     """A mambaic model at one quality, with CompressAI's interface. Strings are tiles alone, so what
-    belongs to whole files is not in its figures: the container, and the post-filter."""
+    belongs to whole files is not in its figures: the container, rotation and post-filter."""
 
     def __init__(self, model: MambaIC, quality: float = 50.0) -> None:
         super().__init__()

@@ -14,16 +14,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mambaic.colours import to_planes
 from mambaic_kernels.smooth import bilateral, box_mean
 
-# brightness and two differences of colours, orthonormal: squared errors are those of R, G and B
-PLANES = np.array([[1, 1, 1], [1, 0, -1], [-0.5, 1, -0.5]])
-PLANES /= np.linalg.norm(PLANES, axis=1, keepdims=True)
 REACH = 2  # pixels to each side whose differences count
 AVERAGED = 3  # pixels to each side that contrast and brightness are measured over
 # what maps are weighed by
@@ -59,16 +56,6 @@ def _rings(radii: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 
 
 RINGS, NEAR_RINGS = _rings(RADII), _rings(NEAREST)  # rows, columns
-
-
-def to_planes(x: Tensor) -> Tensor:
-    """Planes (3, H, W), around middle gray, of R, G and B in [0, 1]."""
-    return torch.tensordot(torch.from_numpy(PLANES).to(x), x - 0.5, dims=1)
-
-
-def to_colours(planes: Tensor) -> Tensor:
-    """What planes (3, H, W) add to R, G and B."""
-    return torch.tensordot(torch.from_numpy(PLANES.T.copy()).to(planes), planes, dims=1)
 
 
 class Drawn:

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic.colours import to_colours, to_planes
 from mambaic.filter_search import Costs
-from mambaic.filter_terms import AROUND, Drawn, count, rows, to_colours, to_planes, weighed
+from mambaic.filter_terms import AROUND, Drawn, count, rows, weighed
 
 BAND = 512  # rows that are corrected at once: terms take many times the memory of a picture
 SUMMED = 1 << 14  # pixels whose products are summed in float32; the sums are in float64

@@ -21,6 +21,7 @@ from mambaic.coding.schedule import Site
 from mambaic.coding.trellis import spacing
 from mambaic.model import MambaIC
 from mambaic.precision import multiplies_bfloat16
+from mambaic.rotation import UNTURNED, Rotation
 from mambaic.tiling import Box, cut, grow, inside, return_memory, visible_region
 
 BLOCK = 48  # side of what is refined at once, in latents
@@ -94,6 +95,7 @@ def refine(
     quality: float,
     steps: int,
     done: Callable[[], None] = lambda: None,
+    rotation: Rotation = UNTURNED,
 ) -> Tensor:
     """Latents (1, M, rows, columns) of a tile ``box`` of the picture (H, W, 3) uint8, with less of
 
@@ -107,7 +109,8 @@ def refine(
         outer = grow(block, HALO, box)
         where = (..., *inside(outer, box))
         # what lies beyond the picture costs nothing
-        task = _Block(model, visible_region(pixels, outer).to(y.device), quality)
+        x = rotation.turn(visible_region(pixels, outer).to(y.device))
+        task = _Block(model, x, quality)
         before = y[where]
         after = before.clone()
         changed = (..., *inside(block, outer))

@@ -23,6 +23,7 @@ from mambaic.filter_terms import AROUND, Drawn
 from mambaic.model import MambaIC
 from mambaic.nn.wavelet import BLOCKS
 from mambaic.post_filter import Fit, PostFilter
+from mambaic.rotation import UNTURNED, Rotation
 
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 
@@ -51,6 +52,11 @@ def return_memory() -> None:
 def default_tile(width: int, height: int) -> int:
     """0 (one tile) where the format allows it, up to about 16 megapixels, else DEFAULT_TILE."""
     return 0 if largest_tile(width, height, 0) <= MAX_TILE_LATENTS else DEFAULT_TILE
+
+
+def whole(pixels: np.ndarray) -> Box:
+    """The box of a picture (H, W, 3)."""
+    return 0, 0, *latent_size(pixels.shape[1], pixels.shape[0])
 
 
 def cut(box: Box, side: int = PIECE) -> list[Box]:
@@ -104,16 +110,22 @@ def visible_region(pixels: np.ndarray, box: Box) -> Tensor:
 
 
 @torch.no_grad()
-def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Tensor:
+def analyse(
+    model: MambaIC,
+    pixels: np.ndarray,
+    box: Box,
+    quality: float,
+    rotation: Rotation = UNTURNED,
+) -> Tensor:
     """Latents (1, M, rows, columns) of one box of the picture (H, W, 3) uint8."""
-    picture = (0, 0, *latent_size(pixels.shape[1], pixels.shape[0]))
+    picture = whole(pixels)
     device = next(model.parameters()).device
     q = torch.tensor([quality], device=device)
     latents = torch.empty(1, model.config.M, box[2], box[3], device=device)
     pieces = cut(box)
     for piece in pieces:
         outer = grow(piece, model.config.halo, picture)
-        y = model.g_a(read_region(pixels, outer).to(device), q)
+        y = model.g_a(rotation.turn(read_region(pixels, outer).to(device)), q)
         latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
         if len(pieces) > 1:
             return_memory()
@@ -121,31 +133,52 @@ def analyse(model: MambaIC, pixels: np.ndarray, box: Box, quality: float) -> Ten
 
 
 @torch.no_grad()
-def draw(model: MambaIC, latents: Tensor, quality: float, box: Box, outer: Box) -> Drawn:
+def draw(
+    model: MambaIC,
+    latents: Tensor,
+    quality: float,
+    box: Box,
+    outer: Box,
+    rotation: Rotation = UNTURNED,
+) -> Drawn:
     """Pixels of a box from the latents of ``outer`` around it: y_hat, and after its M channels the
     squared error to expect of each 4x4 pixels, (1, M + BLOCKS**2, h, w)."""
     y_hat, error = latents.tensor_split([model.config.M], dim=1)
-    x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[0]
     where = (..., *in_pixels(box, outer))
+    x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[where]
+    x_hat = rotation.turn_back(x_hat)[0].clamp(0, 1)
     # interpolated with what lies around the box, so that pieces agree
     variance = F.pixel_shuffle(error, BLOCKS)
     variance = F.interpolate(variance, scale_factor=LATENT_STRIDE // BLOCKS, mode="bilinear")
-    return Drawn(x_hat[where].clamp(0, 1), variance[0, 0][where].sqrt())
+    return Drawn(x_hat, variance[0, 0][where].sqrt())
+
+
+def chosen_regions(box: Box, count: int, side: int) -> list[Box]:
+    """At most ``count`` regions of at most ``side`` latents a side, spread over ``box``."""
+    regions = cut(box, side)
+    chosen = sorted({round(at) for at in np.linspace(0, len(regions) - 1, count)})
+    return [regions[index] for index in chosen]
 
 
 @torch.no_grad()
 def compare(
-    model: MambaIC, pixels: np.ndarray, tile: Box, latents: Tensor, quality: float, fit: Fit
+    model: MambaIC,
+    pixels: np.ndarray,
+    tile: Box,
+    latents: Tensor,
+    quality: float,
+    fit: Fit,
+    rotation: Rotation = UNTURNED,
 ) -> None:
     """Draw some regions of a tile for ``fit``, from its decoded latents."""
-    regions = cut(tile, REGION)
-    chosen = sorted({round(at) for at in np.linspace(0, len(regions) - 1, REGIONS)})
-    for region in (regions[index] for index in chosen):
+    regions = chosen_regions(tile, REGIONS, REGION)
+    for region in regions:
         outer = grow(region, model.config.halo // 4, tile)  # what other tiles hold is not at hand
-        drawn = draw(model, latents[(..., *inside(outer, tile))], quality, region, outer)
+        around = latents[(..., *inside(outer, tile))]
+        drawn = draw(model, around, quality, region, outer, rotation)
         x = visible_region(pixels, region)[0].to(drawn.x_hat.device)
         fit.add(drawn.cut(slice(x.shape[1]), slice(x.shape[2])), x)
-        if len(chosen) > 1:
+        if len(regions) > 1:
             return_memory()
 
 
@@ -159,11 +192,13 @@ class Synthesis:
         height: int,
         grid: list[Box],
         quality: float,
+        rotation: Rotation,
         post_filter: PostFilter,
     ) -> None:
         self._model = model
         self._grid = grid
         self._quality = quality
+        self._rotation = rotation
         self._filter = post_filter
         self._size = latent_size(width, height)
         self._tiles: dict[int, tuple[Box, Tensor]] = {}  # what is left of each tile
@@ -203,7 +238,7 @@ class Synthesis:
 
     def _place(self, box: Box, outer: Box, latents: Tensor) -> None:
         around = grow(box, -(-AROUND // LATENT_STRIDE), outer)
-        drawn = draw(self._model, latents, self._quality, around, outer)
+        drawn = draw(self._model, latents, self._quality, around, outer, self._rotation)
         x_hat = self._filter.apply(drawn)[(..., *in_pixels(box, around))].clamp(0, 1)
         x_hat = x_hat.mul(255).round().to(torch.uint8)
         top, left = box[0] * LATENT_STRIDE, box[1] * LATENT_STRIDE

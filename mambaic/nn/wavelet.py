@@ -19,6 +19,7 @@ from mambaic_kernels.wavelet import analyse, synthesise
 
 LEVELS = 4
 PACKED = 3 * 4**LEVELS
+SIZES = [9 * 4 ** (LEVELS - level) for level in range(1, LEVELS + 1)] + [3]  # level by level
 BLOCKS = 4  # of 4x4 pixels, along a side of what a latent covers
 
 
@@ -77,8 +78,8 @@ class WaveletPacking(nn.Module):
         parts.append(torch.tensor([1.0, 0.3, 0.2]) * 0.4 * 2.0**LEVELS / 4)
         return torch.cat(parts)
 
-    def _all(self, x: Tensor) -> Tensor:
-        """All 768 channels, finest level first."""
+    def all_channels(self, x: Tensor) -> Tensor:
+        """All channels (B, 768, H/16, W/16), finest level first, also those not kept."""
         low = torch.einsum("dc,bchw->bdhw", self.colour, x - self.mean.view(1, 3, 1, 1))
         parts = []
         for level in range(1, LEVELS + 1):
@@ -89,7 +90,7 @@ class WaveletPacking(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return self._all(x)[:, self.channels]
+            return self.all_channels(x)[:, self.channels]
 
     def inverse(self, y: Tensor) -> Tensor:
         """Image of the kept channels, the others zero."""
@@ -99,12 +100,18 @@ class WaveletPacking(nn.Module):
     def _inverse(self, y: Tensor) -> Tensor:
         batch, _, height, width = y.shape
         packed = y.new_zeros(batch, PACKED, height, width).index_copy(1, self.channels, y)
-        sizes = [9 * 4 ** (LEVELS - level) for level in range(1, LEVELS + 1)] + [3]
-        *parts, low = packed.split(sizes, dim=1)
+        *parts, low = packed.split(SIZES, dim=1)
         for level in range(LEVELS, 0, -1):
             bands = F.pixel_shuffle(parts[level - 1], 2 ** (LEVELS - level)).unflatten(1, (3, 3))
             low = synthesise(torch.stack([low, *bands.unbind(2)]))
         return torch.einsum("dc,bdhw->bchw", self.colour, low) + self.mean.view(1, 3, 1, 1)
+
+    @staticmethod
+    def by_planes(channels: Tensor) -> Tensor:
+        """What belongs to all channels (768, ...) as (3, 256, ...): plane by plane of the colour
+        axes, each in the same order."""
+        levels = channels.split(SIZES)
+        return torch.cat([level.unflatten(0, (3, -1)) for level in levels], dim=1)
 
     def shares(self) -> Tensor:
         """Where the square of a kept channel lies in the picture, coarsely: what it adds to the
@@ -131,7 +138,7 @@ class WaveletPacking(nn.Module):
         _, axes = torch.linalg.eigh(torch.cov(pixels))
         axes = axes.flip(1).T
         self.colour.copy_(axes * torch.sign(axes.sum(dim=1, keepdim=True)))
-        energy = self._all(x).double().pow(2).mean(dim=(0, 2, 3))
+        energy = self.all_channels(x).double().pow(2).mean(dim=(0, 2, 3))
         order = self._order(energy)
         self.channels.copy_(order)
         self.deviation.copy_(energy[order].sqrt())

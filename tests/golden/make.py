@@ -20,6 +20,7 @@ from mambaic.checkpoint import load_model, save_model
 from mambaic.codec import Codec, load
 from mambaic.config import PRESETS
 from mambaic.image import read_image
+from mambaic.rotation import Rotation
 
 FOLDER = Path(__file__).parent / "v5"
 
@@ -61,6 +62,7 @@ CASES = {
     "noise": (noise(), 100, {}),
     "fraction": (photo(64, 64), 33.33, {}),
     "filter": (photo(320, 256), 90, {}),
+    "rotation": (photo(90, 70), 70, {"rotation": Rotation(50, -9, 4)}),
 }
 
 

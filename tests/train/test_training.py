@@ -21,10 +21,21 @@ from mambaic import checkpoint, load
 from mambaic.config import PRESETS
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC, TrainOutput
+from mambaic.rotation_search import expect
 from mambaic_cli.main import main
 from mambaic_cli.train import Duration
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Batches, Mixture, PhotoSet, draw_crops, machine_memory
+from mambaic_train.data import (
+    TURNED_AT,
+    Batches,
+    Crops,
+    Mixture,
+    PhotoSet,
+    draw_crops,
+    machine_memory,
+    to_input,
+    turn_as_encoded,
+)
 from mambaic_train.distributed import World
 from mambaic_train.loop import PLATEAU_FILE, Trainer, read_state, run
 from mambaic_train.loss import draw_qualities, rate_distortion
@@ -98,9 +109,9 @@ def test_non_finite_step_is_skipped_and_counted(data):
 
 
 def test_shares_of_a_batch_are_the_batch(data):
-    whole = draw_crops(data, 6, 64, np.random.default_rng(3))
+    whole = draw_crops(data, 6, 64, np.random.default_rng(3)).pixels
     parts = [
-        draw_crops(data, 6, 64, np.random.default_rng(3), World(rank, 3).share(6))
+        draw_crops(data, 6, 64, np.random.default_rng(3), World(rank, 3).share(6)).pixels
         for rank in range(3)
     ]
     assert torch.equal(torch.cat(parts), whole)
@@ -111,11 +122,30 @@ def test_shares_of_a_batch_are_the_batch(data):
 def test_batches_depend_on_seed_and_step_alone(data):
     everything = slice(None)
     one, other = Batches(data, 1), Batches(data, 1)
-    in_order = [one.get(step, 3, 64, everything) for step in range(4)]
-    assert torch.equal(other.get(2, 3, 64, everything), in_order[2])  # not made in advance
-    assert torch.equal(other.get(3, 3, 64, everything), in_order[3])  # made in advance
+    in_order = [one.get(step, 3, 64, everything).pixels for step in range(4)]
+    # not made in advance, and made in advance
+    assert torch.equal(other.get(2, 3, 64, everything).pixels, in_order[2])
+    assert torch.equal(other.get(3, 3, 64, everything).pixels, in_order[3])
     assert not torch.equal(in_order[2], in_order[3])
-    assert not torch.equal(Batches(data, 2).get(2, 3, 64, everything), in_order[2])
+    assert not torch.equal(Batches(data, 2).get(2, 3, 64, everything).pixels, in_order[2])
+
+
+@pytest.mark.parametrize("memory", [None, 100_000])
+def test_crops_come_in_the_colours_that_an_encoder_would_see(photos, unit_model, memory):
+    """Also those of a set that is streamed."""
+    turned = PhotoSet([photos], min_side=64, memory=memory)
+    turn_as_encoded(turned, unit_model)
+    turned.seek(3)
+    for image in turned.images:
+        wavelet, config = unit_model.transform.wavelet, unit_model.config
+        expected = expect(wavelet, config, image.pixels, TURNED_AT).matrix
+        np.testing.assert_allclose(image.turn, expected, atol=1e-6)
+    assert len({image.turn.tobytes() for image in turned.images}) > 1
+    crops = draw_crops(turned, 3, 64, np.random.default_rng(1))
+    plain = Crops(crops.pixels, torch.eye(3).expand(3, 3, 3))
+    lengths = [(to_input(of) - 0.5).square().sum(dim=1) for of in (crops, plain)]
+    assert torch.allclose(*lengths, atol=1e-5)
+    assert not torch.allclose(to_input(crops), to_input(plain), atol=0.01)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("1000000\n", 250_000), ("max\n", None)])
@@ -133,11 +163,11 @@ def test_set_larger_than_memory_is_streamed_and_resumes(photos, data):
     stream = PhotoSet([photos], min_side=64, memory=budget)
     assert stream.streamed
     assert not data.streamed
-    whole = {image.tobytes() for image in data.images}
+    whole = {image.pixels.tobytes() for image in data.images}
     seen, windows = set(), []
     for step in range(12):
         stream.seek(step)
-        held = [image.tobytes() for image in stream.images]
+        held = [image.pixels.tobytes() for image in stream.images]
         assert set(held) <= whole
         assert sum(map(len, held)) <= 1.2 * budget
         seen |= set(held)
@@ -145,15 +175,15 @@ def test_set_larger_than_memory_is_streamed_and_resumes(photos, data):
     assert seen == whole
     late = PhotoSet([photos], min_side=64, memory=budget)
     late.seek(9)
-    assert [image.tobytes() for image in late.images] == windows[9]
+    assert [image.pixels.tobytes() for image in late.images] == windows[9]
     late.seek(10)
-    assert [image.tobytes() for image in late.images] == windows[10]
+    assert [image.pixels.tobytes() for image in late.images] == windows[10]
 
 
 def test_mixture_draws_its_share(data, tmp_path):
     Image.new("RGB", (70, 70), (9, 9, 9)).save(tmp_path / "flat.png")
     flat = PhotoSet([tmp_path], min_side=64)
-    crops = draw_crops(Mixture(data, flat, 0.3), 400, 64, np.random.default_rng(0))
+    crops = draw_crops(Mixture(data, flat, 0.3), 400, 64, np.random.default_rng(0)).pixels
     share = (crops == 9).flatten(1).all(1).float().mean()
     assert 0.2 < share < 0.4
 
@@ -175,7 +205,8 @@ def test_tar_shards_hold_the_same_images(photos, data, tmp_path):
         for file in sorted(photos.iterdir()):
             archive.add(file, file.name)
     from_tar = PhotoSet([tmp_path / "a.tar"], min_side=64).images
-    assert all(np.array_equal(a, b) for a, b in zip(from_tar, data.images, strict=True))
+    pairs = zip(from_tar, data.images, strict=True)
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in pairs)
     (tmp_path / "b.tar").write_bytes(b"no tar")
     with pytest.raises(ConfigError, match=r"b\.tar"):
         PhotoSet([tmp_path / "b.tar"], min_side=64)

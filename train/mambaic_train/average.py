@@ -19,7 +19,7 @@ from mambaic.codec import Codec
 from mambaic.errors import ConfigError
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Photos, PhotoSet, draw_crops
+from mambaic_train.data import Photos, PhotoSet, draw_crops, turn_as_encoded
 from mambaic_train.export import table_batches
 from mambaic_train.filter_code import fit_filter_code
 
@@ -40,6 +40,7 @@ def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0
         raise ConfigError(f"{out} exists: give another --out")
     model = mean_model([checkpoint.load_model(name) for name in names])
     photos = PhotoSet(tuple(data), min_side=64)
+    turn_as_encoded(photos, model)
     config = TrainConfig(steps=1, crop=256, large_crop=256, seed=seed)
     model.entropy_model.update()
     model.fit_tables(table_batches(photos, model.config, config, batches=BATCHES))
@@ -52,7 +53,7 @@ def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0
 def _filter_crops(photos: Photos, seed: int) -> Iterator[tuple[np.ndarray, float]]:
     rng = np.random.default_rng(seed)
     for index in tqdm(range(FILTER_CROPS), "post-filters", unit="crop"):
-        (crop,) = draw_crops(photos, 1, FILTER_CROP, rng)
+        (crop,) = draw_crops(photos, 1, FILTER_CROP, rng).pixels
         yield crop.permute(1, 2, 0).numpy(), stored_quality(100 * (index * GOLDEN % 1))
 
 

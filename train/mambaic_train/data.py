@@ -6,13 +6,15 @@ large for memory is seen through a window of decoded images that moves on with t
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import psutil
@@ -20,6 +22,9 @@ import torch
 from torch import Tensor
 
 from mambaic.errors import ConfigError
+from mambaic.model import MambaIC
+from mambaic.rotation_search import expect
+from mambaic.transforms import WaveletTransform
 from mambaic_train.sources import Source, find_sources
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of Linux control groups, version 2
@@ -27,7 +32,25 @@ MEMORY_SHARE = 0.5  # of the machine's memory that decoded images may take
 TURNOVER = 2  # images of a window that are replaced in one step
 AHEAD = 16  # images decoded before they are needed
 
-Drawn = tuple[np.ndarray, np.ndarray]  # image (H, W, 3), five numbers that place the crop in it
+
+class Photo(NamedTuple):
+    """Pixels (H, W, 3) uint8, and the rotation of colours (3, 3) float32 that suits them."""
+
+    pixels: np.ndarray
+    turn: np.ndarray
+
+
+class Crops(NamedTuple):
+    """Pixels (n, 3, size, size) uint8, and rotations of their colours (n, 3, 3)."""
+
+    pixels: Tensor
+    turns: Tensor
+
+
+Drawn = tuple[Photo, np.ndarray]  # and five numbers that place the crop in it
+UNTURNED = np.eye(3, dtype=np.float32)
+TURNED_AT = 50.0  # quality: rotations hardly depend on it
+TURNED_BY = 6  # regions that are looked at: an encoder's 24 take as long as decoding
 
 
 class Photos(Protocol):
@@ -42,6 +65,9 @@ class Photos(Protocol):
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """One image, and the place of a crop in it."""
+
+    def turn(self, turn_of: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Find every image's rotation (3, 3) by its pixels (H, W, 3) from now on."""
 
 
 class PhotoSet:
@@ -64,8 +90,9 @@ class PhotoSet:
         sizes = [3 * s[0] * s[1] for s, good in zip(shapes, usable, strict=True) if s and good]
         self.bytes = sum(sizes)
         self._min_side = min_side
-        self._images: deque[np.ndarray | None] = deque()
-        self._coming: deque[Future[np.ndarray | None]] = deque()
+        self._turn_of: Callable[[np.ndarray], np.ndarray] = lambda pixels: UNTURNED
+        self._images: deque[Photo | None] = deque()
+        self._coming: deque[Future[Photo | None]] = deque()
         self._start = 0
         memory = machine_memory() if memory is None else memory
         self.streamed = self.bytes > memory
@@ -85,9 +112,14 @@ class PhotoSet:
         return len(self._sources)
 
     @property
-    def images(self) -> list[np.ndarray]:
+    def images(self) -> list[Photo]:
         """Those in memory now."""
         return [image for image in self._images if image is not None]
+
+    def turn(self, turn_of: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Find every image's rotation (3, 3) by its pixels (H, W, 3) from now on."""
+        self._turn_of = turn_of
+        self._fill(self._start)
 
     def seek(self, step: int) -> None:
         start = step * TURNOVER
@@ -123,16 +155,20 @@ class PhotoSet:
             self._images = deque(self.images)
         self._weigh()
 
-    def _decode(self, position: int) -> Future[np.ndarray | None]:
+    def _decode(self, position: int) -> Future[Photo | None]:
         """The image at a position of the endless sequence."""
         epoch, index = divmod(position, len(self._sources))
         if self.streamed:
             index = int(_shuffled(epoch, len(self._sources))[index])
-        return self._pool.submit(self._sources[index].decode)
+        return self._pool.submit(self._load, self._sources[index])
+
+    def _load(self, source: Source) -> Photo | None:
+        pixels = source.decode()
+        return None if pixels is None else Photo(pixels, self._turn_of(pixels))
 
     def _weigh(self) -> None:
         self._visible = self.images
-        pixels = np.array([image.shape[0] * image.shape[1] for image in self._visible])
+        pixels = np.array([math.prod(image.pixels.shape[:2]) for image in self._visible])
         self._bounds = np.cumsum(pixels / max(1, pixels.sum()))
 
 
@@ -156,6 +192,10 @@ class Mixture:
         self.main.seek(step)
         self.other.seek(step)
 
+    def turn(self, turn_of: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.main.turn(turn_of)
+        self.other.turn(turn_of)
+
     def draw(self, rng: np.random.Generator) -> Drawn:
         return (self.other if rng.random() < self.share else self.main).draw(rng)
 
@@ -171,23 +211,39 @@ def machine_memory() -> int:
 
 def draw_crops(
     photos: Photos, count: int, size: int, rng: np.random.Generator, share: slice = slice(None)
-) -> Tensor:
-    """Random crops, mirrored and transposed at random, uint8 (count, 3, size, size).
+) -> Crops:
+    """``count`` random crops, mirrored and transposed at random.
 
     ``share`` makes only some of them, with the same draws. Crops of images smaller than ``size``
     are taken from a mirrored extension.
     """
     drawn = [photos.draw(rng) for _ in range(count)][share]
     out = np.empty((len(drawn), size, size, 3), dtype=np.uint8)
-    for slot, (image, numbers) in enumerate(drawn):
-        out[slot] = _crop(image, size, numbers)
-    return torch.from_numpy(out).permute(0, 3, 1, 2)
+    for slot, (photo, numbers) in enumerate(drawn):
+        out[slot] = _crop(photo.pixels, size, numbers)
+    turns = np.array([photo.turn for photo, _ in drawn])
+    return Crops(torch.from_numpy(out).permute(0, 3, 1, 2), torch.from_numpy(turns))
 
 
-def to_input(crops: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 crops as the network's input on its device: [0, 1], channels_last."""
-    x = crops.to(device, non_blocking=True).float().div_(255.0)
+def to_input(crops: Crops, device: torch.device | str = "cpu") -> Tensor:
+    """Crops, turned, as the network's input on its device: about [0, 1], channels_last."""
+    pixels, turns = (part.to(device, non_blocking=True) for part in crops)
+    x = pixels.float().div_(255.0) - 0.5
+    x = torch.einsum("ndc,nchw->ndhw", turns, x) + 0.5
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def turn_as_encoded(photos: Photos, model: MambaIC) -> None:
+    """Give all photographs the colours in which an encoder would most likely see them."""
+    if not isinstance(model.transform, WaveletTransform):
+        return
+    wavelet, config = copy.deepcopy(model.transform.wavelet).cpu(), model.config
+
+    def turn_of(pixels: np.ndarray) -> np.ndarray:
+        rotation = expect(wavelet, config, pixels, TURNED_AT, TURNED_BY)
+        return rotation.matrix.astype(np.float32)
+
+    photos.turn(turn_of)
 
 
 class Batches:
@@ -202,10 +258,10 @@ class Batches:
         self._seed = seed
         self._pinned = pinned
         self._pool = ThreadPoolExecutor(max_workers=1)
-        self._next: tuple[tuple[object, ...], Future[Tensor]] | None = None
+        self._next: tuple[tuple[object, ...], Future[Crops]] | None = None
 
-    def get(self, step: int, count: int, size: int, share: slice) -> Tensor:
-        """uint8 (len of share, 3, size, size)."""
+    def get(self, step: int, count: int, size: int, share: slice) -> Crops:
+        """Those of the share."""
         wanted = (step, count, size, share)
         if self._next is not None and self._next[0] == wanted:
             batch = self._next[1].result()
@@ -215,11 +271,11 @@ class Batches:
         self._next = (later, self._pool.submit(self._make, *later))
         return batch
 
-    def _make(self, step: int, count: int, size: int, share: slice) -> Tensor:
+    def _make(self, step: int, count: int, size: int, share: slice) -> Crops:
         self.photos.seek(step)
         rng = np.random.default_rng([self._seed, step])
         crops = draw_crops(self.photos, count, size, rng, share)
-        return crops.pin_memory() if self._pinned else crops
+        return Crops(*(part.pin_memory() for part in crops)) if self._pinned else crops
 
 
 def _crop(image: np.ndarray, size: int, numbers: np.ndarray) -> np.ndarray:

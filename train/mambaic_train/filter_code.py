@@ -13,13 +13,13 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from mambaic.bitstream import latent_size
 from mambaic.codec import Codec
 from mambaic.decisions import ONE
 from mambaic.filter_code import LONG, STEPS, FilterCode
 from mambaic.filter_search import NATS, Costs, cheapest, of_plane
 from mambaic.post_filter import Fit
-from mambaic.tiling import analyse, compare
+from mambaic.rotation_search import find
+from mambaic.tiling import analyse, compare, whole
 
 ROUNDS = 15  # of expectation-maximisation
 BROAD = 20.0  # variance to begin with, of what a bit is worth
@@ -45,11 +45,12 @@ def observe(codec: Codec, pixels: np.ndarray, quality: float) -> tuple[list[Cost
     """What coefficients cost in a picture, and the bits of its latents."""
     model = codec.model
     height, width = pixels.shape[:2]
-    box = (0, 0, *latent_size(width, height))
-    y = analyse(model, pixels, box, quality)
+    box = whole(pixels)
+    rotation = find(model, pixels, quality)
+    y = analyse(model, pixels, box, quality, rotation)
     _, bits, latents = codec.encode_tile(y, quality)
     fit = Fit()
-    compare(model, pixels, box, latents, quality, fit)
+    compare(model, pixels, box, latents, quality, fit, rotation)
     return fit.costs(model.config.error_weight(quality), width * height), bits
 
 

@@ -20,7 +20,7 @@ from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Batches, Photos, to_input
+from mambaic_train.data import Batches, Crops, Photos, to_input
 from mambaic_train.distributed import World
 from mambaic_train.graph import StepGraph
 from mambaic_train.loss import draw_qualities, rate_distortion
@@ -140,7 +140,7 @@ class Trainer:
             self._graph = (recording, graph)
         return self._graph[1](x, q)
 
-    def _crops(self, photos: Photos, count: int, size: int, share: slice) -> torch.Tensor:
+    def _crops(self, photos: Photos, count: int, size: int, share: slice) -> Crops:
         if self._batches is None or self._batches.photos is not photos:
             pinned = self.device.type == "cuda"
             self._batches = Batches(photos, self.config.seed, pinned=pinned)

@@ -22,7 +22,14 @@ from mambaic.grow import grow
 from mambaic.model import MambaIC
 from mambaic.precision import multiplies_bfloat16
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Mixture, Photos, PhotoSet, draw_crops, to_input
+from mambaic_train.data import (
+    Mixture,
+    Photos,
+    PhotoSet,
+    draw_crops,
+    to_input,
+    turn_as_encoded,
+)
 from mambaic_train.distributed import WorkerLost, World, joined
 from mambaic_train.export import LAST, Exporter
 from mambaic_train.loop import PLATEAU_FILE, STATE_FILE, StepReport, Trainer, read_state, run
@@ -105,6 +112,7 @@ def _train(request: Request, world: World, device: str) -> int:
         return 0
     pictures = validation_pictures(request.valid) if request.valid and world.leads else []
     trainer = _trainer(request, config, photos, device, world)
+    turn_as_encoded(photos, trainer.model)
     exporter = Exporter(request.out, photos, request.paths + request.mix, pictures)
     started = time.time()
     with _StopFlag() as flag:

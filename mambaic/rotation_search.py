@@ -1,0 +1,104 @@
+"""The rotation of colours that suits a picture: the encoder's affair.
+
+What a picture will cost is told well enough by its wavelet coefficients, before any network: bits
+grow with their logarithms, and those of channels that are not kept are an error. A rotation mixes
+them three by three.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+
+from mambaic.config import ModelConfig
+from mambaic.model import MambaIC
+from mambaic.nn.wavelet import PACKED, WaveletPacking
+from mambaic.rate import linear_step
+from mambaic.rotation import UNTURNED, Rotation, matrix
+from mambaic.tiling import analyse, chosen_regions, read_region, visible_region, whole
+from mambaic.transforms import WaveletTransform
+
+SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its logarithm
+# the first guesses beside 0, in degrees: about gray photographs differ most
+GUESSES_DEG = ((15, 0, 0), (0, 4, 0), (0, 0, 4))
+TRIALS = 40
+PRECISION_RAD, PRECISION_BITS = 1e-2, 1e-6  # bits of a coefficient
+# regions of a picture whose coefficients are looked at, and their sides in latents; and the same of
+# those in which it is tried out whether the networks agree
+REGIONS, REGION = 24, 8
+TRIED, TRIED_REGION = 2, 48
+
+
+@torch.no_grad()
+def find(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
+    """That of a picture (H, W, 3) uint8 at a quality; none for transforms without the wavelet."""
+    if not isinstance(model.transform, WaveletTransform):
+        return UNTURNED
+    candidates = UNTURNED, expect(model.transform.wavelet, model.config, pixels, quality)
+    return min(candidates, key=lambda rotation: _coded(model, pixels, quality, rotation))
+
+
+@torch.no_grad()
+def expect(
+    wavelet: WaveletPacking,
+    config: ModelConfig,
+    pixels: np.ndarray,
+    quality: float,
+    regions: int = REGIONS,
+) -> Rotation:
+    """The same, as far as coefficients of so many regions tell; nothing that is learned changes it,
+    but for what ``WaveletPacking.calibrate`` does."""
+    cost = _Expected(wavelet, config, pixels, quality, regions)
+    simplex = np.radians([(0, 0, 0), *GUESSES_DEG])
+    precision = {"maxfev": TRIALS, "xatol": PRECISION_RAD, "fatol": PRECISION_BITS}
+    options = {"initial_simplex": simplex, **precision}
+    found = minimize(cost.of, simplex[0], method="Nelder-Mead", options=options)
+    return Rotation.nearest(found.x)
+
+
+def _coded(model: MambaIC, pixels: np.ndarray, quality: float, rotation: Rotation) -> float:
+    """What parts of a picture cost with a rotation, in bits and error together."""
+    q = torch.tensor([quality], device=next(model.parameters()).device)
+    total = 0.0
+    for region in chosen_regions(whole(pixels), TRIED, TRIED_REGION):
+        y = analyse(model, pixels, region, quality, rotation)
+        y_hat, estimator = model.entropy_model.estimate(y, q)
+        x = rotation.turn(visible_region(pixels, region).to(q.device))
+        error = model.g_s(y_hat, q)[..., : x.shape[2], : x.shape[3]] - x
+        weight = model.config.error_weight(quality)
+        total += float(estimator.bits().sum() + weight * error.square_().sum())
+    return total
+
+
+class _Expected:
+    """What a picture may cost at a quality."""
+
+    def __init__(
+        self,
+        wavelet: WaveletPacking,
+        config: ModelConfig,
+        pixels: np.ndarray,
+        quality: float,
+        regions: int,
+    ) -> None:
+        self._axes = wavelet.colour.double().cpu().numpy()
+        self._unit = SHARE * linear_step(config, quality)
+        self._weight = config.error_weight(quality)
+        kept = torch.zeros(PACKED, dtype=torch.bool, device=wavelet.channels.device)
+        self._kept = wavelet.by_planes(kept.index_fill(0, wavelet.channels, True))
+        parts = []
+        for region in chosen_regions(whole(pixels), regions, REGION):
+            x = read_region(pixels, region).to(kept.device)
+            parts.append(wavelet.by_planes(wavelet.all_channels(x)[0]).flatten(2))
+        self._coefficients = torch.cat(parts, dim=2)
+
+    def of(self, angles: np.ndarray) -> float:
+        """Bits of a coefficient, of the picture turned by ``angles`` (3,) in radians."""
+        turn = torch.from_numpy(self._axes @ matrix(angles) @ self._axes.T)
+        turned = torch.tensordot(turn.to(self._coefficients), self._coefficients, dims=1)
+        bits = torch.log1p((turned[self._kept] / self._unit).abs_()).sum() / math.log(2)
+        error = turned[~self._kept].square_().sum()
+        return float(bits + self._weight * error) / turned.numel()
