@@ -29,7 +29,7 @@ PRECISION_RAD, PRECISION_BITS = 1e-2, 1e-6  # bits of a coefficient
 # regions of a picture whose coefficients are looked at, and their sides in latents; and the same of
 # those in which it is tried out whether the networks agree
 REGIONS, REGION = 24, 8
-TRIED, TRIED_REGION = 2, 48
+TRIED, TRIED_REGION = 3, 48
 
 
 @torch.no_grad()
