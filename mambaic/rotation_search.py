@@ -34,11 +34,19 @@ TRIED, TRIED_REGION = 3, 48
 
 @torch.no_grad()
 def find(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
-    """That of a picture (H, W, 3) uint8 at a quality; none for transforms without the wavelet."""
+    """That of a picture (H, W, 3) uint8 at a quality: what coefficients tell, if the networks
+    agree that it pays."""
+    turned = likely(model, pixels, quality)
+    if turned == UNTURNED:
+        return UNTURNED
+    return min(UNTURNED, turned, key=lambda rotation: _coded(model, pixels, quality, rotation))
+
+
+def likely(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
+    """What coefficients tell; nothing for transforms without the wavelet."""
     if not isinstance(model.transform, WaveletTransform):
         return UNTURNED
-    candidates = UNTURNED, expect(model.transform.wavelet, model.config, pixels, quality)
-    return min(candidates, key=lambda rotation: _coded(model, pixels, quality, rotation))
+    return expect(model.transform.wavelet, model.config, pixels, quality)
 
 
 @torch.no_grad()
@@ -49,8 +57,8 @@ def expect(
     quality: float,
     regions: int = REGIONS,
 ) -> Rotation:
-    """The same, as far as coefficients of so many regions tell; nothing that is learned changes it,
-    but for what ``WaveletPacking.calibrate`` does."""
+    """The rotation of least expected cost, by the coefficients of so many regions; nothing that is
+    learned changes it."""
     cost = _Expected(wavelet, config, pixels, quality, regions)
     simplex = np.radians([(0, 0, 0), *GUESSES_DEG])
     precision = {"maxfev": TRIALS, "xatol": PRECISION_RAD, "fatol": PRECISION_BITS}

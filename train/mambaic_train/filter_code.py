@@ -18,7 +18,7 @@ from mambaic.decisions import ONE
 from mambaic.filter_code import LONG, STEPS, FilterCode
 from mambaic.filter_search import NATS, Costs, cheapest, of_plane
 from mambaic.post_filter import Fit
-from mambaic.rotation_search import find
+from mambaic.rotation_search import likely
 from mambaic.tiling import analyse, compare, whole
 
 ROUNDS = 15  # of expectation-maximisation
@@ -46,7 +46,7 @@ def observe(codec: Codec, pixels: np.ndarray, quality: float) -> tuple[list[Cost
     model = codec.model
     height, width = pixels.shape[:2]
     box = whole(pixels)
-    rotation = find(model, pixels, quality)
+    rotation = likely(model, pixels, quality)
     y = analyse(model, pixels, box, quality, rotation)
     _, bits, latents = codec.encode_tile(y, quality)
     fit = Fit()
