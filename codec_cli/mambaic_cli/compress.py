@@ -28,6 +28,7 @@ class Options:
     tile: int | None
     refine: int
     post_filter: bool
+    rotation: bool
     force: bool
     verify: bool
     delete_source: bool
@@ -48,6 +49,7 @@ class Options:
 @click.option("--tile", type=int, help="Side of latent tiles, multiple of 4; 0 for none [default: by size].")
 @click.option("--refine", type=click.IntRange(min=0), default=0, help="Steps of refining latents for this picture: 25 save 2 % of the bits at equal PSNR and take half a minute to two minutes a megapixel on two cores [default: 0].", metavar="STEPS")
 @click.option("--filter/--no-filter", "post_filter", default=True, help="Fit the post-filter to this picture [default: yes].")
+@click.option("--rotation/--no-rotation", default=True, help="Look for the rotation of colours that suits this picture [default: yes].")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option("--verify/--no-verify", default=None, help="Decode before saying done [default: with --delete-source].")
 @click.option("--delete-source", is_flag=True, help="Delete inputs once their files are verified; those that held more (frames, 16 bits, CMYK) stay.")
@@ -77,6 +79,7 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
         tile=given["tile"],
         refine=given["refine"],
         post_filter=given["post_filter"],
+        rotation=given["rotation"],
         force=given["force"],
         verify=given["delete_source"] if given["verify"] is None else given["verify"],
         delete_source=given["delete_source"],
@@ -99,6 +102,7 @@ def _compress(
 ) -> dict[str, Any]:
     from mambaic.files import atomic_write
     from mambaic.image import read_image
+    from mambaic.rotation import UNTURNED
     from mambaic.search import encode_to_target
 
     check_target(job, options.force)
@@ -112,6 +116,7 @@ def _compress(
         "tile": options.tile,
         "refine": options.refine,
         "post_filter": options.post_filter,
+        "rotation": None if options.rotation else UNTURNED,
         "workers": options.workers,
         "progress": progress,
     }

@@ -40,6 +40,20 @@ def test_photograph_round_trips_and_rate_follows_quality(photograph, tmp_path):
     assert errors[-1] < 16
 
 
+def test_rotation_can_be_left_out(photograph, tmp_path):
+    """Of a photograph in one strong colour that is not on an axis."""
+    tinted = np.asarray(Image.open(photograph)).astype(float) * (1.0, 0.4, 0.7)
+    source = tmp_path / "tinted.png"
+    Image.fromarray(tinted.astype(np.uint8)).save(source)
+    sizes = {}
+    for flag in ("--no-rotation", "--rotation"):
+        file = tmp_path / f"x{flag}.mbic"
+        assert main(["compress", str(source), "-o", str(file), "-q", "40", flag]) == 0
+        sizes[flag] = len(file.read_bytes())
+        assert ("rotation" in describe(file.read_bytes())["chunks"]) == (flag == "--rotation")
+    assert sizes["--rotation"] < sizes["--no-rotation"]
+
+
 def test_filter_brings_a_photograph_nearer_and_can_be_left_out(photograph, tmp_path):
     errors = []
     for flag in ("--no-filter", "--filter"):
