@@ -62,6 +62,17 @@ class MambaIC(nn.Module):
         y_hat, estimator = self.entropy_model.estimate(y, q)
         return TrainOutput(self.g_s(y_hat, q), estimator.bits(), estimator)
 
+    def cost(
+        self, y_hat: Tensor, estimator: Estimator, x: Tensor, q: Tensor, weight: float
+    ) -> Tensor:
+        """Bits of latents and error of what they draw together, summed over pictures, () float.
+
+        x (B, 3, H, W), without what the latents say of pixels beyond; ``weight`` bits for a squared
+        error.
+        """
+        x_hat = self.g_s(y_hat, q)[..., : x.shape[2], : x.shape[3]]
+        return estimator.bits().sum() + weight * (x_hat - x).square().sum()
+
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Fit what has a closed form to photographs: colour axes, kept channels, first scales."""

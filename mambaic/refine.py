@@ -133,8 +133,7 @@ class _Block:
         self._weight = model.config.error_weight(quality + AHEAD)
 
     def _total(self, y_hat: Tensor, estimator: Estimator) -> Tensor:
-        x_hat = self._model.g_s(y_hat, self._q)[..., : self._x.shape[2], : self._x.shape[3]]
-        return estimator.bits().sum() + self._weight * (x_hat - self._x).square().sum()
+        return self._model.cost(y_hat, estimator, self._x, self._q, self._weight)
 
     @torch.no_grad()
     def cost(self, y: Tensor) -> float:

@@ -70,14 +70,13 @@ def expect(
 def _coded(model: MambaIC, pixels: np.ndarray, quality: float, rotation: Rotation) -> float:
     """What parts of a picture cost with a rotation, in bits and error together."""
     q = torch.tensor([quality], device=next(model.parameters()).device)
+    weight = model.config.error_weight(quality)
     total = 0.0
     for region in chosen_regions(whole(pixels), TRIED, TRIED_REGION):
         y = analyse(model, pixels, region, quality, rotation)
         y_hat, estimator = model.entropy_model.estimate(y, q)
         x = rotation.turn(visible_region(pixels, region).to(q.device))
-        error = model.g_s(y_hat, q)[..., : x.shape[2], : x.shape[3]] - x
-        weight = model.config.error_weight(quality)
-        total += float(estimator.bits().sum() + weight * error.square_().sum())
+        total += float(model.cost(y_hat, estimator, x, q, weight))
     return total
 
 
