@@ -132,9 +132,12 @@ def test_batches_depend_on_seed_and_step_alone(data):
 
 @pytest.mark.parametrize("memory", [None, 100_000])
 def test_crops_come_in_the_colours_that_an_encoder_would_see(photos, unit_model, memory):
-    """Also those of a set that is streamed."""
+    """Also those of a set that is streamed. None is decoded again for it."""
     turned = PhotoSet([photos], min_side=64, memory=memory)
+    decoded = [image.pixels for image in turned.images]
     turn_as_encoded(turned, unit_model)
+    held = [image.pixels for image in turned.images]
+    assert all(a is b for a, b in zip(decoded, held, strict=True))
     turned.seek(3)
     for image in turned.images:
         wavelet, config = unit_model.transform.wavelet, unit_model.config

@@ -119,7 +119,11 @@ class PhotoSet:
     def turn(self, turn_of: Callable[[np.ndarray], np.ndarray]) -> None:
         """Find every image's rotation (3, 3) by its pixels (H, W, 3) from now on."""
         self._turn_of = turn_of
-        self._fill(self._start)
+        # what is decoded already is not decoded again: it may fill the memory there is
+        self._images = deque(self._pool.map(self._turned, self._images))
+        coming = [job.result() for job in self._coming]
+        self._coming = deque(self._pool.submit(self._turned, photo) for photo in coming)
+        self._weigh()
 
     def seek(self, step: int) -> None:
         start = step * TURNOVER
@@ -164,7 +168,10 @@ class PhotoSet:
 
     def _load(self, source: Source) -> Photo | None:
         pixels = source.decode()
-        return None if pixels is None else Photo(pixels, self._turn_of(pixels))
+        return self._turned(None if pixels is None else Photo(pixels, UNTURNED))
+
+    def _turned(self, photo: Photo | None) -> Photo | None:
+        return photo and Photo(photo.pixels, self._turn_of(photo.pixels))
 
     def _weigh(self) -> None:
         self._visible = self.images
