@@ -30,10 +30,10 @@ from mambaic.image import Picture, read_image, to_pil
 from mambaic.model import MambaIC
 from mambaic.post_filter import Fit, PostFilter
 from mambaic.refine import blocks
-from mambaic.refine import refine as refine_latents
 from mambaic.rotation import UNTURNED, Rotation
-from mambaic.rotation_search import find as find_rotation
-from mambaic.tiling import Synthesis, analyse, compare, default_tile
+from mambaic.rotation_search import promising as promising_rotations
+from mambaic.tile_encoder import CodedTile, TileEncoder
+from mambaic.tiling import Synthesis, default_tile
 
 Progress = Callable[[int, int], None]  # parts done, parts in all
 
@@ -89,41 +89,38 @@ class Codec:
                 f"most 256, or leave the choice to the size of the image"
             )
         quality = stored_quality(quality)
-        if rotation is None:
-            rotation = UNTURNED
-            if not picture.gray:
-                rotation = find_rotation(self.model, picture.pixels, quality)
         grid = tile_grid(width, height, tile)
+        rotations = [UNTURNED] if rotation is None else [rotation]
+        if rotation is None and not picture.gray:
+            several = len(grid) == 1 and not refine
+            rotations = promising_rotations(self.model, picture.pixels, quality, several=several)
         advance = _counter(progress, sum(len(blocks(box)) if refine else 1 for box in grid))
 
-        def code(index: int) -> tuple[bytes, float, Fit]:
-            source = self.model, picture.pixels, grid[index]
-            y = analyse(*source, quality, rotation)
-            if refine:
-                y = refine_latents(*source, y, quality, refine, advance, rotation)
-            payload, bits, latents = self.encode_tile(y, quality)
-            del y  # 0.1 GB of a large tile
+        encoder = TileEncoder(self.model, picture.pixels, quality, refine, advance)
+
+        def code(index: int) -> tuple[CodedTile, Fit]:
+            coded = encoder.cheapest(grid[index], rotations)
             fit = Fit(planes=1 if picture.gray else 3)
             if post_filter:
-                compare(*source, latents, quality, fit, rotation)
+                for region in coded.regions:
+                    fit.add(*region)
             if not refine:
                 advance()
-            return payload, bits, fit
+            return coded._replace(regions=()), fit
 
         with ThreadPoolExecutor(max_workers=max(1, min(workers, len(grid)))) as pool:
-            results = list(pool.map(code, range(len(grid))))
+            tiles, fits = zip(*pool.map(code, range(len(grid))), strict=True)
         chunks = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
         kept = {} if strip else {name: data for name, data in chunks.items() if data}
         if picture.alpha is not None:
             kept["alpha"] = encode_alpha(picture.alpha)
         if post_filter:
-            total = Fit.of(fit for _, _, fit in results)
-            costs = total.costs(self.model.config.error_weight(quality), width * height)
+            costs = Fit.of(fits).costs(self.model.config.error_weight(quality), width * height)
             found = cheapest(costs, self.model.filter_code)
             if found is not None:
                 kept["filter"] = self.model.filter_code.to_bytes(found)
-        if any(rotation):
-            kept["rotation"] = rotation.to_bytes()
+        if any(tiles[0].rotation):
+            kept["rotation"] = tiles[0].rotation.to_bytes()
         file = MbicFile(
             width=width,
             height=height,
@@ -131,15 +128,10 @@ class Codec:
             quality=quality,
             weights_id=self.model.weights_id,
             tile=tile,
-            tiles=tuple(payload for payload, _, _ in results),
+            tiles=tuple(coded.payload for coded in tiles),
             chunks=kept,
         )
-        return bitstream.write(file), sum(bits for _, bits, _ in results)
-
-    def encode_tile(self, y: Tensor, quality: float) -> tuple[bytes, float, Tensor]:
-        """Payload, estimated bits, and what a decoder will draw from."""
-        stream = self.model.entropy_model.encode(y, quality, self._error_weights(quality))
-        return stream.payload, stream.estimated_bits, torch.cat(stream.decoded, dim=1)
+        return bitstream.write(file), sum(coded.estimated_bits for coded in tiles)
 
     # -- decoding ----------------------------------------------------------------------------
 

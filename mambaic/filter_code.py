@@ -59,10 +59,10 @@ class FilterCode(nn.Module):
         super().__init__()
         self.planes = nn.ModuleList(PlaneCode(count(own)) for own in range(len(TERMS)))
 
-    def directions(self, own: int, fineness: int) -> np.ndarray:
+    def directions(self, own: int, fineness: int) -> Tensor:
         """What one more of each number adds to the coefficients of plane ``own``: (terms,
         numbers), float64."""
-        return STEPS[fineness] * self.plane(own).basis.double().cpu().numpy()
+        return self.plane(own).basis.double().cpu() * float(STEPS[fineness])
 
     def probabilities(self, own: int, fineness: int) -> tuple[list[int], list[int]]:
         """``zero`` and ``last`` of every number."""
@@ -82,10 +82,10 @@ class FilterCode(nn.Module):
         chances = itertools.chain.from_iterable((plane.zero, plane.last) for plane in planes)
         return all(bool(((t > 0) & (t < ONE)).all()) for t in chances)
 
-    def coefficients(self, coded: CodedFilter) -> tuple[np.ndarray, ...]:
-        """Of the terms of every plane."""
+    def coefficients(self, coded: CodedFilter) -> tuple[Tensor, ...]:
+        """Of the terms of every plane, float64."""
         return tuple(
-            self.directions(own, coded.fineness) @ np.array(numbers, dtype=np.float64)
+            self.directions(own, coded.fineness) @ torch.tensor(numbers, dtype=torch.float64)
             for own, numbers in enumerate(coded.numbers)
         )
 

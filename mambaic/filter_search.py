@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from mambaic.filter_code import FINENESS_BITS, ONE, STEPS, CodedFilter, FilterCode, price
 
@@ -17,10 +18,15 @@ NATS = 2 * math.log(2)  # of a bit, times the 2 of a Gaussian's exponent
 
 
 class Costs(NamedTuple):
-    """Of coefficients c of a plane's terms: ``c @ gram @ c - 2 * cross @ c`` bits."""
+    """Of coefficients c of a plane's terms: ``c @ gram @ c - 2 * cross @ c`` bits.
 
-    gram: np.ndarray  # (terms, terms)
-    cross: np.ndarray  # (terms,)
+    float64, of torch: where other programs keep the processor busy, as when many pictures are
+    coded at a time, the BLAS that comes with NumPy takes a hundred times as long for matrices of
+    this size, as its threads wait for each other.
+    """
+
+    gram: Tensor  # (terms, terms)
+    cross: Tensor  # (terms,)
 
 
 def cheapest(costs: list[Costs], code: FilterCode) -> CodedFilter | None:
@@ -51,10 +57,10 @@ def of_plane(
     gram, cross = costs = Costs(directions.T @ costs.gram @ directions, directions.T @ costs.cross)
     zero, last = code.probabilities(own, fineness)
     bits = [price(*chance) for chance in zip(zero, last, strict=True)]
-    numbers = np.rint(_expected(costs, np.array(zero) / ONE, np.array(last) / ONE))
-    numbers = numbers.clip(-LARGEST, LARGEST)
-    slope = gram @ numbers - cross
-    curvature = np.diag(gram) + 1e-9
+    start = _expected(costs, torch.tensor(zero) / ONE, torch.tensor(last) / ONE)
+    start = start.round().clamp(-LARGEST, LARGEST)
+    numbers, slope = start.numpy(), (gram @ start - cross).numpy()
+    rows, curvature = gram.numpy(), gram.diag().numpy() + 1e-9
     for _ in range(SWEEPS):
         moved = False
         for j, bits_of in enumerate(bits):
@@ -64,17 +70,18 @@ def of_plane(
             choices = {0, low, low + 1, now}
             best = min(choices, key=lambda v: bend * (v - target) ** 2 + bits_of(abs(v)))
             if best != now:
-                slope += gram[:, j] * (best - now)
+                slope += rows[j] * (best - now)
                 numbers[j] = best
                 moved = True
         if not moved:
             break
     chosen = tuple(map(int, numbers))
-    error = numbers @ gram @ numbers - 2 * cross @ numbers
+    end = torch.from_numpy(numbers)
+    error = float(end @ gram @ end - 2 * cross @ end)
     return error + sum(of(abs(v)) for of, v in zip(bits, chosen, strict=True)), chosen
 
 
-def _expected(costs: Costs, zero: np.ndarray, last: np.ndarray) -> np.ndarray:
+def _expected(costs: Costs, zero: Tensor, last: Tensor) -> Tensor:
     """Numbers by least squares and by how large their probabilities expect them."""
     spread = (1 - zero) * (2 - last) / last**2  # mean square of such numbers
-    return np.linalg.solve(NATS * costs.gram + np.diag(1 / spread), NATS * costs.cross)
+    return torch.linalg.solve(NATS * costs.gram + torch.diag(1 / spread), NATS * costs.cross)

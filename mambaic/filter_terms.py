@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -198,11 +198,13 @@ def count(own: int) -> int:
     return sum(len(term.factors) for term in TERMS[own])
 
 
-def rows(drawn: Drawn, own: int) -> Iterator[Tensor]:
-    """Every term of plane ``own`` (H, W)."""
+def write_terms(drawn: Drawn, own: int, out: Tensor) -> None:
+    """Every term of plane ``own`` into ``out`` (terms, H, W)."""
+    following = iter(out)
     for term in TERMS[own]:
         values = term.map(drawn, own)
-        yield from (values * drawn.factors[factor] for factor in term.factors)
+        for factor in term.factors:
+            torch.mul(values, drawn.factors[factor], out=next(following))
 
 
 def weighed(drawn: Drawn, own: int, coefficients: Sequence[float]) -> Tensor:

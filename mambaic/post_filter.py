@@ -10,17 +10,16 @@ docs/format.md, "Filter". docs/training.md has what it gains.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mambaic.colours import to_colours, to_planes
 from mambaic.filter_search import Costs
-from mambaic.filter_terms import AROUND, Drawn, count, rows, weighed
+from mambaic.filter_terms import AROUND, Drawn, count, weighed, write_terms
 
 BAND = 512  # rows that are corrected at once: terms take many times the memory of a picture
 SUMMED = 1 << 14  # pixels whose products are summed in float32; the sums are in float64
@@ -31,7 +30,7 @@ RIDGE = 1e-6  # terms are told apart as far as float32 tells them apart, and no 
 class PostFilter:
     """``coefficients``: how much of each of ``TERMS`` is added, of the first planes or of all."""
 
-    coefficients: tuple[np.ndarray, ...] = ()
+    coefficients: tuple[Tensor, ...] = ()
 
     def apply(self, drawn: Drawn) -> Tensor:
         """R, G and B (3, H, W) of a drawn picture, corrected; not clamped."""
@@ -51,25 +50,40 @@ class PostFilter:
         return drawn.x_hat + to_colours(added)
 
 
+class Comparison(NamedTuple):
+    """A region as a decoder draws it and as it is, (3, H, W) in [0, 1]."""
+
+    drawn: Drawn
+    x: Tensor
+
+    @property
+    def error(self) -> float:
+        """Squared, summed over pixels and colours."""
+        return float((self.drawn.x_hat - self.x).square().sum())
+
+
 class Fit:
     """Collects what least squares need, region by region; then finds the filter."""
 
     def __init__(self, planes: int = 3) -> None:
         """``planes``: 1 of a gray picture, whose colours nobody sees."""
         counts = [count(own) for own in range(planes)]
-        self.gram = [np.zeros((terms, terms)) for terms in counts]
-        self.cross = [np.zeros(terms) for terms in counts]
+        self.gram = [torch.zeros(terms, terms, dtype=torch.float64) for terms in counts]
+        self.cross = [torch.zeros(terms, dtype=torch.float64) for terms in counts]
         self.pixels = 0
 
     def add(self, drawn: Drawn, x: Tensor) -> None:
-        """A region as drawn and as it is, (3, H, W) in [0, 1]."""
+        """A region as in ``Comparison``."""
         error = to_planes(x) - drawn.planes
-        for own in range(len(self.gram)):
-            of_plane = error.new_empty(count(own) + 1, error[own].numel())
-            for at, values in enumerate(itertools.chain(rows(drawn, own), [error[own]])):
-                of_plane[at] = values.flatten()
-            products = torch.stack([part @ part.T for part in of_plane.split(SUMMED, dim=1)])
-            sums = products.double().sum(dim=0).cpu().numpy()
+        # one for all planes: fresh memory is slower than what is written into it
+        space = error.new_empty(max(map(len, self.cross)) + 1, *error.shape[1:])
+        for own, cross in enumerate(self.cross):
+            of_plane = space[: len(cross) + 1]
+            write_terms(drawn, own, of_plane[:-1])
+            of_plane[-1] = error[own]
+            parts = of_plane.flatten(1).split(SUMMED, dim=1)
+            products = torch.stack([part @ part.T for part in parts])
+            sums = products.double().sum(dim=0).cpu()
             self.gram[own] += sums[:-1, :-1]
             self.cross[own] += sums[:-1, -1]
         self.pixels += x[0].numel()
@@ -92,6 +106,6 @@ class Fit:
         weight *= pixels / max(1, self.pixels)
         found = []
         for gram, cross in zip(self.gram, self.cross, strict=True):
-            ridge = RIDGE * np.diag(gram) + 1e-12
-            found.append(Costs(weight * (gram + np.diag(ridge)), weight * cross))
+            ridge = RIDGE * gram.diag() + 1e-12
+            found.append(Costs(weight * (gram + torch.diag(ridge)), weight * cross))
         return found

@@ -18,7 +18,7 @@ from mambaic.model import MambaIC
 from mambaic.nn.wavelet import PACKED, WaveletPacking
 from mambaic.rate import linear_step
 from mambaic.rotation import UNTURNED, Rotation, matrix
-from mambaic.tiling import analyse, chosen_regions, read_region, visible_region, whole
+from mambaic.tiling import analyse, chosen_regions, cut, read_region, visible_region, whole
 from mambaic.transforms import WaveletTransform
 
 SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its logarithm
@@ -27,19 +27,21 @@ GUESSES_DEG = ((15, 0, 0), (0, 4, 0), (0, 0, 4))
 TRIALS = 40
 PRECISION_RAD, PRECISION_BITS = 1e-2, 1e-6  # bits of a coefficient
 # regions of a picture whose coefficients are looked at, and their sides in latents; and the same of
-# those in which it is tried out whether the networks agree
+# those in which it is tried out whether the networks agree, if there are more than ALL of them
 REGIONS, REGION = 24, 8
-TRIED, TRIED_REGION = 3, 48
+TRIED, TRIED_REGION, ALL = 3, 48, 4
 
 
-@torch.no_grad()
-def find(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
-    """That of a picture (H, W, 3) uint8 at a quality: what coefficients tell, if the networks
-    agree that it pays."""
-    turned = likely(model, pixels, quality)
-    if turned == UNTURNED:
-        return UNTURNED
-    return min(UNTURNED, turned, key=lambda rotation: _coded(model, pixels, quality, rotation))
+def promising(
+    model: MambaIC, pixels: np.ndarray, quality: float, *, several: bool
+) -> list[Rotation]:
+    """Those of a picture (H, W, 3) uint8 at a quality that are worth coding it with: none, and what
+    coefficients tell. One of them, if not ``several`` are wanted or the picture is large: the
+    one that parts of the picture favour."""
+    found = list(dict.fromkeys([UNTURNED, likely(model, pixels, quality)]))
+    if len(found) == 1 or (several and len(cut(whole(pixels), TRIED_REGION)) <= ALL):
+        return found
+    return [min(found, key=lambda rotation: _coded(model, pixels, quality, rotation))]
 
 
 def likely(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
@@ -67,6 +69,7 @@ def expect(
     return Rotation.nearest(found.x)
 
 
+@torch.no_grad()
 def _coded(model: MambaIC, pixels: np.ndarray, quality: float, rotation: Rotation) -> float:
     """What parts of a picture cost with a rotation, in bits and error together."""
     q = torch.tensor([quality], device=next(model.parameters()).device)

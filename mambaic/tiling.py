@@ -22,7 +22,7 @@ from mambaic.bitstream import LATENT_STRIDE, MAX_TILE_LATENTS, largest_tile, lat
 from mambaic.filter_terms import AROUND, Drawn
 from mambaic.model import MambaIC
 from mambaic.nn.wavelet import BLOCKS
-from mambaic.post_filter import Fit, PostFilter
+from mambaic.post_filter import Comparison, PostFilter
 from mambaic.rotation import UNTURNED, Rotation
 
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
@@ -161,23 +161,22 @@ def chosen_regions(box: Box, count: int, side: int) -> list[Box]:
 
 
 @torch.no_grad()
-def compare(
+def drawn_regions(
     model: MambaIC,
     pixels: np.ndarray,
     tile: Box,
     latents: Tensor,
     quality: float,
-    fit: Fit,
     rotation: Rotation = UNTURNED,
-) -> None:
-    """Draw some regions of a tile for ``fit``, from its decoded latents."""
+) -> Iterator[Comparison]:
+    """Regions of a tile, drawn from its decoded latents."""
     regions = chosen_regions(tile, REGIONS, REGION)
     for region in regions:
         outer = grow(region, model.config.halo // 4, tile)  # what other tiles hold is not at hand
         around = latents[(..., *inside(outer, tile))]
         drawn = draw(model, around, quality, region, outer, rotation)
         x = visible_region(pixels, region)[0].to(drawn.x_hat.device)
-        fit.add(drawn.cut(slice(x.shape[1]), slice(x.shape[2])), x)
+        yield Comparison(drawn.cut(slice(x.shape[1]), slice(x.shape[2])), x)
         if len(regions) > 1:
             return_memory()
 

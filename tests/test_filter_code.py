@@ -10,7 +10,6 @@ import torch
 from conftest import photo_pixels
 
 from mambaic import checkpoint
-from mambaic.codec import Codec
 from mambaic.decisions import BITS, ONE, Reader, Writer
 from mambaic.errors import CheckpointError, CorruptStream
 from mambaic.filter_code import LONG, STEPS, CodedFilter, FilterCode, price
@@ -80,15 +79,16 @@ def test_search_moves_numbers_that_rounding_leaves_wrong():
     """No number of the found ones can be moved by one for less."""
     code = FilterCode()
     terms = count(0)
-    root = RNG.normal(size=(terms, terms))
-    costs = Costs(1e4 * (root @ root.T / terms + np.eye(terms)), 300 * RNG.normal(size=terms))
+    root, cross = (torch.from_numpy(RNG.normal(size=size)) for size in ((terms, terms), terms))
+    costs = Costs(1e4 * (root @ root.T / terms + torch.eye(terms)), 300 * cross)
     total, numbers = of_plane(costs, code, 0, 8)
     bits = price(ONE - ONE // 8, ONE // 4)
     directions = code.directions(0, 8)
 
     def cost(values):
-        c = directions @ values
-        return c @ costs.gram @ c - 2 * costs.cross @ c + sum(bits(abs(int(v))) for v in values)
+        c = directions @ torch.from_numpy(values)
+        error = float(c @ costs.gram @ c - 2 * costs.cross @ c)
+        return error + sum(bits(abs(int(v))) for v in values)
 
     best = np.array(numbers, dtype=float)
     assert total == pytest.approx(cost(best), rel=1e-6)
@@ -101,10 +101,10 @@ def test_search_moves_numbers_that_rounding_leaves_wrong():
 
 
 def test_learned_code_makes_filters_cheaper(private_unit_model):
-    codec = Codec(private_unit_model)
-    code = codec.model.filter_code
+    model = private_unit_model
+    code = model.filter_code
     pictures = [(photo_pixels(128, 192, seed), 90.0) for seed in range(6)]
-    observed = [observe(codec, *picture)[0] for picture in pictures]
+    observed = [observe(model, *picture)[0] for picture in pictures]
 
     def paid(costs):
         """Bits of a picture's filter, less what it gains."""
@@ -116,7 +116,7 @@ def test_learned_code_makes_filters_cheaper(private_unit_model):
         return total
 
     before = sum(map(paid, observed))
-    fit_filter_code(codec, pictures)
+    fit_filter_code(model, pictures)
     assert sum(map(paid, observed)) < before
     for own in range(len(TERMS)):
         plane = code.plane(own)

@@ -19,7 +19,9 @@ from mambaic.config import PRESETS, VSSConfig
 from mambaic.errors import CorruptStream
 from mambaic.image import read_image
 from mambaic.rotation import LARGEST, STEP_DEG, UNTURNED, Rotation, matrix
-from mambaic.rotation_search import find
+from mambaic.rotation_search import likely, promising
+from mambaic.tile_encoder import TileEncoder
+from mambaic.tiling import whole
 
 SOME = Rotation(50, -9, 4)
 
@@ -133,7 +135,10 @@ def test_damaged_rotation_in_a_sound_file_is_named(codec):
 
 @pytest.mark.parametrize("angle_deg", [20, -25])
 def test_colours_are_turned_onto_the_axes(linear, angle_deg):
-    found = find(linear, two_colours(angle_deg), 75)
+    pixels = two_colours(angle_deg)
+    found = likely(linear, pixels, 75)
+    assert promising(linear, pixels, 75, several=True) == [UNTURNED, found]
+    assert promising(linear, pixels, 75, several=False) == [found]
     assert STEP_DEG * found.gray == pytest.approx(-angle_deg, abs=3)
     assert max(abs(found.first), abs(found.second)) * STEP_DEG < 3
 
@@ -145,8 +150,27 @@ def test_turned_colours_take_fewer_bytes(codec):
     assert len(codec.encode(picture, 75)) < 0.98 * len(plain)
 
 
+def test_large_pictures_are_coded_once(linear, monkeypatch):
+    monkeypatch.setattr("mambaic.rotation_search.TRIED_REGION", 4)
+    assert len(promising(linear, two_colours(20), 75, several=True)) == 1
+
+
+@pytest.mark.weights
+def test_the_rotation_that_costs_least_is_taken(codec):
+    pixels = two_colours(30)
+    encoder = TileEncoder(codec.model, pixels, 75)
+    weight = codec.model.config.error_weight(75)
+    each = [encoder.cheapest(whole(pixels), [rotation]) for rotation in (UNTURNED, SOME)]
+    costs = [coded._replace(regions=list(coded.regions)).cost(weight) for coded in each]
+    best = encoder.cheapest(whole(pixels), [UNTURNED, SOME])
+    assert (best.rotation, best.cost(weight)) == min(
+        zip((UNTURNED, SOME), costs, strict=True), key=lambda pair: pair[1]
+    )
+    assert costs[0] != costs[1]
+
+
 def test_colours_on_the_axes_stay(linear):
-    found = find(linear, two_colours(0), 75)
+    found = likely(linear, two_colours(0), 75)
     assert max(map(abs, found)) <= 2
 
 
@@ -159,4 +183,4 @@ def test_gray_pictures_have_none(codec):
 def test_transforms_without_a_wavelet_have_none():
     vss = VSSConfig(d_state=2)
     conv = dataclasses.replace(PRESETS["unit"], transform="conv", N=8, depths=(1, 1, 1, 1), vss=vss)
-    assert find(make_model(conv), two_colours(30, 64), 75) == UNTURNED
+    assert promising(make_model(conv), two_colours(30, 64), 75, several=True) == [UNTURNED]

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from mambaic import checkpoint
 from mambaic.bitstream import stored_quality
-from mambaic.codec import Codec
 from mambaic.errors import ConfigError
 from mambaic.model import MambaIC
 from mambaic_train.config import TrainConfig
@@ -44,7 +43,7 @@ def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0
     config = TrainConfig(steps=1, crop=256, large_crop=256, seed=seed)
     model.entropy_model.update()
     model.fit_tables(table_batches(photos, model.config, config, batches=BATCHES))
-    fit_filter_code(Codec(model), _filter_crops(photos, seed))
+    fit_filter_code(model, _filter_crops(photos, seed))
     card = {"mean_of": [checkpoint.read_config(name)["weights_id"] for name in names], "seed": seed}
     checkpoint.save_model(model, out, card)
     return bytes.fromhex(checkpoint.read_config(out)["weights_id"])

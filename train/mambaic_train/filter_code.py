@@ -13,13 +13,14 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from mambaic.codec import Codec
 from mambaic.decisions import ONE
 from mambaic.filter_code import LONG, STEPS, FilterCode
 from mambaic.filter_search import NATS, Costs, cheapest, of_plane
+from mambaic.model import MambaIC
 from mambaic.post_filter import Fit
 from mambaic.rotation_search import likely
-from mambaic.tiling import analyse, compare, whole
+from mambaic.tile_encoder import TileEncoder
+from mambaic.tiling import whole
 
 ROUNDS = 15  # of expectation-maximisation
 BROAD = 20.0  # variance to begin with, of what a bit is worth
@@ -30,50 +31,51 @@ FEWEST, MOST = 0.01, 0.997  # probabilities
 
 
 @torch.no_grad()
-def fit_filter_code(codec: Codec, pictures: Iterable[tuple[np.ndarray, float]]) -> None:
+def fit_filter_code(model: MambaIC, pictures: Iterable[tuple[np.ndarray, float]]) -> None:
     """Move the model's code to the filters of pictures (H, W, 3) uint8 at qualities."""
-    observed = [observe(codec, pixels, quality) for pixels, quality in pictures]
-    code = codec.model.filter_code
+    observed = [observe(model, pixels, quality) for pixels, quality in pictures]
+    code = model.filter_code
     bits = np.array([size for _, size in observed])
     for own in range(len(observed[0][0])):
         costs = [of_planes[own] for of_planes, _ in observed]
-        _set_basis(code, own, costs, np.median(bits) / bits)
+        _set_basis(code, own, costs, (np.median(bits) / bits).tolist())
     _count(code, [of_planes for of_planes, _ in observed])
 
 
-def observe(codec: Codec, pixels: np.ndarray, quality: float) -> tuple[list[Costs], float]:
+def observe(model: MambaIC, pixels: np.ndarray, quality: float) -> tuple[list[Costs], float]:
     """What coefficients cost in a picture, and the bits of its latents."""
-    model = codec.model
     height, width = pixels.shape[:2]
-    box = whole(pixels)
     rotation = likely(model, pixels, quality)
-    y = analyse(model, pixels, box, quality, rotation)
-    _, bits, latents = codec.encode_tile(y, quality)
+    coded = TileEncoder(model, pixels, quality).code(whole(pixels), rotation)
     fit = Fit()
-    compare(model, pixels, box, latents, quality, fit, rotation)
-    return fit.costs(model.config.error_weight(quality), width * height), bits
+    for region in coded.regions:
+        fit.add(*region)
+    costs = fit.costs(model.config.error_weight(quality), width * height)
+    return costs, coded.estimated_bits
 
 
-def _set_basis(code: FilterCode, own: int, costs: list[Costs], shares: np.ndarray) -> None:
+def _set_basis(code: FilterCode, own: int, costs: list[Costs], shares: list[float]) -> None:
     """``shares``: how much more a picture would cost if its file were of typical size."""
-    metric = sum(share * c.gram for share, c in zip(shares, costs, strict=True)) / len(costs)
-    unit = 1 / np.diag(metric)  # the square of a coefficient that costs a bit
-    covariance = np.diag(BROAD * unit)
+    metric = torch.zeros_like(costs[0].gram)
+    for share, (gram, _) in zip(shares, costs, strict=True):
+        metric += share / len(costs) * gram
+    unit = 1 / metric.diag()  # the square of a coefficient that costs a bit
+    covariance = torch.diag(BROAD * unit)
     for _ in range(ROUNDS):
-        before = np.linalg.inv(covariance)
-        total = np.diag(RIDGE * len(costs) * unit)
+        before = torch.linalg.inv(covariance)
+        total = torch.diag(RIDGE * len(costs) * unit)
         for gram, cross in costs:
-            spread = np.linalg.inv(NATS * gram + before)
+            spread = torch.linalg.inv(NATS * gram + before)
             mean = spread @ (NATS * cross)
-            total += spread + np.outer(mean, mean)
+            total += spread + torch.outer(mean, mean)
         covariance = total / len(costs)
-    root = np.linalg.cholesky(metric)
-    variances, axes = np.linalg.eigh(root.T @ covariance @ root)
-    basis = np.linalg.solve(root.T, axes)[:, ::-1]  # the largest first
+    root = torch.linalg.cholesky(metric)
+    variances, axes = torch.linalg.eigh(root.T @ covariance @ root)
+    basis = torch.linalg.solve(root.T, axes).flip(1)  # the largest first
     plane = code.plane(own)
-    plane.basis.copy_(torch.from_numpy(basis.copy()).half())  # as it is stored
+    plane.basis.copy_(basis.half())  # as it is stored
     for fineness, step in enumerate(STEPS):
-        _set_probabilities(code, own, fineness, *_laplacian(variances[::-1], step))
+        _set_probabilities(code, own, fineness, *_laplacian(variances.flip(0).numpy(), step))
 
 
 def _laplacian(variances: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
