@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mambaic.evaluation.measure import Point
-from mambaic.metrics import bd_psnr, bd_rate, rising
+from mambaic.metrics import RateDistortion, bd_psnr, bd_rate, rising
 
 KODAK = {f"kodim{number:02d}" for number in range(1, 25)}
 VTM = "VTM-18.0"
@@ -32,8 +33,13 @@ class Curve:
     images: int
 
     @property
-    def rate_distortion(self) -> tuple[list[float], list[float]]:
+    def rate_distortion(self) -> RateDistortion:
         return self.bpp, self.psnr_db
+
+    @property
+    def rate_similarity(self) -> RateDistortion:
+        """With MS-SSIM in dB, ``-10 log10(1 - MS-SSIM)``; nan where there is none."""
+        return self.bpp, [-10 * math.log10(1 - v) if v < 1 else math.nan for v in self.ms_ssim]
 
 
 def curve(name: str, points: Iterable[Point]) -> Curve:
@@ -79,29 +85,31 @@ def published(images: Iterable[str]) -> dict[str, dict[str, Any]]:
 def delta_table(
     measured: Mapping[str, Curve], anchors: Mapping[str, dict[str, Any]], anchor: str
 ) -> list[dict[str, Any]]:
-    """BD-rate (percent) and BD-PSNR (dB) of every curve against ``anchor``; None: no overlap."""
-    lines: dict[str, tuple[list[float], list[float]]] = {
-        name: found.rate_distortion for name, found in measured.items()
-    }
+    """BD-rate (percent) and BD-PSNR (dB) of every curve against ``anchor``; None: no overlap.
+    Against a measured one of measured ones also the BD-rate at equal MS-SSIM."""
+    lines = {name: found.rate_distortion for name, found in measured.items()}
+    similar = {name: found.rate_similarity for name, found in measured.items()}
     lines |= {name: (entry["bpp"], entry["psnr"]) for name, entry in anchors.items()}
     base = lines[anchor]
     rows = []
     for name, line in lines.items():
-        if name != anchor:
-            rows.append(
-                {
-                    "codec": name,
-                    "published": name in anchors,
-                    "bd_rate": bd_rate(base, line),
-                    "bd_psnr": bd_psnr(base, line),
-                    "thirds": bd_rate_by_third(base, line),
-                }
-            )
+        if name == anchor:
+            continue
+        row = {
+            "codec": name,
+            "published": name in anchors,
+            "bd_rate": bd_rate(base, line),
+            "bd_psnr": bd_psnr(base, line),
+            "thirds": bd_rate_by_third(base, line),
+        }
+        if anchor in similar and name in similar:
+            row["bd_rate_ms_ssim"] = bd_rate(similar[anchor], similar[name])
+        rows.append(row)
     return rows
 
 
 def bd_rate_by_third(
-    anchor: tuple[list[float], list[float]], test: tuple[list[float], list[float]]
+    anchor: RateDistortion, test: RateDistortion
 ) -> list[float | None]:
     """BD-rate over the lower, middle and upper third of the PSNR range that both curves cover."""
     from scipy.interpolate import PchipInterpolator

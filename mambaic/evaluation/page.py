@@ -87,5 +87,5 @@ def render(
     ]
     return environment.from_string(source).render(
         measured=measured, table=table, anchor=anchor, libraries=libraries, gallery=gallery,
-        unreadable=unreadable, plots=plots,
+        unreadable=unreadable, plots=plots, similar=any("bd_rate_ms_ssim" in r for r in table),
     )  # fmt: skip

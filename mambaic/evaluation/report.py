@@ -98,13 +98,21 @@ def markdown(
     measured: Mapping[str, Curve], table: Sequence[Mapping[str, Any]], anchor: str
 ) -> str:
     """The tables as a person reads them."""
-    lines = [f"| codec | BD-rate against {anchor} | BD-PSNR | low / mid / high third |"]
-    lines += ["|---|---|---|---|"]
+    similar = any("bd_rate_ms_ssim" in row for row in table)
+    lines = [
+        f"| codec | BD-rate against {anchor} | BD-PSNR | low / mid / high third |"
+        + " at equal MS-SSIM |" * similar
+    ]
+    lines += ["|---|---|---|---|" + "---|" * similar]
     for row in table:
         psnr = "no overlap" if row["bd_psnr"] is None else f"{row['bd_psnr']:+.2f} dB"
         thirds = " / ".join(percent(v) for v in row["thirds"])
         name = f"{row['codec']} (published)" if row["published"] else row["codec"]
-        lines.append(f"| {name} | {percent(row['bd_rate'])} | {psnr} | {thirds} |")
+        line = f"| {name} | {percent(row['bd_rate'])} | {psnr} | {thirds} |"
+        if similar:
+            known = "bd_rate_ms_ssim" in row
+            line += f" {percent(row['bd_rate_ms_ssim']) if known else ''} |"
+        lines.append(line)
     for found in measured.values():
         lines += ["", f"**{found.name}**, {found.images} images", ""]
         lines += ["| quality | bpp | PSNR dB | MS-SSIM | encode s | decode s |"]

@@ -14,7 +14,8 @@ from conftest import photo_pixels
 from PIL import Image
 
 from mambaic.checkpoint import save_model
-from mambaic.evaluation.curves import bd_rate_by_third, published
+from mambaic.evaluation.curves import Curve, bd_rate_by_third, delta_table, published
+from mambaic.evaluation.report import markdown
 from mambaic.metrics import bd_psnr, bd_rate
 from mambaic_cli.main import main
 
@@ -168,8 +169,25 @@ def test_plots_and_tables(report):
         assert (report / f"{stem}.svg").read_text().startswith("<?xml")
     table = json.loads((report / "bd.json").read_text())
     assert table["anchor"] == "jpeg"
-    value = table["rows"][0]["bd_rate"]
-    assert value is None or math.isfinite(value)
+    for name in ("bd_rate", "bd_rate_ms_ssim"):
+        value = table["rows"][0][name]
+        assert value is None or math.isfinite(value)
+    assert "at equal MS-SSIM" in (report / "report.md").read_text()
+
+
+def test_rate_at_equal_ms_ssim_is_of_measured_curves_alone():
+    """Ten percent more rate at every MS-SSIM; a published curve has none."""
+    bpp, psnr, similar = [0.1, 0.2, 0.5, 1.0], [25.0, 28, 31, 34], [0.9, 0.95, 0.98, 0.99]
+    rest = {"encode_s": bpp, "decode_s": bpp, "qualities": bpp, "images": 1}
+    first = Curve("first", bpp, psnr, similar, **rest)
+    second = Curve("second", [1.1 * rate for rate in bpp], psnr[::-1], similar, **rest)
+    measured, known = {"first": first, "second": second}, {"VTM": {"bpp": bpp, "psnr": psnr}}
+    rows = {row["codec"]: row for row in delta_table(measured, known, "first")}
+    assert rows["second"]["bd_rate_ms_ssim"] == pytest.approx(10.0, abs=1e-6)
+    assert "bd_rate_ms_ssim" not in rows["VTM"]
+    assert all("bd_rate_ms_ssim" not in row for row in delta_table(measured, known, "VTM"))
+    table = markdown(measured, list(rows.values()), "first")
+    assert {line.count("|") for line in table.splitlines()[:4]} == {6}
 
 
 def test_page_needs_no_network(report):
