@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -61,10 +62,15 @@ class TileEncoder:
         several of them all regions of the tile are kept."""
         if len(rotations) == 1:
             return self.code(tile, rotations[0])
+
+        def drawn(rotation: Rotation) -> CodedTile:
+            coded = self.code(tile, rotation)
+            return coded._replace(regions=list(coded.regions))
+
         weight = self._model.config.error_weight(self._quality)
-        tried = [self.code(tile, rotation) for rotation in rotations]
-        tried = [coded._replace(regions=list(coded.regions)) for coded in tried]
-        return min(tried, key=lambda coded: coded.cost(weight))
+        # side by side: much of a small tile's coding keeps one core of several busy
+        with ThreadPoolExecutor(max_workers=len(rotations)) as pool:
+            return min(pool.map(drawn, rotations), key=lambda coded: coded.cost(weight))
 
     @torch.no_grad()
     def _error_weights(self) -> Tensor:
