@@ -26,6 +26,7 @@ from mambaic import load
 from mambaic.coding import coders
 from mambaic.errors import BitstreamError
 from mambaic.image import read_image
+from mambaic.rotation_search import likely
 
 VARIANTS = {
     "same process settings": {},
@@ -96,8 +97,10 @@ def encode_all(images: Path, qualities: list[float], folder: Path) -> tuple[int,
     for path in sorted(images.glob("*.png")):
         picture = read_image(path)
         for quality in qualities:
+            # named, so that the picture is coded once
+            rotation = likely(codec.model, picture.pixels, quality)
             kept.clear()
-            data = codec.encode(picture, quality)
+            data = codec.encode(picture, quality, rotation=rotation)
             levels = np.concatenate(kept)
             pixels = np.asarray(codec.decode(data)).astype(np.int16)
             name = folder / f"{path.stem}-{quality:g}"
@@ -105,7 +108,7 @@ def encode_all(images: Path, qualities: list[float], folder: Path) -> tuple[int,
             np.savez(name.with_suffix(".npz"), levels=levels, pixels=pixels)
             total += len(data)
             coders.MARGIN = 0.0
-            bare += len(codec.encode(picture, quality))
+            bare += len(codec.encode(picture, quality, rotation=rotation))
             coders.MARGIN = margin
     return total, bare
 
