@@ -200,7 +200,7 @@ class Codec:
                 file.tiles[index],
                 (rows, columns),
                 file.quality,
-                self._error_weights(file.quality),
+                self.model.error_weights(file.quality),
             )
         except DesyncError as exc:
             raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
@@ -211,10 +211,6 @@ class Codec:
             return PostFilter()
         coded = self.model.filter_code.from_bytes(chunk, planes=1 if file.gray else 3)
         return PostFilter(self.model.filter_code.coefficients(coded))
-
-    @torch.no_grad()
-    def _error_weights(self, quality: float) -> Tensor:
-        return self.model.transform.error_weights(torch.tensor([quality], device=self.device))
 
 
 def _rotation_of(file: MbicFile) -> Rotation:

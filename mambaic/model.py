@@ -74,6 +74,12 @@ class MambaIC(nn.Module):
         return estimator.bits().sum() + weight * (x_hat - x).square().sum()
 
     @torch.no_grad()
+    def error_weights(self, quality: float) -> Tensor:
+        """What squared errors of latents add to those of pixels, (M, n): for ``ErrorWatch``."""
+        device = next(self.parameters()).device
+        return self.transform.error_weights(torch.tensor([quality], device=device))
+
+    @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Fit what has a closed form to photographs: colour axes, kept channels, first scales."""
         if isinstance(self.transform, WaveletTransform):

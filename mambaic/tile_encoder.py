@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mambaic.model import MambaIC
 from mambaic.post_filter import Comparison
@@ -51,7 +50,8 @@ class TileEncoder:
         y = analyse(*source, self._quality, rotation)
         if self._refinement:
             y = refine(*source, y, self._quality, self._refinement, self._advance, rotation)
-        stream = self._model.entropy_model.encode(y, self._quality, self._error_weights())
+        weights = self._model.error_weights(self._quality)
+        stream = self._model.entropy_model.encode(y, self._quality, weights)
         del y  # 0.1 GB of a large tile
         latents = torch.cat(stream.decoded, dim=1)
         regions = drawn_regions(*source, latents, self._quality, rotation)
@@ -71,8 +71,3 @@ class TileEncoder:
         # side by side: much of a small tile's coding keeps one core of several busy
         with ThreadPoolExecutor(max_workers=len(rotations)) as pool:
             return min(pool.map(drawn, rotations), key=lambda coded: coded.cost(weight))
-
-    @torch.no_grad()
-    def _error_weights(self) -> Tensor:
-        device = next(self._model.parameters()).device
-        return self._model.transform.error_weights(torch.tensor([self._quality], device=device))
