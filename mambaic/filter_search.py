@@ -57,7 +57,8 @@ def of_plane(
     gram, cross = costs = Costs(directions.T @ costs.gram @ directions, directions.T @ costs.cross)
     zero, last = code.probabilities(own, fineness)
     bits = [price(*chance) for chance in zip(zero, last, strict=True)]
-    start = _expected(costs, torch.tensor(zero) / ONE, torch.tensor(last) / ONE)
+    chances = (torch.tensor(of, dtype=torch.float64) / ONE for of in (zero, last))
+    start = _expected(costs, *chances)
     start = start.round().clamp(-LARGEST, LARGEST)
     numbers, slope = start.numpy(), (gram @ start - cross).numpy()
     rows, curvature = gram.numpy(), gram.diag().numpy() + 1e-9

@@ -27,7 +27,8 @@ GUESSES_DEG = ((15, 0, 0), (0, 4, 0), (0, 0, 4))
 TRIALS = 40
 PRECISION_RAD, PRECISION_BITS = 1e-2, 1e-6  # bits of a coefficient
 # regions of a picture whose coefficients are looked at, and their sides in latents; and the same of
-# those in which it is tried out whether the networks agree, if there are more than ALL of them
+# those in which it is tried out whether the networks agree, if there are more than ALL of them (of
+# no more than that a file's own drawing leaves none out: ``mambaic.tiling.drawn_regions``)
 REGIONS, REGION = 24, 8
 TRIED, TRIED_REGION, ALL = 3, 48, 4
 
