@@ -12,12 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mambaic.bitstream import stored_quality
 from mambaic.codec import Codec
 from mambaic.errors import ConfigError
 from mambaic.image import Picture
+from mambaic.metrics import psnr_db
 
 SIZE_TOLERANCE = 0.01
 PSNR_TOLERANCE_DB = 0.05
@@ -47,7 +46,7 @@ def encode_to_target(
     if psnr is not None:
 
         def measure(data: bytes) -> float:
-            return _psnr_db(picture, codec.decode_picture(data))
+            return psnr_db(picture.pixels, codec.decode_picture(data).pixels)
 
         def describe(value: float) -> str:
             return f"{value:.2f} dB"
@@ -125,8 +124,3 @@ def _search(
     nearest = min(tries, key=lambda q: abs(tries[q][0] - goal))
     within_reach = below is not None and above is not None
     return _Found(nearest, *tries[nearest], within_reach=within_reach)
-
-
-def _psnr_db(a: Picture, b: Picture) -> float:
-    mse = float(np.mean((a.pixels.astype(np.float64) - b.pixels.astype(np.float64)) ** 2))
-    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)

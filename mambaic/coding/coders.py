@@ -55,9 +55,10 @@ class Part(NamedTuple):
 class Estimator:
     """Counts bits instead of writing them; differentiable.
 
-    In training, walk and synthesis see the quantised latents, straight-through ([Minnen2020],
-    arXiv:2007.08739, Sec. 3.3). The rate is that of files where the model has tables
-    (``Shape.relaxed_bits``), of noisy latents before.
+    In training, walk and synthesis see the quantised latents. Where the model has tables the rate
+    is that of files (``Shape.relaxed_bits``), and gradients reach latents and means as far as what
+    is quantised may be expected to follow them (``trellis.response``). Before, the rate is that of
+    noisy latents, and gradients go straight through ([Minnen2020], arXiv:2007.08739, Sec. 3.3).
     """
 
     def __init__(self, latents: Mapping[str, Tensor], shape: Shape, *, training: bool) -> None:
@@ -70,11 +71,20 @@ class Estimator:
 
     def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
         residual = self._source(site) - prior.mean
+        if self._training and self._shape.tables is not None and trellis.has_trellis(site):
+            residual = self._followed(residual, prior)
         priced, kind, quantised = self.quantise(site, residual, prior, ahead)
         step = Part(priced, prior.log_scale, kind, residual / trellis.spacing(site.latent))
         steps = self._steps.setdefault(site.latent, [])
         steps.append(Part(*(rows.flatten(1) for rows in step)))
         return quantised + prior.mean
+
+    def _followed(self, residual: Tensor, prior: Prior) -> Tensor:
+        """The residual with the gradient of what is quantised; what a file leaves out has none."""
+        fixed = residual.detach()
+        slope = trellis.response(fixed / trellis.SPACING)
+        slope = slope.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
+        return fixed + slope * (residual - fixed)
 
     def _source(self, site: Site) -> Tensor:
         """The latents at a site. All slices of a step are taken at once: the gradient of every cut

@@ -26,9 +26,10 @@ from mambaic.coding.tables import (
 from mambaic_kernels.mixture import mixture_mass
 
 LIKELIHOOD_MIN = 1e-9
-# The whole slope, the mean over all offsets of the quantisers, is too much for the many residuals
-# so near to 0 that they never leave it (docs/training.md, "What a latent costs").
-SLOPE = 0.5
+# Residuals of the trellis's latents have the gradients of what is quantised themselves; of whole
+# numbers the slope to the next one is too much for the many that never leave 0 (docs/training.md,
+# "What a latent costs").
+WHOLE_SLOPE = 0.5
 MIXTURE_MAGNITUDES = 256  # priced while there are no tables; larger ones as the last
 
 
@@ -74,8 +75,8 @@ class Shape:
         """Bits of quantised residuals in a file, with gradients: what training prices.
 
         ``quantised`` and ``residual`` in units of the spacing. Linear in the scale from level to
-        level, so that scales learn what symbols cost; in the residual with SLOPE times the slope
-        from one value of the quantisers to the next.
+        level, so that scales learn what symbols cost; in the residual with the slope from one value
+        of the quantisers to the next, of whole numbers with WHOLE_SLOPE of it.
         """
         assert self.tables is not None
         prices = self.tables.on_device("grid_prices", log_scale.device).to(log_scale.dtype)
@@ -93,7 +94,8 @@ class Shape:
             return found.view_as(value)
 
         moved = bits(residual, level.detach())
-        return bits(quantised.detach(), level) + SLOPE * (moved - moved.detach())
+        share = WHOLE_SLOPE + (1 - WHOLE_SLOPE) * grid
+        return bits(quantised.detach(), level) + share * (moved - moved.detach())
 
     @cached_property
     def prices(self) -> np.ndarray:

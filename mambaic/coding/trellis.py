@@ -25,6 +25,10 @@ from mambaic_kernels.simd import run
 # Bits that a squared error of one latent is worth. Error alone would be infinite; the 9 that a
 # quantiser of unit step has at a high rate zero so many latents that contexts are misled.
 ERROR_WEIGHT = 60.0
+# The value that a search finds changes by a half, in units of the spacing, where the residual is in
+# the middle of two values, as a logistic function of this width; zero reaches further, as both
+# quantisers offer it. Read off the searches of files (docs/training.md, "What follows a residual").
+WIDTH, ZERO_REACH = 0.05, 0.045
 # The end of a slice's path is found again when the next one's prior is known: how many of its coded
 # latents, with how many coded ones among the first LOOK of the next slice. All paths worth taking
 # are one over such a distance.
@@ -82,6 +86,16 @@ def settle(
     bounded = _bounded(site, np.append(residual[tail], ahead[0][coming]))
     at = [place(part, trellis=True) for part in (levels[tail], ahead[1][coming])]
     symbols[tail] = _search(bounded, np.concatenate(at), prices, state)[: len(tail)]
+
+
+def response(residual: Tensor) -> Tensor:
+    """How fast the value that a search finds may be expected to change over the residual, both in
+    units of the spacing: around 1 on the whole, 0 near the values, 2.5 between them."""
+    size = residual.abs()
+    cell = torch.floor(2 * size)
+    middle = 0.5 * cell + 0.25 + ZERO_REACH * (cell == 0)
+    risen = torch.sigmoid((size - middle) / WIDTH)
+    return 0.5 / WIDTH * risen * (1 - risen)
 
 
 def _search(bounded: np.ndarray, at: np.ndarray, prices: np.ndarray, state: int) -> np.ndarray:

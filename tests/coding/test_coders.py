@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mambaic.coding.coders import MARGIN, Decoder, Encoder, Estimator
-from mambaic.coding.priors import SLOPE, Prior, Shape
+from mambaic.coding.priors import WHOLE_SLOPE, Prior, Shape
 from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
 from mambaic.coding.symbols import SymbolWriter
 from mambaic.coding.tables import (
@@ -24,8 +24,9 @@ from mambaic.coding.tables import (
     TRELLIS,
     WHOLE,
     build_tables,
+    values,
 )
-from mambaic.coding.trellis import ERROR_WEIGHT
+from mambaic.coding.trellis import ERROR_WEIGHT, Search, response
 
 EVEN, ODD = TRELLIS, TRELLIS + RANGES  # a class of states of each quantiser
 TABLES = build_tables(0.85, 2.2)
@@ -202,7 +203,47 @@ def test_estimate_in_training_is_differentiable_in_latents_means_and_scales(tabl
     for leaf in leaves:
         assert leaf.grad is not None
         assert torch.isfinite(leaf.grad).all()
-        assert (leaf.grad != 0).float().mean() > 0.9
+    priced = torch.ones(prior.mean.shape, dtype=torch.bool)
+    if tables is not None:  # what a file leaves out costs nothing, wherever it is
+        priced = ~SHAPE.skipped(prior.log_scale)
+    assert (leaves[2].grad != 0).float().mean() > 0.9
+    assert (leaves[1].grad[priced] != 0).float().mean() > 0.9
+    assert not leaves[1].grad[~priced].any()
+
+
+def test_in_training_latents_that_files_leave_out_follow_their_means():
+    y, prior = random_step(4)
+    leaves = [t.clone().requires_grad_() for t in (y, prior.mean)]
+    estimator = Estimator({"y": leaves[0]}, SHAPE, training=True)
+    estimator.code(Site("y", slice(0, 6)), Prior(leaves[1], prior.log_scale)).sum().backward()
+    skipped = SHAPE.skipped(prior.log_scale)
+    assert 0.1 < skipped.float().mean() < 0.9
+    assert (leaves[1].grad[skipped] == 1).all()
+    (from_y,) = Site("y", slice(0, 6)).take(leaves[0].grad).unbind()
+    assert not from_y[skipped[0]].any()
+    assert torch.allclose(from_y + leaves[1].grad[0], torch.ones(()), atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [8, 17, 24])
+def test_what_a_search_finds_follows_residuals_as_training_expects(level):
+    """Means of the values found, within an eighth of a spacing over ranges of a sixteenth."""
+    count = 60_000
+    scale = float(torch.exp(torch.tensor(LOG_MIN + level * LOG_STEP))) / SPACING
+    residual = torch.randn(count, generator=torch.Generator().manual_seed(level)).double() * scale
+    levels = np.full((1, count), level)
+    search = Search(1, TABLES.prices, TABLES.skip)
+    operands = (residual * SPACING).numpy()[None], levels
+    symbols, kinds = search.find(Site("y", slice(0, 1)), *operands)
+    found = values(torch.from_numpy(symbols[0]).double(), torch.from_numpy(kinds[0])) / SPACING
+    steps = torch.linspace(0, 1.5, 1501, dtype=torch.float64)
+    expected = torch.cumulative_trapezoid(response(steps), steps)
+    for start in np.arange(0, 1.5, 1 / 16):
+        inside = (residual.abs() >= start) & (residual.abs() < start + 1 / 16)
+        if inside.sum() < 200:
+            continue
+        measured = (found * residual.sign())[inside].mean()
+        places = (residual[inside].abs() * 1000).long()
+        assert float(measured) == pytest.approx(float(expected[places].mean()), abs=0.125)
 
 
 def test_bits_in_training_are_those_of_files():
@@ -219,7 +260,7 @@ def test_bits_in_training_are_those_of_files():
 @pytest.mark.parametrize("kind", [WHOLE, EVEN, ODD])
 def test_slopes_lead_from_one_value_to_the_next(kind):
     """In the middle of a level a symbol costs what its table says; over the scale the slopes add up
-    to the difference of two levels, over the residual to a share of that of two values."""
+    to the difference of two levels, over the residual to that of two values or a share of it."""
     shape = Shape(SHAPE.weight, SHAPE.ratio, TABLES)
     value, beside = (0.5, 1.0) if kind == ODD else (1.0, 2.0 if kind == WHOLE else 1.5)
     prices = shape.prices
@@ -238,6 +279,7 @@ def test_slopes_lead_from_one_value_to_the_next(kind):
     bits(-value, log_scale, residual).sum().backward()
     between = (prices[:, 20] + prices[:, 21]) / 2
     slope = (between[kind, 1] - between[other]) / (beside - value)
-    assert float(residual.grad) == pytest.approx(SLOPE * slope, rel=1e-3)
+    share = WHOLE_SLOPE if kind == WHOLE else 1.0
+    assert float(residual.grad) == pytest.approx(share * slope, rel=1e-3)
     up = (prices[kind, 21, 1] - first) / LOG_STEP
     assert float(log_scale.grad) == pytest.approx(up, rel=1e-3)
