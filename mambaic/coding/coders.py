@@ -111,8 +111,10 @@ class Estimator:
             if self._search is None:
                 tables = self._shape.prices, self._shape.skip
                 self._search = trellis.Search(len(residual), *tables, rounded=self._training)
-            operands = _residuals(residual), _levels(prior.log_scale)
-            found = self._search.find(site, *operands, look)
+            rows = residual, prior.log_scale
+            if self._training:  # a step of numbers that are none is skipped, but only at its end
+                rows = rows[0].nan_to_num(), rows[1].nan_to_num()
+            found = self._search.find(site, _residuals(rows[0]), _levels(rows[1]), look)
             symbols, kind = (_as_rows(part, prior.mean) for part in found)
             symbols = symbols.to(residual.dtype)
         quantised = values(symbols, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -89,9 +90,12 @@ class Shape:
             row = 2 / (grids * levels - 1) * (levels * grid + level) - 1
             places = torch.stack([column, row], dim=-1).view(1, 1, -1, 2)
             image = prices.view(1, 1, grids * levels, length)
-            # "border": beyond the last value the price of the last
-            found = F.grid_sample(image, places, padding_mode="border", align_corners=True)
-            return found.view_as(value)
+            # "border": beyond the last value the price of the last; a place that is no number would
+            # be read from anywhere
+            found = F.grid_sample(
+                image, places.nan_to_num(), padding_mode="border", align_corners=True
+            )
+            return found.view_as(value).masked_fill(places.isnan().any(-1).view_as(value), math.nan)
 
         moved = bits(residual, level.detach())
         share = WHOLE_SLOPE + (1 - WHOLE_SLOPE) * grid

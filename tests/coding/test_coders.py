@@ -246,6 +246,17 @@ def test_what_a_search_finds_follows_residuals_as_training_expects(level):
         assert float(measured) == pytest.approx(float(expected[places].mean()), abs=0.125)
 
 
+@pytest.mark.parametrize("lost", ["latent", "scale"])
+def test_in_training_a_number_that_is_none_makes_its_picture_cost_none(lost):
+    """A step with such a loss is skipped; nothing may be read from where it would point."""
+    y, prior = random_step(3)
+    y, mean, log_scale = (torch.cat([x, x]) for x in (y, prior.mean, prior.log_scale))
+    (y if lost == "latent" else log_scale)[1].flatten()[7] = torch.nan
+    estimator = Estimator({"y": y}, SHAPE, training=True)
+    estimator.code(Site("y", slice(0, 6)), Prior(mean, log_scale))
+    assert estimator.bits().isfinite().tolist() == [True, False]
+
+
 def test_bits_in_training_are_those_of_files():
     y, prior = random_step(5, 60, 60)
     shape = Shape(SHAPE.weight, SHAPE.ratio, replace(TABLES, skip=0))
