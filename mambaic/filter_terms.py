@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,12 @@ SMALL_SHARES = (0.1, 0.3)  # of differences to means
 SQUARES = (2, 4, 8)  # pixels to each side that plain means are taken over
 EDGE = 2  # pixels to each side that an edge's direction is measured over
 AROUND = max(RADII)  # pixels around a part of a picture that its terms depend on
+STRIP = 1 << 14  # pixels whose terms are made at a time on CPUs: maps of them stay in the cache
+# what strips of a picture have from the whole; terms are made of it by pixels at most REACH away
+FEATURES = (
+    *("planes", "contrast", "factors", "across", "squares", "guided", "guided_by_error"),
+    *("similar", "similar_by_error", "near_by_error"),
+)
 
 
 def _rings(radii: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -78,6 +84,20 @@ class Drawn:
     def cut(self, rows: slice, columns: slice) -> Drawn:
         """A part of it, whose border pixels are the last ones."""
         return Drawn(self.x_hat[:, rows, columns], self.deviation[rows, columns])
+
+    def strips(self) -> list[tuple[slice, Drawn]]:
+        """Rows, and the picture there, whose terms are those of the whole."""
+        height, width = self.deviation.shape
+        step = max(1, STRIP // width) if self.deviation.device.type == "cpu" else height
+        rows = [slice(top, min(top + step, height)) for top in range(0, height, step)]
+        return [(of, self._strip(of)) for of in rows]
+
+    def _strip(self, rows: slice) -> Drawn:
+        strip = self.cut(rows, slice(None))
+        known = {name: _rows(getattr(self, name), rows) for name in FEATURES}
+        known["padded"] = self.padded[:, rows.start : rows.stop + 2 * REACH]
+        vars(strip).update(known)  # where cached properties look first
+        return strip
 
     @functools.cached_property
     def contrast(self) -> Tensor:
@@ -212,9 +232,20 @@ def weighed(drawn: Drawn, own: int, coefficients: Sequence[float]) -> Tensor:
     total = torch.zeros_like(drawn.planes[own])
     following = iter(coefficients)
     for term in TERMS[own]:
-        factor = sum(next(following) * drawn.factors[name] for name in term.factors)
-        total += term.map(drawn, own) * factor
+        factor = torch.zeros_like(total)
+        for name in term.factors:
+            factor.add_(drawn.factors[name], alpha=next(following))
+        total.addcmul_(term.map(drawn, own), factor)
     return total
+
+
+def _rows(feature: Any, rows: slice) -> Any:
+    """Of a map or some maps (..., H, W), those rows; what is no map as it is."""
+    if isinstance(feature, Tensor):
+        return feature[..., rows, :]
+    if isinstance(feature, dict):
+        return {name: _rows(part, rows) for name, part in feature.items()}
+    return tuple(_rows(part, rows) for part in feature) if isinstance(feature, tuple) else feature
 
 
 def _moved(padded: Tensor, dy: int, dx: int) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from mambaic.colours import to_colours, to_planes
 from mambaic.filter_search import Costs
 from mambaic.filter_terms import AROUND, Drawn, count, weighed, write_terms
+from mambaic_kernels.simd import run
 
 BAND = 512  # rows that are corrected at once: terms take many times the memory of a picture
 SUMMED = 1 << 14  # pixels whose products are summed in float32; the sums are in float64
@@ -45,8 +46,15 @@ class PostFilter:
 
     def _apply(self, drawn: Drawn) -> Tensor:
         added = torch.zeros_like(drawn.planes)
-        for own, coefficients in enumerate(self.coefficients):
-            added[own] = weighed(drawn, own, coefficients.tolist())
+        strips = drawn.strips()
+        coefficients = [of_plane.tolist() for of_plane in self.coefficients]
+
+        def add(index: int, begin: int, end: int) -> None:
+            rows, strip = strips[index]
+            for own, of_plane in enumerate(coefficients):
+                added[own, rows] = weighed(strip, own, of_plane)
+
+        run(add, [(rows.start, rows.stop) for rows, _ in strips])
         return drawn.x_hat + to_colours(added)
 
 
@@ -75,17 +83,18 @@ class Fit:
     def add(self, drawn: Drawn, x: Tensor) -> None:
         """A region as in ``Comparison``."""
         error = to_planes(x) - drawn.planes
-        # one for all planes: fresh memory is slower than what is written into it
-        space = error.new_empty(max(map(len, self.cross)) + 1, *error.shape[1:])
-        for own, cross in enumerate(self.cross):
-            of_plane = space[: len(cross) + 1]
-            write_terms(drawn, own, of_plane[:-1])
-            of_plane[-1] = error[own]
-            parts = of_plane.flatten(1).split(SUMMED, dim=1)
-            products = torch.stack([part @ part.T for part in parts])
-            sums = products.double().sum(dim=0).cpu()
-            self.gram[own] += sums[:-1, :-1]
-            self.cross[own] += sums[:-1, -1]
+        for rows, strip in drawn.strips():
+            # one for all planes: fresh memory is slower than what is written into it
+            space = error.new_empty(max(map(len, self.cross)) + 1, *strip.deviation.shape)
+            for own, cross in enumerate(self.cross):
+                of_plane = space[: len(cross) + 1]
+                write_terms(strip, own, of_plane[:-1])
+                of_plane[-1] = error[own, rows]
+                parts = of_plane.flatten(1).split(SUMMED, dim=1)
+                products = torch.stack([part @ part.T for part in parts])
+                sums = products.double().sum(dim=0).cpu()
+                self.gram[own] += sums[:-1, :-1]
+                self.cross[own] += sums[:-1, -1]
         self.pixels += x[0].numel()
 
     @classmethod
