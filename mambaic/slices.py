@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from mambaic.coding.coders import Ahead, StepCoder
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
-from mambaic.coding.tables import LOG_MIN
+from mambaic.coding.tables import LOG_MAX, LOG_MIN
 from mambaic.coding.trellis import LOOK
 from mambaic.nn.blocks import RowConv2d, zero_start
 from mambaic.nn.parts import WHOLE_POSITIONS, whole
@@ -27,8 +27,9 @@ DEVIATIONS_MAX = 4.0
 
 
 def _scale(prior: Prior) -> Tensor:
-    """Scales of a prior, bounded so that they can be divided by."""
-    return torch.exp(prior.log_scale.clamp(min=LOG_MIN))
+    """Scales of a prior, within those of the tables: they can be divided by, and where a slice is
+    far from its mean the next one's does not follow it any further."""
+    return torch.exp(prior.log_scale.clamp(LOG_MIN, LOG_MAX))
 
 
 class Surprises(NamedTuple):

@@ -111,3 +111,12 @@ def test_surprises_are_what_they_say():
 def test_groups_that_cannot_be_cut_are_refused():
     with pytest.raises(ConfigError, match="slices = 3"):
         replace(PRESETS["unit"], slices=3)
+
+
+def test_a_scale_beyond_the_tables_moves_means_no_further_than_theirs():
+    """Otherwise what is far off leads to means still further off, until they overflow."""
+    slices, site = make_slices(alive=True), Site("y", slice(FIRST, FIRST + 8), Lattice.ANCHOR)
+    coder = Fixed(torch.full((1, POSITIONS, 8), 1e12))
+    prior = Prior(torch.zeros(1, POSITIONS, 8), torch.full((1, POSITIONS, 8), 30.0))
+    slices.code(site, prior, torch.zeros(1, POSITIONS, GATES), coder)
+    assert 0 < max(float(seen.mean.abs().max()) for seen in coder.priors) < 1e4

@@ -105,8 +105,8 @@ class Estimator:
             rows = residual.detach(), prior.log_scale.detach()
             symbols, kind = trellis.quantise_on_gpu(site, *rows, prices)
         else:
-            # in training a latent that a file leaves out is rounded by itself: zeroed, it could
-            # not learn that it is worth its bits; and nobody looks ahead
+            # in training a latent that a file leaves out is priced as if rounded by itself: at 0 it
+            # could not learn that it is worth its bits; and nobody looks ahead
             look = None if self._training else _look(ahead, self._source, prior.mean)
             if self._search is None:
                 tables = self._shape.prices, self._shape.skip
@@ -120,10 +120,12 @@ class Estimator:
         quantised = values(symbols, kind)
         if not self._training:
             return symbols, kind, quantised
-        if self._shape.tables is not None:
-            priced = quantised / trellis.spacing(site.latent)
-        else:
+        if self._shape.tables is None:
             priced = residual / trellis.spacing(site.latent) + torch.rand_like(residual) - 0.5
+        else:
+            priced = quantised / trellis.spacing(site.latent)
+            if trellis.has_trellis(site):
+                quantised = quantised.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
         return priced, kind, residual + (quantised - residual).detach()
 
     def bits(self, latent: str | None = None) -> Tensor:

@@ -33,8 +33,8 @@ SETS = TRELLIS + CLASSES * RANGES
 SPACING = 1.75  # of the trellis's two quantisers
 LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
-LOG_MIN = math.log(SCALE_MIN)
-LOG_STEP = (math.log(SCALE_MAX) - LOG_MIN) / (LEVELS - 1)
+LOG_MIN, LOG_MAX = math.log(SCALE_MIN), math.log(SCALE_MAX)
+LOG_STEP = (LOG_MAX - LOG_MIN) / (LEVELS - 1)
 SCALES = np.exp(LOG_MIN + np.arange(LEVELS) * LOG_STEP)
 # latents of a smaller scale are not coded: at a spacing of 1.75 few of them would be anything but 0
 # (docs/training.md, "Trellis")

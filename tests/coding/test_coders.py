@@ -215,9 +215,11 @@ def test_in_training_latents_that_files_leave_out_follow_their_means():
     y, prior = random_step(4)
     leaves = [t.clone().requires_grad_() for t in (y, prior.mean)]
     estimator = Estimator({"y": leaves[0]}, SHAPE, training=True)
-    estimator.code(Site("y", slice(0, 6)), Prior(leaves[1], prior.log_scale)).sum().backward()
+    y_hat = estimator.code(Site("y", slice(0, 6)), Prior(leaves[1], prior.log_scale))
+    y_hat.sum().backward()
     skipped = SHAPE.skipped(prior.log_scale)
     assert 0.1 < skipped.float().mean() < 0.9
+    assert torch.equal(y_hat[skipped], prior.mean[skipped])
     assert (leaves[1].grad[skipped] == 1).all()
     (from_y,) = Site("y", slice(0, 6)).take(leaves[0].grad).unbind()
     assert not from_y[skipped[0]].any()
