@@ -83,11 +83,12 @@ class Fit:
     def add(self, drawn: Drawn, x: Tensor) -> None:
         """A region as in ``Comparison``."""
         error = to_planes(x) - drawn.planes
-        for rows, strip in drawn.strips():
-            # one for all planes: fresh memory is slower than what is written into it
-            space = error.new_empty(max(map(len, self.cross)) + 1, *strip.deviation.shape)
+        strips = drawn.strips()
+        # one for all strips and planes: fresh memory is slower than what is written into it
+        space = error.new_empty(max(map(len, self.cross)) + 1, *strips[0][1].deviation.shape)
+        for rows, strip in strips:
             for own, cross in enumerate(self.cross):
-                of_plane = space[: len(cross) + 1]
+                of_plane = space[: len(cross) + 1, : rows.stop - rows.start]
                 write_terms(strip, own, of_plane[:-1])
                 of_plane[-1] = error[own, rows]
                 parts = of_plane.flatten(1).split(SUMMED, dim=1)

@@ -74,6 +74,15 @@ def test_weighed_sum_is_that_of_the_terms(own):
     assert torch.allclose(weighed(drawn, own, coefficients.tolist()), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("own", range(3))
+def test_terms_of_strips_are_those_of_the_whole(own):
+    drawn = picture()
+    strips = drawn.strips()
+    assert len(strips) > 1
+    joined = torch.cat([all_terms(strip, own) for _, strip in strips], dim=1)
+    assert torch.equal(joined, all_terms(drawn, own))
+
+
 def test_no_two_terms_are_the_same():
     drawn = picture()
     for own in range(len(TERMS)):
