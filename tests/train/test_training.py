@@ -88,6 +88,21 @@ def test_resumed_run_is_the_same_to_the_bit(data, tmp_path, tables):
     assert begun + rest == whole
 
 
+@pytest.mark.parametrize(
+    ("tables", "metric", "kept"),
+    [(False, "mse", False), (True, "mse", True), (True, "ms-ssim", False)],
+)
+def test_quantiser_steps_are_kept_where_tables_price_the_rate(data, tables, metric, kept):
+    config = replace(CONFIG, batch=1, crop=192, large_crop=192, metric=metric)
+    trainer = new_trainer(config, tables=tables)
+    steps = trainer.model.transform.step.values
+    out = trainer.model.transform.analysis.out.weight
+    before = steps.detach().clone(), out.detach().clone()
+    losses(trainer, data, 2)
+    assert torch.equal(steps, before[0]) == kept
+    assert not torch.equal(out, before[1])
+
+
 def test_loss_falls(data):
     config = TrainConfig(preset="unit", steps=60, batch=4, crop=64, large_crop=64, warmup_steps=5)
     curve = losses(new_trainer(config), data, 60)

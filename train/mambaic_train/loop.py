@@ -19,6 +19,7 @@ from mambaic.coding.tables import Tables
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.model import MambaIC
+from mambaic.transforms import WaveletTransform
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Batches, Crops, Photos, to_input
 from mambaic_train.distributed import World
@@ -55,6 +56,11 @@ class Trainer:
         self.config = config
         self.device = torch.device(device)
         self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
+        priced_as_files = config.metric == "mse" and model.entropy_model.tables is not None
+        if priced_as_files and isinstance(model.transform, WaveletTransform):
+            # what training expects of other quantiser steps is a tenth of the loss from what they
+            # do to files (docs/training.md, "What follows a residual"): they are kept
+            model.transform.step.requires_grad_(False)
         self.optimiser = make_optimiser(self.model, config)
         self.average = WeightAverage(self.model, config.ema)
         self.step = 0
