@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from mambaic.colours import to_colours, to_planes
+from mambaic.drawn import AROUND, Drawn
 from mambaic.filter_search import Costs
-from mambaic.filter_terms import AROUND, Drawn, count, weighed, write_terms
+from mambaic.filter_terms import count, weighed, write_terms
 from mambaic_kernels.simd import run
 
 BAND = 512  # rows that are corrected at once: terms take many times the memory of a picture

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mambaic.bitstream import LATENT_STRIDE, MAX_TILE_LATENTS, largest_tile, latent_size
-from mambaic.filter_terms import AROUND, Drawn
+from mambaic.drawn import AROUND, Drawn
 from mambaic.model import MambaIC
 from mambaic.nn.wavelet import BLOCKS
 from mambaic.post_filter import Comparison, PostFilter

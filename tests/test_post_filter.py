@@ -12,10 +12,11 @@ from PIL import Image
 
 from mambaic import bitstream, post_filter, tiling
 from mambaic.codec import Codec
+from mambaic.drawn import AROUND, Drawn
 from mambaic.errors import CorruptStream
 from mambaic.filter_code import FilterCode
 from mambaic.filter_search import cheapest
-from mambaic.filter_terms import AROUND, TERMS, Drawn, count, weighed, write_terms
+from mambaic.filter_terms import TERMS, count, weighed, write_terms
 from mambaic.image import read_image
 from mambaic.post_filter import Fit, PostFilter
 
