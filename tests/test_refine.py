@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -17,11 +15,10 @@ from mambaic.codec import Codec, load
 from mambaic.coding.coders import Estimator
 from mambaic.coding.priors import Prior
 from mambaic.coding.schedule import Site
-from mambaic.coding.trellis import spacing
 from mambaic.errors import ConfigError
 from mambaic.image import Picture
-from mambaic.refine import STAND_IN, AnnealedEstimator, refine
-from mambaic.tiling import analyse
+from mambaic.refine import RefiningEstimator, refine
+from mambaic.tiling import analyse, visible_region
 
 STEPS = 12
 
@@ -76,36 +73,45 @@ def test_a_block_leaves_its_neighbours_alone(unit_model, monkeypatch):
     assert not torch.equal(refined[..., 8:], y[..., 8:])
 
 
-def test_cold_rounding_is_to_the_nearest_and_as_coarse_as_the_trellis(unit_model):
+def test_every_step_sees_what_a_file_holds(unit_model):
+    """Values are those of a search as files are coded by; what they leave out costs what a 0 does,
+    whatever it is, and has no gradient."""
     shape = unit_model.entropy_model.shape()
-    residual = 20 * torch.randn(1, 1024, 4, generator=torch.Generator().manual_seed(0))
-    prior = Prior(torch.zeros_like(residual), torch.full_like(residual, math.log(20.0)))
-    cold = AnnealedEstimator({}, shape, 0.01, torch.Generator().manual_seed(0))
-    hard = Estimator({}, shape, training=False)
-    for latent, step in (("z", 1.0), ("y", STAND_IN)):
-        site = Site(latent, slice(0, 4))
-        priced, _, rounded = cold.quantise(site, residual, prior)
-        nearest = step * torch.round(residual / step)
-        assert (rounded - nearest).abs().max() <= step + 1e-4
-        assert ((rounded - nearest).abs() < 0.01).float().mean() > 0.97
-        assert torch.allclose(priced * spacing(latent), rounded)
-        _, _, coded = hard.quantise(site, residual, prior)
-        error = float((nearest - residual).square().mean())
-        assert error == pytest.approx(float((coded - residual).square().mean()), rel=0.1)
+    generator = torch.Generator().manual_seed(0)
+    log_scale = torch.empty(1, 1024, 4).uniform_(-3.0, 3.0, generator=generator)
+    residual = 2 * log_scale.exp() * torch.randn(log_scale.shape, generator=generator)
+    skipped = shape.skipped(log_scale)
+    assert 0.2 < skipped.float().mean() < 0.8
+    site, priors = Site("y", slice(0, 4)), Prior(torch.zeros_like(residual), log_scale)
+
+    def coded(latents, kind=RefiningEstimator, **options):
+        estimator = kind({}, shape, **options)
+        estimator._source = lambda site: latents
+        return estimator.code(site, priors), estimator
+
+    latents = residual.clone().requires_grad_()
+    values, estimator = coded(latents, training=True, width=0.2)
+    assert torch.equal(values.detach(), coded(residual, Estimator, training=False)[0])
+    values.sum().backward()
+    assert (latents.grad[skipped] == 0).all()
+    assert (latents.grad[~skipped] != 0).float().mean() > 0.9
+    far = torch.where(skipped, 100 * residual, residual)
+    assert torch.equal(estimator.bits(), coded(far, training=True)[1].bits())
 
 
 def test_processors_without_bfloat16_refine_in_float32(unit_model, monkeypatch):
-    """Both precisions gain, and not by the same latents."""
-    pixels, box = photo_pixels(128, 128), (0, 0, 8, 8)
-    y = analyse(unit_model, pixels, box, 50.0)
+    """Both precisions gain alike, and not by the same latents: searches part at a last bit."""
+    pixels, box, quality = photo_pixels(128, 128), (0, 0, 8, 8), 50.0
+    y = analyse(unit_model, pixels, box, quality)
+    task = refining._Block(unit_model, visible_region(pixels, box), quality)
     refined = []
     for native in (False, True):
         monkeypatch.setattr(refining, "multiplies_bfloat16", lambda device, native=native: native)
-        refined.append(refine(unit_model, pixels, box, y, 50.0, STEPS))
-    for latents in refined:
-        assert not torch.equal(latents, y)
+        refined.append(refine(unit_model, pixels, box, y, quality, STEPS))
+    before, single, half = (task.cost(latents) for latents in (y, *refined))
+    assert before - single > 0
+    assert before - half == pytest.approx(before - single, rel=0.1)
     assert not torch.equal(*refined)
-    assert (refined[0] - refined[1]).abs().mean() < 0.1 * (refined[0] - y).abs().mean()
 
 
 def test_negative_steps_are_refused(unit_model):

@@ -61,10 +61,19 @@ class Estimator:
     noisy latents, and gradients go straight through ([Minnen2020], arXiv:2007.08739, Sec. 3.3).
     """
 
-    def __init__(self, latents: Mapping[str, Tensor], shape: Shape, *, training: bool) -> None:
+    def __init__(
+        self,
+        latents: Mapping[str, Tensor],
+        shape: Shape,
+        *,
+        training: bool,
+        width: float = trellis.WIDTH,
+    ) -> None:
+        """``width`` of the response to residuals in training."""
         self._latents = latents
         self._shape = shape
         self._training = training
+        self._width = width
         self._steps: dict[str, list[Part]] = {}
         self._sources: dict[tuple[str, int, Lattice], tuple[Tensor, ...]] = {}
         self._search: trellis.Search | None = None
@@ -82,7 +91,7 @@ class Estimator:
     def _followed(self, residual: Tensor, prior: Prior) -> Tensor:
         """The residual with the gradient of what is quantised; what a file leaves out has none."""
         fixed = residual.detach()
-        slope = trellis.response(fixed / trellis.SPACING)
+        slope = trellis.response(fixed / trellis.SPACING, self._width)
         slope = slope.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
         return fixed + slope * (residual - fixed)
 

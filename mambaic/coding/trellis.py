@@ -88,14 +88,15 @@ def settle(
     symbols[tail] = _search(bounded, np.concatenate(at), prices, state)[: len(tail)]
 
 
-def response(residual: Tensor) -> Tensor:
+def response(residual: Tensor, width: float = WIDTH) -> Tensor:
     """How fast the value that a search finds may be expected to change over the residual, both in
-    units of the spacing: around 1 on the whole, 0 near the values, 2.5 between them."""
+    units of the spacing: around 1 on the whole, 0 near the values, 2.5 between them. With a larger
+    ``width``, less of either."""
     size = residual.abs()
     cell = torch.floor(2 * size)
     middle = 0.5 * cell + 0.25 + ZERO_REACH * (cell == 0)
-    risen = torch.sigmoid((size - middle) / WIDTH)
-    return 0.5 / WIDTH * risen * (1 - risen)
+    risen = torch.sigmoid((size - middle) / width)
+    return 0.5 / width * risen * (1 - risen)
 
 
 def _search(bounded: np.ndarray, at: np.ndarray, prices: np.ndarray, state: int) -> np.ndarray:
