@@ -34,7 +34,7 @@ HALO = 4  # neighbours that see a block change; multiple of 4, as the walk wants
 LEARNING_RATE = 1.65e-3  # quantiser steps per bit, over the root of the number of steps
 MOMENTUM = 0.8
 GRADIENT_MAX = 200.0  # bits per quantiser step: seldom reached, never left to one latent
-WIDTHS = (0.2, 0.08)  # of the response, first and last: training's is too narrow to learn by alone
+WIDTHS = (0.2, 0.08)  # of the response, first and last: from a narrow one alone, less is learned
 # Refined latents want a coarser quantiser than their lmbda was trained with: error is weighed by
 # the lmbda of a quality this much higher.
 AHEAD = 3.0

@@ -90,8 +90,8 @@ def settle(
 
 def response(residual: Tensor, width: float = WIDTH) -> Tensor:
     """How fast the value that a search finds may be expected to change over the residual, both in
-    units of the spacing: around 1 on the whole, 0 near the values, 2.5 between them. With a larger
-    ``width``, less of either."""
+    units of the spacing: around 1 on the whole, 0 near the values, 2.5 between them; flatter with a
+    larger ``width``."""
     size = residual.abs()
     cell = torch.floor(2 * size)
     middle = 0.5 * cell + 0.25 + ZERO_REACH * (cell == 0)
