@@ -5,9 +5,9 @@ Format section: docs/format.md, "Filter".
 
 from __future__ import annotations
 
+import enum
 import functools
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +15,10 @@ from torch.nn import functional as F
 
 from mambaic.colours import to_planes
 from mambaic_kernels.smooth import bilateral, box_mean
+from mambaic_kernels.terms import Scene
 
 REACH = 2  # pixels to each side whose differences count
 AVERAGED = 3  # pixels to each side that contrast and brightness are measured over
-# what maps are weighed by
-PLAIN, ERROR, ERROR2, RATIO = "plain", "error", "error2", "ratio"
-CONTRAST, COLOUR_CONTRAST, SATURATION = "contrast", "colour contrast", "saturation"
-BRIGHTNESS, BRIGHTNESS2 = "brightness", "brightness2"
-FIRST, SECOND = "first colour", "second colour"
 # Similar pixels are looked for on rings of 16, each turned by half a step against the one before;
 # how similar: the differences of colours at which a pixel counts much and little
 RADII = (2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30)
@@ -37,12 +33,48 @@ FLAT_SHARES, LEAST_FLAT = (0.7, 1.5), 1e-4
 SQUARES = (2, 4, 8)  # pixels to each side that plain means are taken over
 EDGE = 2  # pixels to each side that an edge's direction is measured over
 AROUND = max(RADII)  # pixels around a part of a picture that its terms depend on
-STRIP = 1 << 14  # pixels whose terms are made at a time on CPUs: maps of them stay in the cache
-# what strips of a picture have from the whole; terms are made of it by pixels at most REACH away
-FEATURES = (
-    *("planes", "contrast", "factors", "across", "squares", "guided", "guided_by_error"),
-    *("similar", "similar_by_error", "near_by_error"),
-)
+CONSTANT = 0.125
+
+
+class Source(enum.IntEnum):
+    """What is known of every plane."""
+
+    VALUE = 0
+    CONSTANT = enum.auto()
+    SIMILAR = enum.auto()
+    SIMILAR_WIDE = enum.auto()
+    BY_ERROR = enum.auto()
+    BY_ERROR_WIDE = enum.auto()
+    NEAR = enum.auto()
+    NEAR_WIDE = enum.auto()
+    GUIDED = enum.auto()
+    GUIDED_TIGHT = enum.auto()
+    GUIDED_LOOSE = enum.auto()
+    SQUARE = enum.auto()
+    SQUARE_WIDER = enum.auto()
+    SQUARE_WIDEST = enum.auto()
+    ACROSS = enum.auto()
+    ACROSS_WIDE = enum.auto()
+
+    def of(self, plane: int) -> int:
+        """Where it is among the maps of a scene."""
+        return 3 * self + plane
+
+
+class Factor(enum.IntEnum):
+    """What maps are weighed by."""
+
+    PLAIN = 0
+    ERROR = enum.auto()
+    ERROR2 = enum.auto()
+    RATIO = enum.auto()
+    CONTRAST = enum.auto()
+    COLOUR_CONTRAST = enum.auto()
+    SATURATION = enum.auto()
+    BRIGHTNESS = enum.auto()
+    BRIGHTNESS2 = enum.auto()
+    FIRST = enum.auto()
+    SECOND = enum.auto()
 
 
 def _rings(radii: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -62,7 +94,7 @@ class Drawn:
 
     def __init__(self, x_hat: Tensor, deviation: Tensor) -> None:
         """R, G and B (3, H, W) in [0, 1], and how far pixels may be expected to be off (H, W)."""
-        self.x_hat, self.deviation = x_hat, deviation
+        self.x_hat, self.deviation = x_hat, deviation.contiguous()
 
     @functools.cached_property
     def planes(self) -> Tensor:
@@ -78,19 +110,32 @@ class Drawn:
         """A part of it, whose border pixels are the last ones."""
         return Drawn(self.x_hat[:, rows, columns], self.deviation[rows, columns])
 
-    def strips(self) -> list[tuple[slice, Drawn]]:
-        """Rows, and the picture there, whose terms are those of the whole."""
-        height, width = self.deviation.shape
-        step = max(1, STRIP // width) if self.deviation.device.type == "cpu" else height
-        rows = [slice(top, min(top + step, height)) for top in range(0, height, step)]
-        return [(of, self._strip(of)) for of in rows]
-
-    def _strip(self, rows: slice) -> Drawn:
-        strip = self.cut(rows, slice(None))
-        known = {name: _rows(getattr(self, name), rows) for name in FEATURES}
-        known["padded"] = self.padded[:, rows.start : rows.stop + 2 * REACH]
-        vars(strip).update(known)  # where cached properties look first
-        return strip
+    @functools.cached_property
+    def scene(self) -> Scene:
+        """As kernels take it: of every ``Source`` the maps of all planes, and every ``Factor``."""
+        shape = self.planes.shape
+        constant = self.planes.new_full(shape[2:], CONSTANT).expand(shape)
+        sources = {
+            Source.VALUE: self.planes,
+            Source.CONSTANT: constant,
+            Source.SIMILAR: self.similar[0],
+            Source.SIMILAR_WIDE: self.similar[1],
+            Source.BY_ERROR: self.similar_by_error[0],
+            Source.BY_ERROR_WIDE: self.similar_by_error[1],
+            Source.NEAR: self.near_by_error[0],
+            Source.NEAR_WIDE: self.near_by_error[1],
+            Source.GUIDED: self.guided,
+            Source.GUIDED_TIGHT: self.guided_by_error[0],
+            Source.GUIDED_LOOSE: self.guided_by_error[1],
+            Source.SQUARE: self.squares[0],
+            Source.SQUARE_WIDER: self.squares[1],
+            Source.SQUARE_WIDEST: self.squares[2],
+            Source.ACROSS: self.steered[0],
+            Source.ACROSS_WIDE: self.steered[1],
+        }
+        maps = [plane for source in Source for plane in sources[source]]
+        factors = [self.factors[factor] for factor in Factor]
+        return Scene(self.padded, maps, factors, self.deviation)
 
     @functools.cached_property
     def contrast(self) -> Tensor:
@@ -100,25 +145,25 @@ class Drawn:
         return (of_squares - mean * mean).clamp_(min=0).sqrt_()
 
     @functools.cached_property
-    def factors(self) -> dict[str, Tensor | float]:
-        """What maps are weighed by (H, W), by name; about 1 in size."""
+    def factors(self) -> dict[Factor, Tensor]:
+        """What maps are weighed by (H, W); about 1 in size."""
         brightness = box_mean(self.planes[:1], AVERAGED)[0]
         colours = self.planes[1:]
         means = box_mean(torch.cat([colours, colours * colours]), AVERAGED)
         variances = (means[2:] - means[:2] * means[:2]).clamp_(min=0)
         error = 20 * self.deviation
         return {
-            PLAIN: 1.0,
-            ERROR: error,
-            ERROR2: error * error,
-            RATIO: self.deviation / (self.deviation + self.contrast + 1e-3),
-            CONTRAST: 4 * self.contrast,
-            COLOUR_CONTRAST: 6 * variances.sum(dim=0).sqrt_(),
-            SATURATION: 4 * means[2:].sum(dim=0).sqrt_(),
-            BRIGHTNESS: 2 * brightness,
-            BRIGHTNESS2: 4 * brightness * brightness,
-            FIRST: 4 * colours[0],
-            SECOND: 4 * colours[1],
+            Factor.PLAIN: torch.ones_like(error[0]).expand(error.shape),
+            Factor.ERROR: error,
+            Factor.ERROR2: error * error,
+            Factor.RATIO: self.deviation / (self.deviation + self.contrast + 1e-3),
+            Factor.CONTRAST: 4 * self.contrast,
+            Factor.COLOUR_CONTRAST: 6 * variances.sum(dim=0).sqrt_(),
+            Factor.SATURATION: 4 * means[2:].sum(dim=0).sqrt_(),
+            Factor.BRIGHTNESS: 2 * brightness,
+            Factor.BRIGHTNESS2: 4 * brightness * brightness,
+            Factor.FIRST: 4 * colours[0],
+            Factor.SECOND: 4 * colours[1],
         }
 
     @functools.cached_property
@@ -200,12 +245,3 @@ def moved(padded: Tensor, dy: int, dx: int) -> Tensor:
     """The pixels (..., H, W) at an offset, of planes with REACH pixels around them."""
     height, width = (side - 2 * REACH for side in padded.shape[-2:])
     return padded[..., REACH + dy : REACH + dy + height, REACH + dx : REACH + dx + width]
-
-
-def _rows(feature: Any, rows: slice) -> Any:
-    """Of a map or some maps (..., H, W), those rows; what is no map as it is."""
-    if isinstance(feature, Tensor):
-        return feature[..., rows, :]
-    if isinstance(feature, dict):
-        return {name: _rows(part, rows) for name, part in feature.items()}
-    return tuple(_rows(part, rows) for part in feature) if isinstance(feature, tuple) else feature

@@ -21,10 +21,9 @@ from mambaic.colours import to_colours, to_planes
 from mambaic.drawn import AROUND, Drawn
 from mambaic.filter_search import Costs
 from mambaic.filter_terms import count, weighed, write_terms
-from mambaic_kernels.simd import run
 
 BAND = 512  # rows that are corrected at once: terms take many times the memory of a picture
-SUMMED = 1 << 14  # pixels whose products are summed in float32; the sums are in float64
+SUMMED = 1 << 13  # pixels whose products are summed in float32; the sums are in float64
 RIDGE = 1e-6  # terms are told apart as far as float32 tells them apart, and no further
 
 
@@ -47,15 +46,8 @@ class PostFilter:
 
     def _apply(self, drawn: Drawn) -> Tensor:
         added = torch.zeros_like(drawn.planes)
-        strips = drawn.strips()
         coefficients = [of_plane.tolist() for of_plane in self.coefficients]
-
-        def add(index: int, begin: int, end: int) -> None:
-            rows, strip = strips[index]
-            for own, of_plane in enumerate(coefficients):
-                added[own, rows] = weighed(strip, own, of_plane)
-
-        run(add, [(rows.start, rows.stop) for rows, _ in strips])
+        added[: len(coefficients)] = weighed(drawn, coefficients)
         return drawn.x_hat + to_colours(added)
 
 
@@ -84,19 +76,18 @@ class Fit:
     def add(self, drawn: Drawn, x: Tensor) -> None:
         """A region as in ``Comparison``."""
         error = to_planes(x) - drawn.planes
-        strips = drawn.strips()
-        # one for all strips and planes: fresh memory is slower than what is written into it
-        space = error.new_empty(max(map(len, self.cross)) + 1, *strips[0][1].deviation.shape)
-        for rows, strip in strips:
-            for own, cross in enumerate(self.cross):
-                of_plane = space[: len(cross) + 1, : rows.stop - rows.start]
-                write_terms(strip, own, of_plane[:-1])
-                of_plane[-1] = error[own, rows]
-                parts = of_plane.flatten(1).split(SUMMED, dim=1)
-                products = torch.stack([part @ part.T for part in parts])
-                sums = products.double().sum(dim=0).cpu()
-                self.gram[own] += sums[:-1, :-1]
-                self.cross[own] += sums[:-1, -1]
+        height, width = drawn.deviation.shape
+        step = max(1, SUMMED // width) if error.device.type == "cpu" else height
+        counts = [len(cross) for cross in self.cross]
+        # one for all rows: fresh memory is slower than what is written into it
+        space = error.new_empty(sum(counts), step, width)
+        for top in range(0, height, step):
+            rows = slice(top, min(top + step, height))
+            terms = space[:, : rows.stop - top]
+            write_terms(drawn, len(counts), rows, terms)
+            for own, of_plane in enumerate(terms.flatten(1).split(counts)):
+                self.gram[own] += _summed(of_plane, of_plane)
+                self.cross[own] += _summed(of_plane, error[own, rows].reshape(1, -1))[:, 0]
         self.pixels += x[0].numel()
 
     @classmethod
@@ -120,3 +111,9 @@ class Fit:
             ridge = RIDGE * gram.diag() + 1e-12
             found.append(Costs(weight * (gram + torch.diag(ridge)), weight * cross))
         return found
+
+
+def _summed(a: Tensor, b: Tensor) -> Tensor:
+    """Products (m, n) of a (m, pixels) and b (n, pixels), summed over pixels."""
+    parts = zip(a.split(SUMMED, dim=1), b.split(SUMMED, dim=1), strict=True)
+    return torch.stack([x @ y.T for x, y in parts]).double().sum(dim=0).cpu()

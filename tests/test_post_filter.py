@@ -47,10 +47,13 @@ def picture(height=160, width=180, seed=0):
     return Drawn(x, 0.01 + 0.1 * photo_like(height, width, seed + 3)[0, 0])
 
 
-def all_terms(drawn, own):
-    terms = torch.full((count(own), *drawn.x_hat.shape[1:]), torch.nan)
-    write_terms(drawn, own, terms)
-    return terms
+def all_terms(drawn):
+    """Of every plane."""
+    counts = [count(own) for own in range(len(TERMS))]
+    height, width = drawn.deviation.shape
+    terms = torch.full((sum(counts), height, width), torch.nan)
+    write_terms(drawn, len(TERMS), slice(0, height), terms)
+    return terms.split(counts)
 
 
 def pixels(drawn):
@@ -66,28 +69,20 @@ def codec(unit_model):
     return Codec(unit_model)
 
 
-@pytest.mark.parametrize("own", range(3))
-def test_weighed_sum_is_that_of_the_terms(own):
+def test_weighed_sums_are_those_of_the_terms():
     drawn = picture(60, 50)
-    coefficients = RNG.normal(size=count(own))
-    terms = all_terms(drawn, own)
-    expected = torch.tensordot(torch.from_numpy(coefficients).float(), terms, dims=1)
-    assert torch.allclose(weighed(drawn, own, coefficients.tolist()), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("own", range(3))
-def test_terms_of_strips_are_those_of_the_whole(own):
-    drawn = picture()
-    strips = drawn.strips()
-    assert len(strips) > 1
-    joined = torch.cat([all_terms(strip, own) for _, strip in strips], dim=1)
-    assert torch.equal(joined, all_terms(drawn, own))
+    terms = all_terms(drawn)
+    coefficients = [RNG.normal(size=len(of_plane)) for of_plane in terms]
+    found = weighed(drawn, [of_plane.tolist() for of_plane in coefficients])
+    for own, of_plane in enumerate(coefficients):
+        expected = torch.tensordot(torch.from_numpy(of_plane).float(), terms[own], dims=1)
+        assert torch.allclose(found[own], expected, atol=1e-4)
 
 
 def test_no_two_terms_are_the_same():
     drawn = picture()
-    for own in range(len(TERMS)):
-        terms = all_terms(drawn, own).flatten(1).double()
+    for of_plane in all_terms(drawn):
+        terms = of_plane.flatten(1).double()
         terms /= terms.norm(dim=1, keepdim=True)
         alike = (terms @ terms.T).abs() - torch.eye(len(terms))
         assert alike.max() < 1 - 1e-6
