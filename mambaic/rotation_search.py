@@ -8,6 +8,7 @@ them three by three.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from mambaic.model import MambaIC
 from mambaic.nn.wavelet import PACKED, WaveletPacking
 from mambaic.rate import linear_step
 from mambaic.rotation import UNTURNED, Rotation, matrix
-from mambaic.tiling import analyse, chosen_regions, cut, read_region, visible_region, whole
+from mambaic.tiling import REGION as DRAWN
+from mambaic.tiling import chosen_regions, cut, read_region, spread, whole
 from mambaic.transforms import WaveletTransform
 
 SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its logarithm
@@ -27,10 +29,10 @@ GUESSES_DEG = ((15, 0, 0), (0, 4, 0), (0, 0, 4))
 TRIALS = 40
 PRECISION_RAD, PRECISION_BITS = 1e-2, 1e-6  # bits of a coefficient
 # regions of a picture whose coefficients are looked at, and their sides in latents; and the same of
-# those in which it is tried out whether the networks agree, if there are more than ALL of them (of
-# no more than that a file's own drawing leaves none out: ``mambaic.tiling.drawn_regions``)
+# the squares in which it is tried out whether the networks agree
 REGIONS, REGION = 24, 8
-TRIED, TRIED_REGION, ALL = 3, 48, 4
+TRIED, TRIED_SIDE = 6, 24
+SMALL = 4  # regions of a picture that is coded twice instead; a file's own drawing leaves none out
 
 
 def promising(
@@ -40,9 +42,9 @@ def promising(
     coefficients tell. One of them, if not ``several`` are wanted or the picture is large: the
     one that parts of the picture favour."""
     found = list(dict.fromkeys([UNTURNED, likely(model, pixels, quality)]))
-    if len(found) == 1 or (several and len(cut(whole(pixels), TRIED_REGION)) <= ALL):
+    if len(found) == 1 or (several and len(cut(whole(pixels), DRAWN)) <= SMALL):
         return found
-    return [min(found, key=lambda rotation: _coded(model, pixels, quality, rotation))]
+    return [_cheapest(model, pixels, quality, found)]
 
 
 def likely(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
@@ -71,17 +73,23 @@ def expect(
 
 
 @torch.no_grad()
-def _coded(model: MambaIC, pixels: np.ndarray, quality: float, rotation: Rotation) -> float:
-    """What parts of a picture cost with a rotation, in bits and error together."""
-    q = torch.tensor([quality], device=next(model.parameters()).device)
+def _cheapest(
+    model: MambaIC, pixels: np.ndarray, quality: float, rotations: Sequence[Rotation]
+) -> Rotation:
+    """That of ``rotations`` with which some squares of a picture cost least, in bits and error
+    together; each of them as if it were a picture."""
+    squares = spread(whole(pixels), TRIED, TRIED_SIDE)
+    device = next(model.parameters()).device
+    x = torch.cat([read_region(pixels, square) for square in squares]).to(device)
+    q = torch.full((len(x),), quality, device=device)
     weight = model.config.error_weight(quality)
-    total = 0.0
-    for region in chosen_regions(whole(pixels), TRIED, TRIED_REGION):
-        y = analyse(model, pixels, region, quality, rotation)
-        y_hat, estimator = model.entropy_model.estimate(y, q)
-        x = rotation.turn(visible_region(pixels, region).to(q.device))
-        total += float(model.cost(y_hat, estimator, x, q, weight))
-    return total
+
+    def cost(rotation: Rotation) -> float:
+        turned = rotation.turn(x)
+        y_hat, estimator = model.entropy_model.estimate(model.g_a(turned, q), q)
+        return float(model.cost(y_hat, estimator, turned, q, weight))
+
+    return min(rotations, key=cost)
 
 
 class _Expected:

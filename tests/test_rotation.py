@@ -151,7 +151,7 @@ def test_turned_colours_take_fewer_bytes(codec):
 
 
 def test_large_pictures_are_coded_once(linear, monkeypatch):
-    monkeypatch.setattr("mambaic.rotation_search.TRIED_REGION", 4)
+    monkeypatch.setattr("mambaic.rotation_search.SMALL", 0)
     assert len(promising(linear, two_colours(20), 75, several=True)) == 1
 
 
