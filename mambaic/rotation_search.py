@@ -8,7 +8,6 @@ them three by three.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from mambaic.nn.wavelet import PACKED, WaveletPacking
 from mambaic.rate import linear_step
 from mambaic.rotation import UNTURNED, Rotation, matrix
 from mambaic.tiling import REGION as DRAWN
-from mambaic.tiling import chosen_regions, cut, read_region, spread, whole
+from mambaic.tiling import chosen_regions, cut, read_region, whole
 from mambaic.transforms import WaveletTransform
 
 SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its logarithm
@@ -28,23 +27,21 @@ SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its 
 GUESSES_DEG = ((15, 0, 0), (0, 4, 0), (0, 0, 4))
 TRIALS = 40
 PRECISION_RAD, PRECISION_BITS = 1e-2, 1e-6  # bits of a coefficient
-# regions of a picture whose coefficients are looked at, and their sides in latents; and the same of
-# the squares in which it is tried out whether the networks agree
-REGIONS, REGION = 24, 8
-TRIED, TRIED_SIDE = 6, 24
-SMALL = 4  # regions of a picture that is coded twice instead; a file's own drawing leaves none out
+REGIONS, REGION = 24, 8  # of a picture whose coefficients are looked at, and their sides in latents
+# regions, as a file's own drawing takes them, of a picture that is coded twice: none is left out
+SMALL = 4
 
 
 def promising(
     model: MambaIC, pixels: np.ndarray, quality: float, *, several: bool
 ) -> list[Rotation]:
     """Those of a picture (H, W, 3) uint8 at a quality that are worth coding it with: none, and what
-    coefficients tell. One of them, if not ``several`` are wanted or the picture is large: the
-    one that parts of the picture favour."""
-    found = list(dict.fromkeys([UNTURNED, likely(model, pixels, quality)]))
-    if len(found) == 1 or (several and len(cut(whole(pixels), DRAWN)) <= SMALL):
-        return found
-    return [_cheapest(model, pixels, quality, found)]
+    coefficients tell. One of them, if not ``several`` are wanted or the picture is large: what
+    coefficients tell, which a photograph hardly ever loses by."""
+    found = likely(model, pixels, quality)
+    if several and len(cut(whole(pixels), DRAWN)) <= SMALL:
+        return list(dict.fromkeys([UNTURNED, found]))
+    return [found]
 
 
 def likely(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
@@ -70,26 +67,6 @@ def expect(
     options = {"initial_simplex": simplex, **precision}
     found = minimize(cost.of, simplex[0], method="Nelder-Mead", options=options)
     return Rotation.nearest(found.x)
-
-
-@torch.no_grad()
-def _cheapest(
-    model: MambaIC, pixels: np.ndarray, quality: float, rotations: Sequence[Rotation]
-) -> Rotation:
-    """That of ``rotations`` with which some squares of a picture cost least, in bits and error
-    together; each of them as if it were a picture."""
-    squares = spread(whole(pixels), TRIED, TRIED_SIDE)
-    device = next(model.parameters()).device
-    x = torch.cat([read_region(pixels, square) for square in squares]).to(device)
-    q = torch.full((len(x),), quality, device=device)
-    weight = model.config.error_weight(quality)
-
-    def cost(rotation: Rotation) -> float:
-        turned = rotation.turn(x)
-        y_hat, estimator = model.entropy_model.estimate(model.g_a(turned, q), q)
-        return float(model.cost(y_hat, estimator, turned, q, weight))
-
-    return min(rotations, key=cost)
 
 
 class _Expected:

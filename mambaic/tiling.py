@@ -32,7 +32,6 @@ PIECE = 128  # side of what the transforms see at once, without its halo
 # Of every tile so many regions of so many latents a side are drawn to fit the filter to: a
 # picture of a few megapixels as a whole, of a large one enough.
 REGIONS, REGION = 7, 48
-GOLDEN = 0.618034
 
 
 @lru_cache(maxsize=1)
@@ -159,22 +158,6 @@ def chosen_regions(box: Box, count: int, side: int) -> list[Box]:
     regions = cut(box, side)
     chosen = sorted({round(at) for at in np.linspace(0, len(regions) - 1, count)})
     return [regions[index] for index in chosen]
-
-
-def spread(box: Box, count: int, side: int) -> list[Box]:
-    """``count`` squares of ``side`` latents, or as far as ``box`` reaches, spread over it: from
-    top to bottom, and from left to right by the golden ratio."""
-    top, left, rows, columns = box
-    height, width = min(side, rows), min(side, columns)
-    return [
-        (
-            top + round((rows - height) * (index + 0.5) / count),
-            left + round((columns - width) * (index * GOLDEN % 1)),
-            height,
-            width,
-        )
-        for index in range(count)
-    ]
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mambaic_kernels.simd import LANES, f32, jit
+from mambaic_kernels.simd import LANES, f32, jit, run
 
 BITS = 12
 STATES = 1 << BITS
@@ -40,7 +40,8 @@ LEAST, MOST = -(1 << 15), (1 << 15) - 1
 RELATE = 4  # latents after which costs are brought back to LEAST
 # latents whose decisions are held at once, and how many of them are decided again with the next
 # ones, when what follows them is known: by then all paths worth taking have long been one
-WINDOW, AHEAD = 1 << 15, 768
+WINDOW, AHEAD = 1 << 13, 768
+ANY = -1  # state to begin with
 HALF_BLOCKS = HALF // LANES
 VECTOR = ir.VectorType(ir.IntType(16), LANES)
 INDICES = ir.VectorType(ir.IntType(32), LANES)
@@ -168,15 +169,15 @@ def _relate(costs):  # type: ignore[no-untyped-def]
 
 
 @jit(nogil=True)
-def _search(x, level, prices, weight, state, symbols, decisions):  # type: ignore[no-untyped-def]
+def _search(x, level, prices, weight, scale, state, mark, symbols, decisions):  # type: ignore[no-untyped-def]
+    """From ``state`` on, which may be ANY; returns the state before latent ``mark``. A bit costs
+    ``scale``."""
     mask = len(prices) - 1
-    dearest = f32(0.0)  # of all prices; an error is one spacing at most
-    for i in range(len(x)):
-        for kind in range(mask + 1):
-            dearest = max(dearest, prices[kind, level[i], -1])
-    scale = f32(COARSEST / (weight + dearest))
     costs = np.full((2, STATES), MOST, dtype=np.int16)  # before and after a latent, in turn
-    costs[0, (state & 1) * HALF + (state >> 1)] = LEAST
+    if state == ANY:
+        costs[0] = LEAST
+    else:
+        costs[0, (state & 1) * HALF + (state >> 1)] = LEAST
     before, after = costs[0].ctypes.data, costs[1].ctypes.data
     flags = decisions.ctypes.data
     branches = np.empty((2, 2, LANES), dtype=np.int16)
@@ -197,7 +198,7 @@ def _search(x, level, prices, weight, state, symbols, decisions):  # type: ignor
             _from_odd(pair, before, after, flags, of_odd)
         before, after = after, before
         flags += np.uintp(STATES // 8)
-    best, state = MOST + 1, np.int64(0)
+    best, state, marked = MOST + 1, np.int64(0), np.int64(0)
     for n in range(STATES):
         cost = costs[len(x) & 1, (n & 1) * HALF + (n >> 1)]
         if cost < best:
@@ -208,10 +209,23 @@ def _search(x, level, prices, weight, state, symbols, decisions):  # type: ignor
         state = (((state ^ (z * FEEDBACK) ^ (p * INPUT)) << 1) & (STATES - 1)) | z
         symbol, _ = _choose(abs(x[i]), z, p, prices[state & mask, level[i]], weight)
         symbols[i] = symbol if x[i] >= 0 else -symbol
+        if i == mark:
+            marked = state
+    return marked
+
+
+# latents, levels, prices, the weight of errors, and what a bit costs
+Operands = tuple[np.ndarray, np.ndarray, np.ndarray, float, np.float32]
 
 
 def search(
-    x: np.ndarray, level: np.ndarray, prices: np.ndarray, weight: float, state: int = 0
+    x: np.ndarray,
+    level: np.ndarray,
+    prices: np.ndarray,
+    weight: float,
+    state: int = 0,
+    *,
+    threads: int = 1,
 ) -> np.ndarray:
     """Symbols (n,) int32 of the path from ``state`` on with the least
 
@@ -220,14 +234,53 @@ def search(
     of ``x`` (n,) float64 in units of the spacing. ``prices`` (CLASSES, levels, m) float32: bits of
     a symbol of a magnitude (the last price is that of all larger ones) in a state of each class, at
     the ``level`` (n,) int64 of its latent; or (2, levels, m) where only its lowest bit counts.
-    Memory is bounded: see ``WINDOW``.
+    Memory is bounded: see ``WINDOW``; so many ``threads`` search a window each.
     """
     symbols = np.empty(len(x), dtype=np.int32)
-    held = min(len(x), WINDOW + AHEAD)
-    decisions = np.empty((held, STATES // 8), dtype=np.uint8)
-    classes = np.empty(WINDOW, dtype=np.int64)
-    for first in range(0, len(x), WINDOW):
-        part = slice(first, first + WINDOW + AHEAD)
-        _search(x[part], level[part], prices, weight, state, symbols[part], decisions)
-        state = _follow(symbols[first : first + WINDOW], state, CODE, classes)
+    windows = [(first, min(first + WINDOW, len(x))) for first in range(0, len(x), WINDOW)]
+    dearest = prices[:, np.unique(level), -1].max(initial=0.0)
+    scale = f32(COARSEST / (weight + dearest))  # an error is one spacing at most
+    for at in range(0, len(windows), threads):
+        together = windows[at : at + threads]
+        state = _search_windows((x, level, prices, weight, scale), together, state, symbols)
     return symbols
+
+
+def _search_windows(
+    operands: Operands,
+    windows: list[tuple[int, int]],
+    state: int,
+    symbols: np.ndarray,
+) -> int:
+    """Symbols of consecutive windows, at a time; returns the state after them."""
+    reached = [state] * len(windows)
+
+    def begin(index: int, first: int, last: int) -> None:
+        start = ANY if index else state
+        reached[index] = _search_window(operands, first, last, start, symbols)
+
+    run(begin, windows)
+    for window, at in zip(windows, reached, strict=True):
+        if at != state:  # what lies before was too little to tell the path
+            _search_window(operands, *window, state, symbols)
+        _, state = follow(symbols[slice(*window)], state)
+    return state
+
+
+def _search_window(
+    operands: Operands,
+    first: int,
+    last: int,
+    state: int,
+    symbols: np.ndarray,
+) -> int:
+    """Those from ``first`` to ``last``, of which ``AHEAD`` more are regarded; without a state of
+    theirs to begin with as many before them, too. Returns the state in which the path begins."""
+    x, level, *costs = operands
+    begin = first if state != ANY else max(0, first - AHEAD)
+    part, before = slice(begin, last + AHEAD), first - begin
+    found = np.empty(len(x[part]), dtype=np.int32)
+    decisions = np.empty((len(found), STATES // 8), dtype=np.uint8)
+    reached = _search(x[part], level[part], *costs, state, before, found, decisions)
+    symbols[first:last] = found[before : before + last - first]
+    return int(reached)

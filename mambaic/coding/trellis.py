@@ -53,9 +53,11 @@ def quantise(
     state: int = 0,
     *,
     rounded: bool = False,
+    threads: int = 1,
 ) -> np.ndarray:
     """Symbols (n,) int32: residuals (n,) float64 at levels (n,) int64, ``prices`` as in ``Tables``,
-    on a path from ``state`` on; at levels under ``skip`` zero or, if ``rounded``, the nearest."""
+    on a path from ``state`` on; at levels under ``skip`` zero or, if ``rounded``, the nearest. So
+    many ``threads`` search."""
     coded = levels >= skip
     bounded = _bounded(site, residual)
     symbols = np.rint(bounded).astype(np.int32)
@@ -63,7 +65,7 @@ def quantise(
         symbols[~coded] = 0
     if has_trellis(site):
         at = place(levels[coded], trellis=True)
-        symbols[coded] = _search(bounded[coded], at, prices, state)
+        symbols[coded] = _search(bounded[coded], at, prices, state, threads)
     return symbols
 
 
@@ -99,9 +101,12 @@ def response(residual: Tensor, width: float = WIDTH) -> Tensor:
     return 0.5 / width * risen * (1 - risen)
 
 
-def _search(bounded: np.ndarray, at: np.ndarray, prices: np.ndarray, state: int) -> np.ndarray:
+def _search(
+    bounded: np.ndarray, at: np.ndarray, prices: np.ndarray, state: int, threads: int = 1
+) -> np.ndarray:
     of_classes = prices[TRELLIS:].reshape(trellis.CLASSES, -1, prices.shape[-1])
-    return trellis.search(bounded, at, of_classes, ERROR_WEIGHT * SPACING**2, state)
+    weight = ERROR_WEIGHT * SPACING**2
+    return trellis.search(bounded, at, of_classes, weight, state, threads=threads)
 
 
 def _bounded(site: Site, residual: np.ndarray) -> np.ndarray:
@@ -162,10 +167,12 @@ class Search(Paths):
         symbols = np.empty(residual.shape, dtype=np.int32)
         kind = np.empty(residual.shape, dtype=np.int64)
         starts = [self.state(site, row) for row in range(len(residual))]
+        # the pictures of a batch side by side, of one picture parts of its path
+        threads = torch.get_num_threads() if len(residual) == 1 else 1
 
         def first(row: int, begin: int, end: int) -> None:
             operands = residual[row], levels[row], self._prices, self._skip, starts[row]
-            symbols[row] = quantise(site, *operands, rounded=self._rounded)
+            symbols[row] = quantise(site, *operands, rounded=self._rounded, threads=threads)
             kind[row] = self.follow(site, symbols[row], levels[row], starts[row], row)
 
         def again(row: int, begin: int, end: int) -> None:

@@ -90,6 +90,18 @@ def test_windows_of_a_long_sequence_decide_as_the_whole(monkeypatch):
     assert cost() > 1.001 * whole
 
 
+@pytest.mark.usefixtures("threads")
+def test_windows_at_a_time_are_those_one_after_the_other(monkeypatch):
+    rng = np.random.default_rng(2)
+    x, level = rng.laplace(size=9000) * 2, rng.integers(0, 3, 9000)
+    prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
+    monkeypatch.setattr(trellis, "WINDOW", 1500)
+    for ahead in (768, 20):  # 20 do not tell the path: windows are searched again
+        monkeypatch.setattr(trellis, "AHEAD", ahead)
+        one, three = (trellis.search(x, level, prices, WEIGHT, 77, threads=n) for n in (1, 3))
+        assert np.array_equal(one, three)
+
+
 def test_nothing_to_code():
     empty = np.zeros(0)
     assert len(trellis.search(empty, empty.astype(np.int64), np.zeros((2, 1, 2), "f4"), 1.0)) == 0
