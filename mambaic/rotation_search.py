@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 
 from mambaic.config import ModelConfig
 from mambaic.model import MambaIC
@@ -61,6 +60,8 @@ def expect(
 ) -> Rotation:
     """The rotation of least expected cost, by the coefficients of so many regions; nothing that is
     learned changes it."""
+    from scipy.optimize import minimize  # here, as decoders would wait for it, too
+
     cost = _Expected(wavelet, config, pixels, quality, regions)
     simplex = np.radians([(0, 0, 0), *GUESSES_DEG])
     precision = {"maxfev": TRIALS, "xatol": PRECISION_RAD, "fatol": PRECISION_BITS}

@@ -14,7 +14,7 @@ from PIL import Image
 from mambaic_cli.main import main
 
 pytestmark = pytest.mark.weights
-COMMAND = [sys.executable, "-c", "import sys; from mambaic_cli.main import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-m", "mambaic_cli.main"]
 
 
 @pytest.fixture(scope="module")
