@@ -213,9 +213,13 @@ class Drawn:
 
     def _guided(self, flat: Tensor | float) -> Tensor:
         guide, (mean, covariance, variance) = self.planes[:1], self._lines
-        slope = covariance / (variance + flat**2)
-        slope, level = box_mean(torch.cat([slope, mean - slope * mean[:1]]), GUIDED).chunk(2)
-        return slope * guide + level - self.planes
+        # in place: on CPUs fresh memory takes as long as the arithmetic
+        both = mean.new_empty(2, *mean.shape)
+        torch.div(covariance, variance + flat**2, out=both[0])
+        torch.mul(both[0], mean[:1], out=both[1])
+        torch.sub(mean, both[1], out=both[1])
+        slope, level = box_mean(both.flatten(0, 1), GUIDED).chunk(2)
+        return slope.mul_(guide).add_(level).sub_(self.planes)
 
     @functools.cached_property
     def across(self) -> Tensor:
