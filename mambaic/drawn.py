@@ -124,9 +124,9 @@ class Drawn:
             Source.BY_ERROR_WIDE: self.similar_by_error[1],
             Source.NEAR: self.near_by_error[0],
             Source.NEAR_WIDE: self.near_by_error[1],
-            Source.GUIDED: self.guided,
-            Source.GUIDED_TIGHT: self.guided_by_error[0],
-            Source.GUIDED_LOOSE: self.guided_by_error[1],
+            Source.GUIDED: self.guided[0],
+            Source.GUIDED_TIGHT: self.guided[1],
+            Source.GUIDED_LOOSE: self.guided[2],
             Source.SQUARE: self.squares[0],
             Source.SQUARE_WIDER: self.squares[1],
             Source.SQUARE_WIDEST: self.squares[2],
@@ -188,38 +188,30 @@ class Drawn:
         return torch.stack([share * self.deviation + LEAST_WIDTH for share in WIDTH_SHARES])
 
     @functools.cached_property
-    def guided(self) -> Tensor:
+    def guided(self) -> tuple[Tensor, ...]:
         """Differences (3, H, W) to planes as lines over the brightness tell them: a guided filter
-        ([He2013] doi:10.1109/TPAMI.2012.213)."""
-        return self._guided(FLAT)
-
-    @functools.cached_property
-    def guided_by_error(self) -> tuple[Tensor, ...]:
-        """The same, smoothing within FLAT_SHARES of ``deviation``."""
-        return tuple(self._guided(share * self.deviation + LEAST_FLAT) for share in FLAT_SHARES)
+        ([He2013] doi:10.1109/TPAMI.2012.213), smoothing within FLAT and within FLAT_SHARES of
+        ``deviation``."""
+        guide = self.planes[:1]
+        mean, product = box_mean(torch.cat([self.planes, self.planes * guide]), GUIDED).chunk(2)
+        variance = (product[:1] - mean[:1] * mean[:1]).clamp_(min=0)
+        covariance = product - mean * mean[:1]
+        flats = [mean.new_tensor(FLAT)]
+        flats += [share * self.deviation + LEAST_FLAT for share in FLAT_SHARES]
+        both = mean.new_empty(2, *mean.shape)
+        found = []
+        for flat in flats:  # in place: on CPUs fresh memory takes as long as the arithmetic
+            torch.div(covariance, variance + flat**2, out=both[0])
+            torch.mul(both[0], mean[:1], out=both[1])
+            torch.sub(mean, both[1], out=both[1])
+            slope, level = box_mean(both.flatten(0, 1), GUIDED).chunk(2)
+            found.append(torch.addcmul(level.sub_(self.planes), slope, guide))
+        return tuple(found)
 
     @functools.cached_property
     def squares(self) -> tuple[Tensor, ...]:
         """Differences (3, H, W) to the means over SQUARES."""
         return tuple(box_mean(self.planes, radius) - self.planes for radius in SQUARES)
-
-    @functools.cached_property
-    def _lines(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Means (3, H, W) of planes, their covariances with the brightness, its variance."""
-        guide = self.planes[:1]
-        mean, product = box_mean(torch.cat([self.planes, self.planes * guide]), GUIDED).chunk(2)
-        variance = (product[:1] - mean[:1] * mean[:1]).clamp_(min=0)
-        return mean, product - mean * mean[:1], variance
-
-    def _guided(self, flat: Tensor | float) -> Tensor:
-        guide, (mean, covariance, variance) = self.planes[:1], self._lines
-        # in place: on CPUs fresh memory takes as long as the arithmetic
-        both = mean.new_empty(2, *mean.shape)
-        torch.div(covariance, variance + flat**2, out=both[0])
-        torch.mul(both[0], mean[:1], out=both[1])
-        torch.sub(mean, both[1], out=both[1])
-        slope, level = box_mean(both.flatten(0, 1), GUIDED).chunk(2)
-        return slope.mul_(guide).add_(level).sub_(self.planes)
 
     @functools.cached_property
     def across(self) -> Tensor:

@@ -4,7 +4,7 @@
     ss2d_scan        the four-direction scan of a feature map, without a four-fold copy
 
 Beside them, for CPUs: ``mixture`` (likelihood of a latent), ``wavelet`` (one level of it),
-``trellis`` (quantisation) and ``ans`` (entropy coding).
+``smooth`` and ``terms`` (the post-filter), ``trellis`` (quantisation) and ``ans`` (entropy coding).
 """
 
 from mambaic_kernels.dispatch import available, pick

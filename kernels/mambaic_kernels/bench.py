@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mambaic_kernels import available, selective_scan, ss2d_scan
-from mambaic_kernels.bench_cpu import bench_smooth, bench_trellis, bench_wavelet
+from mambaic_kernels.bench_cpu import bench_smooth, bench_terms, bench_trellis, bench_wavelet
 from mambaic_kernels.operators import scan
 from mambaic_kernels.timing import TOLERANCE, bound, copy, seconds, table, with_gradients
 
@@ -153,6 +153,7 @@ def main() -> None:
         for planes in PLANES:
             bench_wavelet(planes)
         bench_smooth(512, 768)
+        bench_terms(512, 768)
         bench_trellis(20_000)
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks of what CPUs alone have kernels for: wavelet, smoothing, trellis."""
+"""Benchmarks of what CPUs alone have kernels for: wavelet, smoothing, terms, trellis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels import smooth, trellis, wavelet
+from mambaic_kernels import smooth, terms, trellis, wavelet
 from mambaic_kernels.timing import TOLERANCE, bound, copy, seconds, table, with_gradients
 
 
@@ -57,6 +57,37 @@ def bench_smooth(height: int, width: int) -> None:
     ]
     title = f"bilateral filter of {len(offsets)} offsets (H, W) = {(height, width)}, float32, cpu"
     table(title, len(offsets) * x[0].numel(), rows, "pairs")
+
+
+def bench_terms(height: int, width: int) -> None:
+    """Sums of a filter's terms on a CPU, against plain torch: three lists of 40 maps of all kinds,
+    each by three factors."""
+    around = ((0, 1), (1, 0), (0, -1), (-1, 0))
+    kinds = (terms.Map(0), terms.Map(0, clip=0.0, share=0.3), terms.Map(0, around, clip=0.05))
+    maps = [kinds[i % 5 % 3]._replace(source=i % 3) for i in range(40)]
+    lists = tuple(
+        tuple(terms.Term(of, (i % 9, (i + own) % 9, 9)) for i, of in enumerate(maps))
+        for own in range(3)
+    )
+    coefficients = [np.linspace(-1, 1, terms.count(of)).tolist() for of in lists]
+
+    def scene(height: int, width: int, dtype: torch.dtype = torch.float32) -> terms.Scene:
+        values = torch.rand(3, height + 4, width + 4, generator=torch.Generator().manual_seed(0))
+        planes = values.to(dtype)
+        inner = planes[:, 2:-2, 2:-2].contiguous()
+        return terms.Scene(planes, list(inner), [inner[i % 3] for i in range(10)], inner[0] / 20)
+
+    exact = terms.weighed_reference(scene(32, 40, torch.float64), lists, coefficients)
+    found = terms.weighed(scene(32, 40), lists, coefficients)
+    if not float((found - exact).abs().max() / exact.abs().max()) < TOLERANCE:
+        raise SystemExit("the terms disagree with the reference")
+    of, count = scene(height, width), sum(map(terms.count, lists))
+    rows = [
+        ("torch", seconds(lambda: terms.weighed_reference(of, lists, coefficients))),
+        ("cpu", seconds(lambda: terms.weighed(of, lists, coefficients))),
+    ]
+    title = f"sums of {count} terms (H, W) = {(height, width)}, float32, cpu"
+    table(title, count * height * width, rows, "terms")
 
 
 @numba.njit
