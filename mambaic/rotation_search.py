@@ -34,9 +34,9 @@ SMALL = 4
 def promising(
     model: MambaIC, pixels: np.ndarray, quality: float, *, several: bool
 ) -> list[Rotation]:
-    """Those of a picture (H, W, 3) uint8 at a quality that are worth coding it with: none, and what
-    coefficients tell. One of them, if not ``several`` are wanted or the picture is large: what
-    coefficients tell, which a photograph hardly ever loses by."""
+    """Those that a picture (H, W, 3) uint8 is worth coding with at a quality: the one that
+    coefficients tell, which photographs hardly ever lose by, and before it, if ``several`` are
+    wanted and the picture is not large, none."""
     found = likely(model, pixels, quality)
     if several and len(cut(whole(pixels), DRAWN)) <= SMALL:
         return list(dict.fromkeys([UNTURNED, found]))
