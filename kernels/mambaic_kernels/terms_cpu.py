@@ -198,10 +198,22 @@ def _write(recipe, planes, maps, factors, deviation, out, top, first, last):  # 
 
 
 def _operands(scene: Scene, lists: Lists) -> tuple[NamedTuple, ...]:
+    recipe = _recipe(lists)
     margin = (scene.planes.shape[1] - scene.deviation.shape[0]) // 2
+    _check(scene, recipe, margin)
     planes = [plane[margin:, margin:] for plane in scene.planes]
     maps = (planes, scene.maps, scene.factors, [scene.deviation])
-    return (_recipe(lists), *(_places(of) for of in maps))
+    return (recipe, *(_places(of) for of in maps))
+
+
+def _check(scene: Scene, recipe: _Recipe, margin: int) -> None:
+    """Compiled code reads wherever it is told to."""
+    shapes = {of.shape for of in (*scene.maps, *scene.factors, scene.deviation)}
+    around = np.abs([recipe.rows, recipe.columns]).max(initial=0)
+    sources = np.where(np.diff(recipe.offset), len(scene.planes), len(scene.maps))
+    known = (recipe.source < sources).all() and (recipe.factors < len(scene.factors)).all()
+    if len(shapes) > 1 or around > margin or not known:
+        raise ValueError("terms need maps or pixels that the scene does not have")
 
 
 def _pieces(height: int, width: int) -> list[tuple[int, int]]:

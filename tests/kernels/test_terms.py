@@ -80,3 +80,23 @@ def test_maps_of_other_strides_are_refused():
     of = scene(6, 6)
     with pytest.raises(ValueError, match="contiguous rows"):
         weighed(of._replace(maps=[of.deviation.T] * 3), LISTS, some_coefficients())
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        pytest.param(Term(Map(3), (0,)), id="map"),
+        pytest.param(Term(Map(0), (2,)), id="factor"),
+        pytest.param(Term(Map(2, AROUND), (0,)), id="plane"),
+        pytest.param(Term(Map(0, ((MARGIN + 1, 0),)), (0,)), id="offset"),
+    ],
+)
+def test_terms_of_what_a_scene_lacks_are_refused(term):
+    with pytest.raises(ValueError, match="does not have"):
+        weighed(scene(6, 6), ((term,),), [[1.0]])
+
+
+def test_maps_of_another_size_are_refused():
+    of = scene(6, 6)
+    with pytest.raises(ValueError, match="does not have"):
+        weighed(of._replace(factors=list(torch.zeros(2, 5, 6))), LISTS, some_coefficients())
