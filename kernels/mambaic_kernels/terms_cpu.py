@@ -158,15 +158,20 @@ def _value(recipe, m, planes, maps, deviation, y, x, limit, out):  # type: ignor
     return out
 
 
+@jit(inline="always")
+def _at(piece, width):  # type: ignore[no-untyped-def]
+    """Row and first column of a piece, and its size, in maps of a width."""
+    across = -(-width // PIECE)
+    x = piece % across * PIECE
+    return piece // across, x, min(PIECE, width - x)
+
+
 @jit(nogil=True)
 def _weighed(recipe, planes, maps, factors, deviation, coefficients, out, first, last):  # type: ignore[no-untyped-def]
     """Pieces first..last of out (lists, H, W)."""
     space = np.empty((3, PIECE), f32)
-    width = out.shape[2]
-    across = -(-width // PIECE)
     for piece in range(first, last):
-        y, x = piece // across, piece % across * PIECE
-        size = min(PIECE, width - x)
+        y, x, size = _at(piece, out.shape[2])
         limit, value, weight = space[0, :size], space[1, :size], space[2, :size]
         for own in range(len(out)):
             total = out[own, y, x : x + size]
@@ -184,11 +189,9 @@ def _weighed(recipe, planes, maps, factors, deviation, coefficients, out, first,
 def _write(recipe, planes, maps, factors, deviation, out, top, first, last):  # type: ignore[no-untyped-def]
     """Pieces first..last of out (terms, rows, W), whose first row is ``top`` of the scene."""
     space = np.empty((2, PIECE), f32)
-    width = out.shape[2]
-    across = -(-width // PIECE)
     for piece in range(first, last):
-        row, x = piece // across, piece % across * PIECE
-        y, size = top + row, min(PIECE, width - x)
+        row, x, size = _at(piece, out.shape[2])
+        y = top + row
         limit, value = space[0, :size], space[1, :size]
         for m in range(len(recipe.source)):
             found = _value(recipe, m, planes, maps, deviation, y, x, limit, value)
