@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mambaic import pillow_plugin as _pillow_plugin
 from mambaic.errors import (
     BitstreamError,
     CheckpointError,
@@ -28,6 +27,7 @@ from mambaic.errors import (
     UnsupportedVersion,
     WrongModel,
 )
+from mambaic.integrations import pillow as _pillow
 
 if TYPE_CHECKING:
     from mambaic.codec import Codec, decode, load
@@ -53,7 +53,7 @@ __all__ = [
     "load",
 ]
 
-_pillow_plugin.register()
+_pillow.register()
 
 
 def __getattr__(name: str) -> Any:

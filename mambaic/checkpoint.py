@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mambaic.bitstream import WEIGHTS_ID_BYTES
 from mambaic.coding.tables import LEVELS, PRECISION, SETS, Tables
 from mambaic.config import ModelConfig
+from mambaic.container.fields import WEIGHTS_ID_BYTES
 from mambaic.errors import CheckpointError, ConfigError
-from mambaic.model import MambaIC
+from mambaic.models.model import MambaIC
 
 TABLES = "tables."  # before the names of their tensors
 CONFIG_FILE = "config.json"

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mambaic import bitstream, checkpoint
-from mambaic.alpha import decode_alpha, encode_alpha
-from mambaic.bitstream import (
+from mambaic import checkpoint
+from mambaic.container import fields
+from mambaic.container.alpha import decode_alpha, encode_alpha
+from mambaic.container.fields import (
     MAX_PIXELS,
     MAX_TILE_LATENTS,
     MbicFile,
@@ -24,16 +25,18 @@ from mambaic.bitstream import (
     stored_quality,
     tile_grid,
 )
+from mambaic.encoder.filter_fit import Fit
+from mambaic.encoder.filter_rate import cheapest
+from mambaic.encoder.latent_refinement import blocks
+from mambaic.encoder.rotation_search import promising as promising_rotations
+from mambaic.encoder.tile_encoder import CodedTile, TileEncoder
 from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError, WrongModel
-from mambaic.filter_search import cheapest
-from mambaic.image import Picture, read_image, to_pil
-from mambaic.model import MambaIC
-from mambaic.post_filter import Fit, PostFilter
-from mambaic.refine import blocks
-from mambaic.rotation import UNTURNED, Rotation
-from mambaic.rotation_search import promising as promising_rotations
-from mambaic.tile_encoder import CodedTile, TileEncoder
-from mambaic.tiling import Synthesis, default_tile
+from mambaic.imaging.image import Picture, read_image, to_pil
+from mambaic.models.model import MambaIC
+from mambaic.reconstruction.post_filter import PostFilter
+from mambaic.reconstruction.rotation import UNTURNED, Rotation
+from mambaic.tiling.boxes import default_tile
+from mambaic.tiling.synthesis import Synthesis
 
 Progress = Callable[[int, int], None]  # parts done, parts in all
 
@@ -69,9 +72,9 @@ class Codec:
 
         ``strip`` leaves ICC, EXIF and XMP out; ``tile`` is the side of latent tiles (multiple of 4
         latents of 16 pixels, 0 for one tile, None to choose by size); ``refine`` is the number of
-        steps by which latents are refined for this picture (see ``mambaic.refine``); without
-        ``post_filter`` decoded pictures are left as they are (see ``mambaic.post_filter``);
-        ``rotation`` of colours, None to look for the best (see ``mambaic.rotation``);
+        steps by which latents are refined for this picture (``encoder.latent_refinement``); without
+        ``post_filter`` decoded pictures are left as they are (``reconstruction.post_filter``);
+        ``rotation`` of colours, None to look for the best (``reconstruction.rotation``);
         ``workers`` tiles are coded at a time. Raises ConfigError on an option outside its range.
         """
         if not 0 <= quality <= 100:
@@ -131,7 +134,7 @@ class Codec:
             tiles=tuple(coded.payload for coded in tiles),
             chunks=kept,
         )
-        return bitstream.write(file), sum(coded.estimated_bits for coded in tiles)
+        return fields.write(file), sum(coded.estimated_bits for coded in tiles)
 
     # -- decoding ----------------------------------------------------------------------------
 
@@ -179,7 +182,7 @@ class Codec:
             decode_alpha(file.chunks["alpha"], file.width, file.height)
 
     def _read(self, data: bytes, max_pixels: int) -> MbicFile:
-        file = bitstream.read(data, max_pixels=max_pixels)
+        file = fields.read(data, max_pixels=max_pixels)
         if file.weights_id != self.model.weights_id:
             raise WrongModel(
                 f"the file was made with weights {file.weights_id.hex()}, these are "
@@ -231,7 +234,7 @@ def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
 
 
 def pick_device(device: str) -> torch.device:
-    """"auto", "cpu" or "cuda" as a device. Raises DeviceError if it is not there."""
+    """ "auto", "cpu" or "cuda" as a device. Raises DeviceError if it is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda"):
@@ -261,7 +264,7 @@ def load(model: str | Path = "s", device: str = "auto") -> Codec:
 
 def load_for(data: bytes, device: str = "auto") -> Codec:
     """Codec whose shipped weights made the file ``data``. Raises WrongModel if there is none."""
-    wanted = bitstream.describe_weights(data)
+    wanted = fields.describe_weights(data)
     for name, path in checkpoint.shipped().items():
         if checkpoint.read_config(path).get("weights_id") == wanted.hex():
             return load(name, device)

@@ -133,7 +133,7 @@ PRESETS: dict[str, ModelConfig] = {
         halo=8,
     ),
     "s": _S,
-    # more blocks and nothing else, so that it grows from trained weights of s (mambaic/grow.py)
+    # more blocks and nothing else: it grows from trained weights of s (mambaic/models/growing.py)
     "b": replace(
         _S,
         name="b",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mambaic.config import PRESETS, ModelConfig
-from mambaic.model import MambaIC
+from mambaic.models.model import MambaIC
 
 
 def make_model(config: ModelConfig, seed: int = 0) -> MambaIC:

@@ -11,13 +11,13 @@ import pytest
 from conftest import photo_pixels
 from PIL import Image
 
-from mambaic import tiling
-from mambaic.bitstream import MAX_TILE_LATENTS, largest_tile
 from mambaic.codec import Codec
+from mambaic.container.fields import MAX_TILE_LATENTS, largest_tile
+from mambaic.encoder.rate_control import encode_to_target
 from mambaic.errors import BitstreamError, ConfigError, ImageError, WrongModel
-from mambaic.files import atomic_write
-from mambaic.image import read_image
-from mambaic.search import encode_to_target
+from mambaic.imaging.atomic_files import atomic_write
+from mambaic.imaging.image import read_image
+from mambaic.tiling import boxes as tiling
 
 
 def photo(width, height, seed=0):

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 import mambaic_kernels.dispatch as dispatch
 from mambaic.config import PRESETS
-from mambaic.model import MambaIC
+from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.loss import rate_distortion
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mambaic.bitstream import CHUNKS, describe
 from mambaic.checkpoint import load_model, read_config, shipped
 from mambaic.codec import Codec, load_for
+from mambaic.container.fields import CHUNKS, describe
 from mambaic.errors import UnsupportedVersion, WrongModel
 
 FOLDER = Path(__file__).parent / "golden" / "v5"

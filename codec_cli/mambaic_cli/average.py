@@ -9,8 +9,17 @@ import click
 
 @click.command()
 @click.argument("checkpoints", nargs=-1, required=True)
-@click.option("--data", "paths", multiple=True, required=True, type=click.Path(path_type=Path), help="Photographs to fit the coding tables to, as in train; repeat for more.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new checkpoint.")
+@click.option(
+    "--data",
+    "paths",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Photographs to fit the coding tables to, as in train; repeat for more.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the new checkpoint."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the crops of --data.")
 def command(checkpoints: tuple[str, ...], paths: tuple[Path, ...], out: Path, seed: int) -> int:
     """Write the mean of the weights of CHECKPOINTS (shipped names or folders)."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mambaic.bitstream import MAX_PIXELS
+from mambaic.container.fields import MAX_PIXELS
 from mambaic_cli.batch import run_jobs
 from mambaic_cli.inputs import IMAGE_SUFFIXES, MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
 
@@ -38,22 +38,60 @@ class Options:
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Output file or folder; - is stdout.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Output file or folder; - is stdout."
+)
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100 [default: 60].")
-@click.option("--target-bpp", type=click.FloatRange(min=0, min_open=True), help="Bits per pixel, within 1 %.")
+@click.option(
+    "--target-bpp", type=click.FloatRange(min=0, min_open=True), help="Bits per pixel, within 1 %."
+)
 @click.option("--target-size", type=click.IntRange(min=1), help="Bytes, within 1 %.")
 @click.option("--target-psnr", type=click.FloatRange(min=0), help="Decibels, within 0.05.")
 @click.option("--model", default="s", show_default=True, help="Shipped name or checkpoint folder.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 @click.option("--strip", is_flag=True, help="Leave out ICC, EXIF and XMP.")
-@click.option("--tile", type=int, help="Side of latent tiles, multiple of 4; 0 for none [default: by size].")
-@click.option("--refine", type=click.IntRange(min=0), default=0, help="Steps of refining latents for this picture: 25 save 2 % of the bits at equal PSNR and take half a minute to two minutes a megapixel on two cores [default: 0].", metavar="STEPS")
-@click.option("--filter/--no-filter", "post_filter", default=True, help="Fit the post-filter to this picture [default: yes].")
-@click.option("--rotation/--no-rotation", default=True, help="Look for the rotation of colours that suits this picture [default: yes].")
+@click.option(
+    "--tile", type=int, help="Side of latent tiles, multiple of 4; 0 for none [default: by size]."
+)
+@click.option(
+    "--refine",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Steps of refining latents for this picture: 25 save 2 % of the bits at equal PSNR and take half a minute to two minutes a megapixel on two cores [default: 0].",
+    metavar="STEPS",
+)
+@click.option(
+    "--filter/--no-filter",
+    "post_filter",
+    default=True,
+    help="Fit the post-filter to this picture [default: yes].",
+)
+@click.option(
+    "--rotation/--no-rotation",
+    default=True,
+    help="Look for the rotation of colours that suits this picture [default: yes].",
+)
 @click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option("--verify/--no-verify", default=None, help="Decode before saying done [default: with --delete-source].")
-@click.option("--delete-source", is_flag=True, help="Delete inputs once their files are verified; those that held more (frames, 16 bits, CMYK) stay.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files or tiles at a time.")
+@click.option(
+    "--verify/--no-verify",
+    default=None,
+    help="Decode before saying done [default: with --delete-source].",
+)
+@click.option(
+    "--delete-source",
+    is_flag=True,
+    help="Delete inputs once their files are verified; those that held more (frames, 16 bits, CMYK) stay.",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Files or tiles at a time.",
+)
 @click.option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @click.option("--quiet", is_flag=True)
@@ -90,7 +128,9 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     return run_jobs(
         jobs,
         lambda job, progress: _compress(codec, job, options, progress),
-        line=lambda r: f"{r['output']}: {r['bytes']} bytes, {r['bpp']:.3f} bpp, {r['seconds']:.2f} s",
+        line=lambda r: (
+            f"{r['output']}: {r['bytes']} bytes, {r['bpp']:.3f} bpp, {r['seconds']:.2f} s"
+        ),
         workers=given["jobs"],
         as_json=given["as_json"],
         quiet=given["quiet"],
@@ -100,10 +140,10 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
 def _compress(
     codec: Codec, job: Job, options: Options, progress: Progress | None
 ) -> dict[str, Any]:
-    from mambaic.files import atomic_write
-    from mambaic.image import read_image
-    from mambaic.rotation import UNTURNED
-    from mambaic.search import encode_to_target
+    from mambaic.encoder.rate_control import encode_to_target
+    from mambaic.imaging.atomic_files import atomic_write
+    from mambaic.imaging.image import read_image
+    from mambaic.reconstruction.rotation import UNTURNED
 
     check_target(job, options.force)
     source = sys.stdin.buffer.read() if job.source is None else job.source
@@ -137,7 +177,9 @@ def _compress(
         assert job.source is not None  # pipes were refused
         job.source.unlink()
     elif options.delete_source:
-        click.echo(f"mambaic: {name_of(job.source)}: kept, as it holds more than its file", err=True)
+        click.echo(
+            f"mambaic: {name_of(job.source)}: kept, as it holds more than its file", err=True
+        )
     width, height = picture.size
     return {
         "input": name_of(job.source),

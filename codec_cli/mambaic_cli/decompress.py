@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mambaic.bitstream import MAX_PIXELS
+from mambaic.container.fields import MAX_PIXELS
 from mambaic.errors import ImageError, OutputError
 from mambaic_cli.batch import run_jobs
 from mambaic_cli.inputs import MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
@@ -32,12 +32,28 @@ METADATA = {
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Output file or folder; - is stdout.")
-@click.option("--format", "suffix", type=click.Choice(sorted(FORMATS)), help="Image format [default: by -o, else png].")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Output file or folder; - is stdout."
+)
+@click.option(
+    "--format",
+    "suffix",
+    type=click.Choice(sorted(FORMATS)),
+    help="Image format [default: by -o, else png].",
+)
 @click.option("--model", help="Checkpoint folder, for files not made with shipped weights.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 @click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Files at a time.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Files at a time.",
+)
 @click.option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @click.option("--quiet", is_flag=True)
@@ -61,7 +77,7 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
 
 def _decompress(job: Job, given: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
     from mambaic.codec import load, load_for
-    from mambaic.files import atomic_write
+    from mambaic.imaging.atomic_files import atomic_write
 
     check_target(job, given["force"])
     chosen = _format(job.target, given["suffix"])

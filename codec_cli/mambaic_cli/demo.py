@@ -19,15 +19,24 @@ BESIDE = ("jpeg", "webp", "avif")
 
 @click.command()
 @click.argument("image", required=False, type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("mambaic-demo"), show_default=True, help="Folder for the results.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("mambaic-demo"),
+    show_default=True,
+    help="Folder for the results.",
+)
 @click.option("--model", default="s", show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 def command(image: Path | None, out: Path, model: str, device: str) -> int:
     """Compress IMAGE (by default a photograph that matplotlib ships) at three qualities, beside
     JPEG, WebP and AVIF at the same size."""
     from mambaic.codec import load
-    from mambaic.files import atomic_write
-    from mambaic.image import Picture, read_image, to_pil
+    from mambaic.imaging.atomic_files import atomic_write
+    from mambaic.imaging.image import Picture, read_image, to_pil
 
     source = _sample() if image is None else image
     picture = read_image(source)
@@ -70,7 +79,7 @@ def _timed(
 def _row(name: str, original: Image.Image, result: dict[str, Any], n_bytes: int) -> dict[str, Any]:
     import numpy as np
 
-    from mambaic.metrics import bpp_from_bytes, ms_ssim, psnr_db
+    from mambaic.imaging.metrics import bpp_from_bytes, ms_ssim, psnr_db
 
     a, b = np.asarray(original), np.asarray(result["image"].convert("RGB"))
     bpp = bpp_from_bytes(n_bytes, *original.size)

@@ -20,16 +20,52 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
 @click.command()
 @click.argument("inputs", nargs=-1)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the report.")
-@click.option("--qualities", default=QUALITIES, show_default=True, help="Qualities of mbic, 0 to 100.")
+@click.option(
+    "--qualities", default=QUALITIES, show_default=True, help="Qualities of mbic, 0 to 100."
+)
 @click.option("--codecs", default=CODECS, show_default=True)
-@click.option("--model", "models", default="s", show_default=True, help="Checkpoints of mbic, by name or folder, comma-separated.")
-@click.option("--refine", default="0", show_default=True, metavar="STEPS", help="Steps of refining mbic's latents as in compress, comma-separated: a curve each.")
-@click.option("--anchor", help="Curve that BD figures refer to [default: VTM-18.0 on Kodak, else the first other codec].")
-@click.option("--gallery", type=click.IntRange(min=0), default=3, show_default=True, help="Pictures to compare in the HTML page.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Images at a time; times are then of shared cores.")
+@click.option(
+    "--model",
+    "models",
+    default="s",
+    show_default=True,
+    help="Checkpoints of mbic, by name or folder, comma-separated.",
+)
+@click.option(
+    "--refine",
+    default="0",
+    show_default=True,
+    metavar="STEPS",
+    help="Steps of refining mbic's latents as in compress, comma-separated: a curve each.",
+)
+@click.option(
+    "--anchor",
+    help="Curve that BD figures refer to [default: VTM-18.0 on Kodak, else the first other codec].",
+)
+@click.option(
+    "--gallery",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Pictures to compare in the HTML page.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Images at a time; times are then of shared cores.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted report in --out.")
-@click.option("--compare", nargs=2, type=click.Path(path_type=Path), help="Two codec JSON files of reports: how they differ.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    help="Two codec JSON files of reports: how they differ.",
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 def command(
     inputs: tuple[str, ...], out: Path | None, compare: tuple[Path, Path] | None, **given: Any
 ) -> int:
@@ -78,8 +114,8 @@ def _write_page(
     from mambaic.evaluation.curves import curves
     from mambaic.evaluation.page import gallery_entry, render
     from mambaic.evaluation.run import plain
-    from mambaic.files import atomic_write
-    from mambaic.image import read_image
+    from mambaic.imaging.atomic_files import atomic_write
+    from mambaic.imaging.image import read_image
 
     readable = [(name, path) for name, path in images if name not in unreadable]
     step = max(1, len(readable) // max(1, given["gallery"]))

@@ -33,8 +33,8 @@ def command(
 
 
 def _preset(name: str) -> dict[str, Any]:
-    from mambaic.complexity import count
     from mambaic.config import PRESETS
+    from mambaic.models.complexity import count
 
     if name not in PRESETS:
         raise click.UsageError(f"preset {name!r} is not one of {', '.join(PRESETS)}")
@@ -42,7 +42,7 @@ def _preset(name: str) -> dict[str, Any]:
 
 
 def _file(path: Path | None, verify: bool, model: str | None) -> dict[str, Any]:
-    from mambaic.bitstream import describe
+    from mambaic.container.fields import describe
 
     assert path is not None
     try:

@@ -48,7 +48,9 @@ def plan_jobs(
         return [Job(found[0][0], out)]
     jobs = []
     for file, below in found:
-        target = file.with_suffix(new_suffix) if out is None else out / below.with_suffix(new_suffix)
+        target = (
+            file.with_suffix(new_suffix) if out is None else out / below.with_suffix(new_suffix)
+        )
         jobs.append(Job(file, target))
     return _tell_apart(jobs, new_suffix)
 

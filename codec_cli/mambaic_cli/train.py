@@ -13,7 +13,9 @@ class Duration(click.ParamType):
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         text = str(value).strip()
         unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:].lower())
         try:
@@ -26,30 +28,93 @@ class Duration(click.ParamType):
 
 
 @click.command()
-@click.option("--data", "paths", multiple=True, required=True, type=click.Path(path_type=Path), help="Folder of images, tar shard, or image; repeat for more.")
-@click.option("--mix", multiple=True, type=click.Path(path_type=Path), help="More images, drawn for --mix-share of the crops: a fine-tuned model that sees what it was trained on does not forget it.")
+@click.option(
+    "--data",
+    "paths",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of images, tar shard, or image; repeat for more.",
+)
+@click.option(
+    "--mix",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="More images, drawn for --mix-share of the crops: a fine-tuned model that sees what it was trained on does not forget it.",
+)
 @click.option("--mix-share", type=click.FloatRange(0, 1), default=0.25, show_default=True)
-@click.option("--memory", type=click.FloatRange(min=0, min_open=True), help="GB of decoded images to hold; more are streamed.  [default: half of the machine's]")
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0, min_open=True),
+    help="GB of decoded images to hold; more are streamed.  [default: half of the machine's]",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--preset", help="unit, s, b or paper; with --init the checkpoint's, or one that it can grow into (s into b).  [default: s]")
+@click.option(
+    "--preset",
+    help="unit, s, b or paper; with --init the checkpoint's, or one that it can grow into (s into b).  [default: s]",
+)
 @click.option("--init", help="Start from a checkpoint (fine-tuning): a shipped name or a folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--restart", is_flag=True, help="With --resume: begin a new schedule, from the state before the last cooldown if there was one (OUT/plateau.pt).")
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="With --resume: begin a new schedule, from the state before the last cooldown if there was one (OUT/plateau.pt).",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the schedule in steps.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Length of the schedule in minutes of training, over all resumed calls.")
-@click.option("--time-limit", type=Duration(), help="Stop this call cleanly after a time such as 90s, 25m (or 25) or 1.5h.")
-@click.option("--batch", type=click.IntRange(min=1), help="Images of --crop pixels per step.  [default: 16; 4 with --init]")
-@click.option("--crop", type=click.IntRange(min=64), help="Side of the crops, multiple of 64.  [default: 128, then 256; 256 with --init]")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Length of the schedule in minutes of training, over all resumed calls.",
+)
+@click.option(
+    "--time-limit",
+    type=Duration(),
+    help="Stop this call cleanly after a time such as 90s, 25m (or 25) or 1.5h.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Images of --crop pixels per step.  [default: 16; 4 with --init]",
+)
+@click.option(
+    "--crop",
+    type=click.IntRange(min=64),
+    help="Side of the crops, multiple of 64.  [default: 128, then 256; 256 with --init]",
+)
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Peak learning rate.")
-@click.option("--cooldown", type=click.FloatRange(0, 1, min_open=True), help="Share of the schedule over which the learning rate falls; with less than 1 more training can follow without a loss.  [default: 1]")
-@click.option("--lmbda", type=click.FloatRange(min=0, min_open=True), help="Train for one rate only.")
+@click.option(
+    "--cooldown",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the schedule over which the learning rate falls; with less than 1 more training can follow without a loss.  [default: 1]",
+)
+@click.option(
+    "--lmbda", type=click.FloatRange(min=0, min_open=True), help="Train for one rate only."
+)
 @click.option("--metric", type=click.Choice(["mse", "ms-ssim"]))
 @click.option("--seed", type=int)
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="Of the convolutions.  [default: bf16 where the device has instructions for it, else fp32]")
-@click.option("--cuda-graph/--no-cuda-graph", default=None, help="On a GPU, record the kernels of a step once and start them by one call, for batches too small to keep it busy otherwise.  [default: off]")
-@click.option("--valid", type=click.Path(path_type=Path), help="Folder of held-out images: measured ten times by real files, and the best checkpoint is kept in OUT/best.")
-@click.option("--benchmark", is_flag=True, help="Only measure images/s and where the time goes; --out is not written.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["bf16", "fp32"]),
+    help="Of the convolutions.  [default: bf16 where the device has instructions for it, else fp32]",
+)
+@click.option(
+    "--cuda-graph/--no-cuda-graph",
+    default=None,
+    help="On a GPU, record the kernels of a step once and start them by one call, for batches too small to keep it busy otherwise.  [default: off]",
+)
+@click.option(
+    "--valid",
+    type=click.Path(path_type=Path),
+    help="Folder of held-out images: measured ten times by real files, and the best checkpoint is kept in OUT/best.",
+)
+@click.option(
+    "--benchmark",
+    is_flag=True,
+    help="Only measure images/s and where the time goes; --out is not written.",
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
     """Train or fine-tune a model; writes a checkpoint folder OUT/checkpoint for --model."""
     from mambaic_train.session import Request, train
@@ -58,7 +123,19 @@ def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
         raise click.UsageError("--out: where should the run be kept?")
     settings = {
         name: given[name]
-        for name in ("steps", "minutes", "batch", "crop", "lr", "cooldown", "lmbda", "metric", "seed", "precision", "cuda_graph")
+        for name in (
+            "steps",
+            "minutes",
+            "batch",
+            "crop",
+            "lr",
+            "cooldown",
+            "lmbda",
+            "metric",
+            "seed",
+            "precision",
+            "cuda_graph",
+        )
         if given[name] is not None
     }
     return train(

@@ -9,6 +9,6 @@ Beside them, for CPUs: ``mixture`` (likelihood of a latent), ``wavelet`` (one le
 
 from mambaic_kernels.dispatch import available, pick
 from mambaic_kernels.errors import KernelUnavailable
-from mambaic_kernels.scans import selective_scan, ss2d_scan
+from mambaic_kernels.selective_scan.scans import selective_scan, ss2d_scan
 
 __all__ = ["KernelUnavailable", "available", "pick", "selective_scan", "ss2d_scan"]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mambaic_kernels import available, selective_scan, ss2d_scan
 from mambaic_kernels.bench_cpu import bench_smooth, bench_terms, bench_trellis, bench_wavelet
-from mambaic_kernels.operators import scan
+from mambaic_kernels.selective_scan.operators import scan
 from mambaic_kernels.timing import TOLERANCE, bound, copy, seconds, table, with_gradients
 
 SEQUENCE = (1, 1536, 6144, 8)  # B, D, L, N

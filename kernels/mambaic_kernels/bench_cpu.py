@@ -7,8 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels import smooth, terms, trellis, wavelet
+from mambaic_kernels.filter_taps import reference as terms
+from mambaic_kernels.smoothing import reference as smooth
+from mambaic_kernels.tcq import cpu as trellis
 from mambaic_kernels.timing import TOLERANCE, bound, copy, seconds, table, with_gradients
+from mambaic_kernels.wavelet import reference as wavelet
 
 
 def bench_wavelet(shape: tuple[int, ...]) -> None:

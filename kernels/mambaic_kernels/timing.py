@@ -26,16 +26,11 @@ def with_gradients(function: Callable[..., Any], operands: list[Tensor], **optio
     return run
 
 
-def table(
-    title: str, updates: int, rows: list[tuple[str, float]], unit: str = "updates"
-) -> None:
+def table(title: str, updates: int, rows: list[tuple[str, float]], unit: str = "updates") -> None:
     print(f"\n{title}")
     print(f"{'':30}{'ms':>10}{f'G {unit}/s':>13}{'times the first':>17}")
     for name, time in rows:
-        print(
-            f"{name:30}{time * 1e3:10.2f}{updates / time / 1e9:13.2f}"
-            f"{rows[0][1] / time:17.1f}"
-        )
+        print(f"{name:30}{time * 1e3:10.2f}{updates / time / 1e9:13.2f}{rows[0][1] / time:17.1f}")
 
 
 def bound(function: Callable[..., Any], operands: list[Tensor], **options: Any) -> Any:

@@ -1,17 +1,17 @@
 """Bytes of symbols: one stream per tile, read in the order in which it was written.
 
-The loops are ``mambaic_kernels.ans``. Format section: docs/format.md, "Payload of a tile".
+Loops: ``mambaic_kernels.entropy_coder``. Format: docs/format.md, "Payload of a tile".
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mambaic.bitstream import WORD_BYTES
 from mambaic.coding.tables import LEVELS, PRECISION, SETS, TRELLIS, WHOLE, Tables, next_range
+from mambaic.container.fields import WORD_BYTES
 from mambaic.errors import CorruptStream
-from mambaic_kernels import ans
-from mambaic_kernels.trellis import CLASSES, CODE
+from mambaic_kernels.entropy_coder import ans
+from mambaic_kernels.tcq.cpu import CLASSES, CODE
 
 SYMBOL_MAX = 1 << 20
 # tables of a ``place`` in a state of each class, of whole numbers (which have no states) and of y

@@ -3,7 +3,7 @@
 A latent's residual is distributed as weight * N(0, scale) + (1 - weight) * N(0, ratio * scale).
 ``weight`` and ``ratio`` are learned once for the whole model; the scale of each latent picks one of
 LEVELS tables, of the set of whole numbers or of the one of its place on a path through the trellis
-(``mambaic.coding.trellis``): what a search chooses depends on the class of the state, and on how
+(``mambaic.coding.quantiser``): what a search chooses depends on the class of the state, and on how
 freely the next latent can be chosen. What is priced while it learns is a noisy residual, not a
 quantised one, so the tables are then moved to what the symbols of photographs are counted to be.
 Format section: docs/format.md, "Tables".
@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.mixture import mixture_mass
-from mambaic_kernels.trellis import CLASSES
+from mambaic_kernels.mixture.reference import mixture_mass
+from mambaic_kernels.tcq.cpu import CLASSES
 
 # Ranges of the level of the coded latent that comes next in a slice, by their lower bounds; of the
 # slice's last one its own level counts.
@@ -215,9 +215,7 @@ def mixture_magnitudes(weight: Tensor, ratio: Tensor, kind: int, count: int) -> 
     return torch.cat([mass[:, :1], 2 * mass[:, 1:]], dim=1)
 
 
-def build_tables(
-    weight: float, ratio: float, counts: np.ndarray | None = None
-) -> Tables:
+def build_tables(weight: float, ratio: float, counts: np.ndarray | None = None) -> Tables:
     """Tables of a trained model. Run once, at export; loading never rebuilds them.
 
     ``counts`` of ``count_magnitudes`` are joined to the mixture, both signs alike.

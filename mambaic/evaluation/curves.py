@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mambaic.evaluation.measure import Point
-from mambaic.metrics import RateDistortion, bd_psnr, bd_rate, rising
+from mambaic.imaging.metrics import RateDistortion, bd_psnr, bd_rate, rising
 
 KODAK = {f"kodim{number:02d}" for number in range(1, 25)}
 VTM = "VTM-18.0"
@@ -108,9 +108,7 @@ def delta_table(
     return rows
 
 
-def bd_rate_by_third(
-    anchor: RateDistortion, test: RateDistortion
-) -> list[float | None]:
+def bd_rate_by_third(anchor: RateDistortion, test: RateDistortion) -> list[float | None]:
     """BD-rate over the lower, middle and upper third of the PSNR range that both curves cover."""
     from scipy.interpolate import PchipInterpolator
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mambaic.codec import Codec
 from mambaic.evaluation.rivals import Rival
-from mambaic.image import Picture, to_pil
-from mambaic.metrics import bpp_from_bytes, ms_ssim, psnr_db
+from mambaic.imaging.image import Picture, to_pil
+from mambaic.imaging.metrics import bpp_from_bytes, ms_ssim, psnr_db
 
 
 @dataclass(frozen=True)

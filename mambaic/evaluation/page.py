@@ -17,16 +17,14 @@ from mambaic.evaluation.curves import Curve
 from mambaic.evaluation.measure import Contender, OurContender, at_size
 from mambaic.evaluation.plots import PANELS
 from mambaic.evaluation.report import percent
-from mambaic.image import Picture, to_pil
-from mambaic.metrics import bpp_from_bytes, psnr_db
+from mambaic.imaging.image import Picture, to_pil
+from mambaic.imaging.metrics import bpp_from_bytes, psnr_db
 
 GALLERY_QUALITY = 25.0  # low enough that codecs differ to the eye
 LONGEST_SIDE = 1024  # of the pictures in the page; larger ones are cut to their middle
 
 
-def gallery_entry(
-    name: str, picture: Picture, contenders: Sequence[Contender]
-) -> dict[str, Any]:
+def gallery_entry(name: str, picture: Picture, contenders: Sequence[Contender]) -> dict[str, Any]:
     """One picture by every codec, each in the largest file that is no larger than the first
     mambaic model's at ``GALLERY_QUALITY`` (or the first codec's at its middle quality)."""
     leader = next((c for c in contenders if isinstance(c, OurContender)), contenders[0])

@@ -15,8 +15,8 @@ from mambaic.errors import ConfigError
 from mambaic.evaluation.curves import VTM, Curve, curves, delta_table, published
 from mambaic.evaluation.measure import Point
 from mambaic.evaluation.plots import draw
-from mambaic.files import atomic_write
-from mambaic.metrics import bd_rate
+from mambaic.imaging.atomic_files import atomic_write
+from mambaic.imaging.metrics import bd_rate
 
 # keys of CompressAI's results/ files and what they hold here
 KEYS = {
@@ -49,9 +49,7 @@ def write_report(
     return table
 
 
-def pick_anchor(
-    measured: Mapping[str, Curve], known: Mapping[str, Any], anchor: str | None
-) -> str:
+def pick_anchor(measured: Mapping[str, Curve], known: Mapping[str, Any], anchor: str | None) -> str:
     """Name of the curve that BD figures refer to. Raises ConfigError if there is none such."""
     choices = [*known, *measured]
     if anchor is not None and anchor not in choices:
@@ -94,9 +92,7 @@ def percent(value: float | None) -> str:
     return "no overlap" if value is None else f"{value:+.1f} %"
 
 
-def markdown(
-    measured: Mapping[str, Curve], table: Sequence[Mapping[str, Any]], anchor: str
-) -> str:
+def markdown(measured: Mapping[str, Curve], table: Sequence[Mapping[str, Any]], anchor: str) -> str:
     """The tables as a person reads them."""
     similar = any("bd_rate_ms_ssim" in row for row in table)
     lines = [

@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 from mambaic.errors import ConfigError, ImageError, OutputError
 from mambaic.evaluation.measure import Contender, Point, measure
-from mambaic.files import atomic_write
-from mambaic.image import Picture, read_image
+from mambaic.imaging.atomic_files import atomic_write
+from mambaic.imaging.image import Picture, read_image
 
 SETTINGS_FILE = "run.json"
 POINTS_FILE = "points.jsonl"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mambaic.nn.parts import by_rows
+from mambaic.nn.chunking import by_rows
 
 
 class WindowAttention(nn.Module):

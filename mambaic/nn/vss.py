@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.config import VSSConfig
-from mambaic.nn.parts import by_rows, whole
+from mambaic.nn.chunking import by_rows, whole
 from mambaic_kernels import ss2d_scan
 
 DIRECTIONS = 4

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mambaic_kernels.wavelet import analyse, synthesise
+from mambaic_kernels.wavelet.reference import analyse, synthesise
 
 LEVELS = 4
 PACKED = 3 * 4**LEVELS
@@ -49,8 +49,8 @@ class WaveletPacking(nn.Module):
 
     def _order(self, energy: Tensor) -> Tensor:
         """The channels of most energy, group by group; within a group those of one place in every
-        2x2 coefficients of a band together, so that a slice of it (``mambaic.slices``) lies between
-        the ones before it. Bands of one coefficient are dealt out by colour and orientation."""
+        2x2 coefficients of a band together, so that a sub-group lies between the ones before
+        it. Bands of one coefficient are dealt out by colour and orientation."""
         places = [torch.arange(3)]
         for level in range(LEVELS, 0, -1):
             side = 2 ** (LEVELS - level)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mambaic.bitstream import describe
+from mambaic.container.fields import describe
 from mambaic_cli.main import main
 
 pytestmark = pytest.mark.weights

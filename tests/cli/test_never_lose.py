@@ -140,7 +140,7 @@ def test_files_of_one_stem_are_told_apart(photograph, tmp_path):
 
 
 def test_targets_are_met(photograph, tmp_path):
-    from mambaic.metrics import psnr_db
+    from mambaic.imaging.metrics import psnr_db
 
     out = tmp_path / "x.mbic"
     pixels = np.asarray(Image.open(photograph))

@@ -11,9 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mambaic.coding.coders import MARGIN, Decoder, Encoder, Estimator
-from mambaic.coding.priors import WHOLE_SLOPE, Prior, Shape
-from mambaic.coding.schedule import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
+from mambaic.coding.decoder import Decoder
+from mambaic.coding.encoder import Encoder
+from mambaic.coding.estimator import Estimator
+from mambaic.coding.likelihood import WHOLE_SLOPE, Prior, Shape
+from mambaic.coding.quantiser import ERROR_WEIGHT, Search, response
+from mambaic.coding.sites import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
+from mambaic.coding.step_coder import MARGIN
 from mambaic.coding.symbols import SymbolWriter
 from mambaic.coding.tables import (
     LEVELS,
@@ -26,7 +30,6 @@ from mambaic.coding.tables import (
     build_tables,
     values,
 )
-from mambaic.coding.trellis import ERROR_WEIGHT, Search, response
 
 EVEN, ODD = TRELLIS, TRELLIS + RANGES  # a class of states of each quantiser
 TABLES = build_tables(0.85, 2.2)

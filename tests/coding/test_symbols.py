@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mambaic.coding.symbols import SYMBOL_MAX, SymbolReader, SymbolWriter
 from mambaic.coding.tables import LEVELS, PRECISION, SETS, TRELLIS, WHOLE, Tables, build_tables
 from mambaic.errors import CorruptStream
-from mambaic_kernels.trellis import follow
+from mambaic_kernels.tcq.cpu import follow
 
 
 def distinct(tables: Tables) -> Tables:

@@ -25,7 +25,7 @@ from mambaic.coding.tables import (
     is_odd,
     level_position,
 )
-from mambaic_kernels.mixture import mixture_mass
+from mambaic_kernels.mixture.reference import mixture_mass
 
 # a class of states of each quantiser, and a range
 EVEN, ODD = TRELLIS, TRELLIS + 3 * RANGES + 1

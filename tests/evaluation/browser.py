@@ -1,6 +1,6 @@
 """Loads a page in a headless Chromium (QtWebEngine), runs a script in it, prints its result.
 
-    python browser.py PAGE WIDTH HEIGHT SCRIPT [SCREENSHOT]
+python browser.py PAGE WIDTH HEIGHT SCRIPT [SCREENSHOT]
 """
 
 import os

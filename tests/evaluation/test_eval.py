@@ -16,7 +16,7 @@ from PIL import Image
 from mambaic.checkpoint import save_model
 from mambaic.evaluation.curves import Curve, bd_rate_by_third, delta_table, published
 from mambaic.evaluation.report import markdown
-from mambaic.metrics import bd_psnr, bd_rate
+from mambaic.imaging.metrics import bd_psnr, bd_rate
 from mambaic_cli.main import main
 
 ARGUMENTS = ["--qualities", "20,50,80", "--codecs", "mbic,jpeg", "--gallery", "1"]

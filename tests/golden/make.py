@@ -19,8 +19,8 @@ from conftest import make_model, photo_pixels
 from mambaic.checkpoint import load_model, save_model
 from mambaic.codec import Codec, load
 from mambaic.config import PRESETS
-from mambaic.image import read_image
-from mambaic.rotation import Rotation
+from mambaic.imaging.image import read_image
+from mambaic.reconstruction.rotation import Rotation
 
 FOLDER = Path(__file__).parent / "v5"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mambaic_kernels.mixture import mixture_mass, reference
+from mambaic_kernels.mixture.reference import mixture_mass, reference
 
 
 def operands(memory_format=torch.contiguous_format):

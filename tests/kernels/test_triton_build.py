@@ -33,7 +33,7 @@ def compiled(kernel, constants, capability):
 def test_kernels_compile_for_a_gpu(d_state, reset, capability):
     import torch
 
-    import mambaic_kernels.triton as kernels
+    import mambaic_kernels.selective_scan.triton as kernels
 
     dt, A = torch.empty(1, 8 * 8, 4, 160), torch.empty(4, d_state, 160)
     plan = kernels._Plan(dt[:, :, 0], dt, A, (8, 8), reset)
@@ -52,6 +52,6 @@ def test_kernels_compile_for_a_gpu(d_state, reset, capability):
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="triton only interprets here")
 @pytest.mark.parametrize("capability", TARGETS)
 def test_search_through_the_trellis_compiles_for_a_gpu(capability):
-    from mambaic_kernels.trellis_triton import CHUNK, _path_kernel
+    from mambaic_kernels.tcq.triton import CHUNK, _path_kernel
 
     assert compiled(_path_kernel, {"CH": CHUNK}, capability).asm["cubin"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mambaic_kernels import wavelet, wavelet_cpu
-from mambaic_kernels.wavelet import (
+from mambaic_kernels.wavelet import cpu as wavelet_cpu
+from mambaic_kernels.wavelet import reference as wavelet
+from mambaic_kernels.wavelet.reference import (
     analyse,
     analyse_reference,
     synthesise,

@@ -13,7 +13,7 @@ from PIL import Image
 import mambaic_train.graph as graph
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
-from mambaic.model import MambaIC
+from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import PhotoSet
 from mambaic_train.loop import Trainer

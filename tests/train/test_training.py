@@ -19,9 +19,9 @@ from PIL import Image
 
 from mambaic import checkpoint, load
 from mambaic.config import PRESETS
+from mambaic.encoder.rotation_search import expect
 from mambaic.errors import CheckpointError, ConfigError
-from mambaic.model import MambaIC, TrainOutput
-from mambaic.rotation_search import expect
+from mambaic.models.model import MambaIC, TrainOutput
 from mambaic_cli.main import main
 from mambaic_cli.train import Duration
 from mambaic_train.config import TrainConfig

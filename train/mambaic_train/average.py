@@ -14,9 +14,9 @@ import torch
 from tqdm import tqdm
 
 from mambaic import checkpoint
-from mambaic.bitstream import stored_quality
+from mambaic.container.fields import stored_quality
 from mambaic.errors import ConfigError
-from mambaic.model import MambaIC
+from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Photos, PhotoSet, draw_crops, turn_as_encoded
 from mambaic_train.export import table_batches

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from mambaic.config import PRESETS
-from mambaic.model import MambaIC
+from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Photos
 from mambaic_train.distributed import World
@@ -38,9 +38,7 @@ def benchmark(
     config = replace(config, warm_entropy=0.0)  # the whole model, as in most of a run
     trainer = Trainer(MambaIC(PRESETS[config.preset]), config, device, world)
     dense = _dense(_record(trainer, data), trainer, device)
-    rounds = [
-        (_seconds(lambda: trainer.run_step(data), device), dense()) for _ in range(ROUNDS)
-    ]
+    rounds = [(_seconds(lambda: trainer.run_step(data), device), dense()) for _ in range(ROUNDS)]
     step_s, dense_s = (statistics.median(times) for times in zip(*rounds, strict=True))
     share = statistics.median(convolutions / step for step, convolutions in rounds)
     images = config.batch_at(config.crop)

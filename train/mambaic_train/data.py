@@ -21,10 +21,10 @@ import psutil
 import torch
 from torch import Tensor
 
+from mambaic.encoder.rotation_search import expect
 from mambaic.errors import ConfigError
-from mambaic.model import MambaIC
-from mambaic.rotation_search import expect
-from mambaic.transforms import WaveletTransform
+from mambaic.models.model import MambaIC
+from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic_train.sources import Source, find_sources
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of Linux control groups, version 2

@@ -14,7 +14,7 @@ from mambaic import checkpoint
 from mambaic.codec import Codec
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError
-from mambaic.image import Picture
+from mambaic.imaging.image import Picture
 from mambaic_train.card import run_facts, write_card
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Photos, draw_crops, to_input

@@ -13,14 +13,14 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from mambaic.decisions import ONE
-from mambaic.filter_code import LONG, STEPS, FilterCode
-from mambaic.filter_search import NATS, Costs, cheapest, of_plane
-from mambaic.model import MambaIC
-from mambaic.post_filter import Fit
-from mambaic.rotation_search import likely
-from mambaic.tile_encoder import TileEncoder
-from mambaic.tiling import whole
+from mambaic.coding.binary_arithmetic import ONE
+from mambaic.encoder.filter_fit import Fit
+from mambaic.encoder.filter_rate import NATS, Costs, cheapest, of_plane
+from mambaic.encoder.rotation_search import likely
+from mambaic.encoder.tile_encoder import TileEncoder
+from mambaic.models.model import MambaIC
+from mambaic.reconstruction.filter_code import LONG, STEPS, FilterCode
+from mambaic.tiling.boxes import whole
 
 ROUNDS = 15  # of expectation-maximisation
 BROAD = 20.0  # variance to begin with, of what a bit is worth

@@ -18,8 +18,8 @@ from torch import Tensor
 from mambaic.coding.tables import Tables
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError, ConfigError
-from mambaic.model import MambaIC
-from mambaic.transforms import WaveletTransform
+from mambaic.models.model import MambaIC
+from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Batches, Crops, Photos, to_input
 from mambaic_train.distributed import World

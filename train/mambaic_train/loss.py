@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mambaic.config import ModelConfig
-from mambaic.model import TrainOutput
+from mambaic.models.model import TrainOutput
 from mambaic_train.config import TrainConfig
 
 

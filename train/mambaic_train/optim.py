@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mambaic.model import MambaIC
+from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
 
 

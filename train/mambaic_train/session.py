@@ -18,9 +18,9 @@ from mambaic import checkpoint
 from mambaic.codec import pick_device
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
-from mambaic.grow import grow
-from mambaic.model import MambaIC
-from mambaic.precision import multiplies_bfloat16
+from mambaic.models.growing import grow
+from mambaic.models.model import MambaIC
+from mambaic.nn.precision import multiplies_bfloat16
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import (
     Mixture,

@@ -14,8 +14,8 @@ from mambaic.codec import Codec
 from mambaic.config import ModelConfig
 from mambaic.errors import ConfigError, ImageError
 from mambaic.evaluation.run import plain
-from mambaic.image import Picture, read_image
-from mambaic.metrics import bpp_from_bytes, ms_ssim, psnr_db
+from mambaic.imaging.image import Picture, read_image
+from mambaic.imaging.metrics import bpp_from_bytes, ms_ssim, psnr_db
 from mambaic_train.config import TrainConfig
 from mambaic_train.sources import SUFFIXES
 

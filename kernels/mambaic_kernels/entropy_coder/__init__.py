@@ -1,0 +1,1 @@
+"""The asymmetric numeral system (ANS)."""

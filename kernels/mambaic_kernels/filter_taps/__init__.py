@@ -1,0 +1,1 @@
+"""Taps of the post-filter and their weighted sums."""

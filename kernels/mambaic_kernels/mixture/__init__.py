@@ -1,0 +1,1 @@
+"""Mass of the likelihood's scale mixture."""

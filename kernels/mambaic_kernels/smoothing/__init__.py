@@ -1,0 +1,1 @@
+"""Box and bilateral means of the post-filter."""

@@ -1,0 +1,1 @@
+"""One level of the CDF 9/7 wavelet."""

@@ -1,0 +1,71 @@
+"""Writes the symbols of the walk."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+from mambaic.coding import quantiser
+from mambaic.coding.likelihood import Prior
+from mambaic.coding.sites import Site
+from mambaic.coding.step_coder import (
+    MARGIN,
+    Ahead,
+    dequantise,
+    look_ahead,
+    ordered_positions,
+    ordered_residuals,
+)
+from mambaic.coding.symbols import SymbolWriter
+from mambaic.coding.tables import LEVELS, Tables
+
+
+class Encoder:
+    """Interprets the walk by writing symbols."""
+
+    def __init__(self, latents: Mapping[str, Tensor], tables: Tables) -> None:
+        self._latents = latents
+        self._tables = tables
+        self._writer = SymbolWriter(tables)
+        self._search = quantiser.Search(1, tables.prices, tables.skip)
+        self._crc = 0
+        self._count = 0  # of latents coded so far
+        self._near: list[np.ndarray] = []
+        self._sides: list[np.ndarray] = []
+
+    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
+        level = ordered_positions(prior.log_scale)[0]
+        levels = np.floor(level).astype(np.int64)
+        self._record(level, levels)
+        state, look = self._search.state(site), look_ahead(ahead, self._source, prior.mean)
+        residual = ordered_residuals(self._source(site) - prior.mean)
+        symbols, kinds = self._search.find(site, residual, levels[None], look)
+        self._writer.symbols(symbols[0], levels, trellis=quantiser.has_trellis(site), state=state)
+        self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
+        return dequantise(symbols, kinds, prior.mean)
+
+    def _source(self, site: Site) -> Tensor:
+        return site.take(self._latents[site.latent]).double()
+
+    def _record(self, level: np.ndarray, levels: np.ndarray) -> None:
+        """Keep which latents lie near a boundary, and on which side of it."""
+        boundary = np.rint(level)
+        near = np.abs(level - boundary) < MARGIN
+        near &= (boundary >= max(1, self._tables.skip)) & (boundary < LEVELS)
+        where = np.flatnonzero(near)
+        self._near.append(self._count + where)
+        self._sides.append(levels[where] >= boundary[where])
+        self._count += len(level)
+
+    def finish(self) -> tuple[bytes, float]:
+        """The payload, and the ideal length of its symbols in bits."""
+        where = np.concatenate(self._near)
+        stream = SymbolWriter(self._tables)
+        stream.numbers(np.array([len(where)]))
+        stream.numbers(np.diff(where, prepend=-1) - 1)
+        stream.bits(np.concatenate(self._sides))
+        stream.append(self._writer)
+        return stream.finish(self._crc), self._writer.bits_written()

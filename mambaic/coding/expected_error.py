@@ -1,0 +1,36 @@
+"""How far decoded latents may be off: what a decoder knows besides their values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mambaic.coding.likelihood import Prior
+from mambaic.coding.sites import Site
+from mambaic.coding.step_coder import Ahead, StepCoder
+
+# of coded latents, whose quantisers are 1.75 apart: 1.75**2 / 12, less what the trellis gains
+CODED = 0.2
+
+
+class ErrorWatch:
+    """Passes a walk on to a coder; adds up the squared errors to expect of the latents of y.
+
+    That of a latent is the square of its prior's scale where that is small, as what is not coded is
+    off by all of its residual; ``CODED`` where it is large. ``weights`` (M, n) are those of the
+    channels in n sums at every position: ``error`` (1, n, h, w). A map of all channels would take
+    the memory of y once more.
+    """
+
+    def __init__(self, coder: StepCoder, weights: Tensor, size: tuple[int, int]) -> None:
+        self._coder = coder
+        self._weights = weights
+        self.error = weights.new_zeros(1, weights.shape[1], *size)
+
+    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
+        if site.latent == "y":
+            squares = torch.exp(2 * prior.log_scale).clamp(max=CODED).to(self._weights.dtype)
+            height, width = self.error.shape[-2:]
+            sums = squares @ self._weights[site.channels]
+            self.error += site.lattice.put(sums, (height, width))
+        return self._coder.code(site, prior, ahead)

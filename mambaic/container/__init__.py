@@ -1,0 +1,1 @@
+"""The .mbic file: header fields, varints, alpha. Knows no networks."""

@@ -1,0 +1,248 @@
+"""The .mbic container, version 5; docs/format.md is its specification.
+
+    magic "MBIC" | version | flags | width | height | quality | weights id | tile side |
+    payload length of every tile | lengths of the chunks |
+    chunks (ICC, EXIF, XMP, alpha, filter, rotation) | tile payloads | CRC32 of everything before it
+
+One field list (``FIELDS``) serves the writer, the reader and ``mambaic info``.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mambaic.container.varint import ByteReader, write_varint
+from mambaic.errors import (
+    BitstreamError,
+    CorruptStream,
+    NotAnMbicFile,
+    TruncatedStream,
+    UnsupportedVersion,
+)
+
+MAGIC = b"MBIC"
+VERSION = 5
+WEIGHTS_ID_BYTES = 4
+WORD_BYTES = 2  # payloads are counted in words
+MIN_TILE_BYTES = 7  # a length, and the three words that every payload begins with
+LATENT_STRIDE = 16
+MAX_SIDE = 65535
+MAX_PIXELS = 1 << 30
+MAX_TILE_LATENTS = 1 << 16  # of one tile, so that a decoder's memory is bounded by the format
+FLAGS = ("icc", "exif", "xmp", "alpha", "gray", "filter", "rotation")  # bit by bit
+CHUNKS = tuple(name for name in FLAGS if name != "gray")
+GRAY_FLAG = 1 << FLAGS.index("gray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MbicFile:
+    """Everything in a file. ``tile`` is the side of latent tiles in latents, 0 for one tile, and
+    ``tiles`` are their payloads."""
+
+    width: int
+    height: int
+    gray: bool
+    quality: float
+    weights_id: bytes
+    tile: int
+    tiles: tuple[bytes, ...] = ()
+    chunks: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One header field: how it is written and read."""
+
+    name: str
+    write: Callable[[Any], bytes]
+    read: Callable[[ByteReader, str], Any]
+
+
+def _raw(count: int) -> tuple[Callable[[Any], bytes], Callable[[ByteReader, str], Any]]:
+    return bytes, lambda reader, name: reader.take(count, name)
+
+
+FIELDS = (
+    Field("flags", lambda v: bytes([v]), lambda r, name: r.take(1, name)[0]),
+    Field("width", write_varint, ByteReader.varint),
+    Field("height", write_varint, ByteReader.varint),
+    Field("quality_x100", write_varint, ByteReader.varint),
+    Field("weights_id", *_raw(WEIGHTS_ID_BYTES)),
+    Field("tile", write_varint, ByteReader.varint),
+)
+
+
+def latent_size(width: int, height: int) -> tuple[int, int]:
+    """Latent rows and columns of an image: its sides padded to 64 pixels, over 16."""
+    return -(-height // 64) * 4, -(-width // 64) * 4
+
+
+def tile_grid(width: int, height: int, tile: int) -> list[tuple[int, int, int, int]]:
+    """(top, left, rows, columns) in latents of every tile, row by row."""
+    rows, columns = latent_size(width, height)
+    if tile == 0:
+        return [(0, 0, rows, columns)]
+    return [
+        (top, left, min(tile, rows - top), min(tile, columns - left))
+        for top in range(0, rows, tile)
+        for left in range(0, columns, tile)
+    ]
+
+
+def largest_tile(width: int, height: int, tile: int) -> int:
+    """Latents of the largest tile."""
+    rows, columns = latent_size(width, height)
+    return min(rows, tile or rows) * min(columns, tile or columns)
+
+
+def stored_quality(quality: float) -> float:
+    """Quality as a file keeps it: hundredths. Encoder and decoder both use this value."""
+    return round(100 * quality) / 100
+
+
+def _header_bytes(file: MbicFile) -> bytes:
+    flags = sum(1 << bit for bit, name in enumerate(FLAGS) if name in file.chunks)
+    values = {
+        "flags": flags | (GRAY_FLAG if file.gray else 0),
+        "width": file.width,
+        "height": file.height,
+        "quality_x100": round(100 * file.quality),
+        "weights_id": file.weights_id,
+        "tile": file.tile,
+    }
+    out = MAGIC + bytes([VERSION])
+    out += b"".join(entry.write(values[entry.name]) for entry in FIELDS)
+    out += b"".join(write_varint(len(payload) // WORD_BYTES) for payload in file.tiles)
+    for name in CHUNKS:
+        if name in file.chunks:
+            out += write_varint(len(file.chunks[name]))
+    return out
+
+
+def write(file: MbicFile) -> bytes:
+    """Bytes of a file. Raises ValueError on fields out of their range (a bug of the caller)."""
+    _check_fields(file, ValueError)
+    if len(file.tiles) != len(tile_grid(file.width, file.height, file.tile)):
+        raise ValueError("the number of tiles does not fit the image and tile size")
+    header = _header_bytes(file)
+    body = b"".join(file.chunks[name] for name in CHUNKS if name in file.chunks)
+    body += b"".join(file.tiles)
+    return header + body + _crc(header + body)
+
+
+def _crc(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little")
+
+
+def _check_fields(file: MbicFile, error: type[Exception]) -> None:
+    if not (1 <= file.width <= MAX_SIDE and 1 <= file.height <= MAX_SIDE):
+        raise error(f"image size {file.width}x{file.height} is outside 1..{MAX_SIDE}")
+    if not 0 <= file.quality <= 100:
+        raise error(f"quality {file.quality} is outside 0..100")
+    if file.tile % 4:
+        raise error(f"tile side {file.tile} is not a multiple of 4 latents")
+    largest = largest_tile(file.width, file.height, file.tile)
+    if largest > MAX_TILE_LATENTS:
+        raise error(f"a tile of {largest} latents is larger than {MAX_TILE_LATENTS}")
+    if len(file.weights_id) != WEIGHTS_ID_BYTES:
+        raise error(f"the weights id must have {WEIGHTS_ID_BYTES} bytes")
+
+
+def _read_fields(data: bytes) -> tuple[MbicFile, ByteReader, int]:
+    """Fixed fields of the header, not yet verified; the reader stands behind them."""
+    if data[:4] != MAGIC:
+        if MAGIC.startswith(data[:4]):
+            raise TruncatedStream(f"the file has only {len(data)} bytes: it was cut off")
+        raise NotAnMbicFile("not an .mbic file: it does not start with MBIC")
+    reader = ByteReader(data)
+    reader.take(4, "magic")
+    version = reader.take(1, "version")[0]
+    if version != VERSION:
+        advice = "update mambaic, or the file is damaged"
+        if 0 < version < VERSION:  # never released
+            advice = "it was made before the first release; decode it with the mambaic that made it"
+        raise UnsupportedVersion(
+            f"format version {version} is not known (this decoder reads {VERSION}): {advice}"
+        )
+    values = {entry.name: entry.read(reader, entry.name) for entry in FIELDS}
+    flags = values["flags"]
+    if flags >> len(FLAGS):
+        raise UnsupportedVersion(
+            f"flags {flags:#x} name features that this decoder does not know: update mambaic"
+        )
+    file = MbicFile(
+        width=values["width"],
+        height=values["height"],
+        gray=bool(flags & GRAY_FLAG),
+        quality=values["quality_x100"] / 100,
+        weights_id=values["weights_id"],
+        tile=values["tile"],
+    )
+    _check_fields(file, CorruptStream)
+    return file, reader, flags
+
+
+def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> MbicFile:
+    """The file in ``data``, every checksum of the container verified.
+
+    Takes no memory that the data does not back: the header is checked against ``max_pixels`` and
+    against the bytes present first. Raises a BitstreamError.
+    """
+    file, reader, flags = _read_fields(data)
+    if file.width * file.height > max_pixels:
+        raise BitstreamError(
+            f"the file claims {file.width}x{file.height} pixels, more than the limit of "
+            f"{max_pixels}: raise --max-pixels if you trust it"
+        )
+    rows, columns = latent_size(file.width, file.height)
+    count = -(-rows // file.tile) * -(-columns // file.tile) if file.tile else 1
+    if count * MIN_TILE_BYTES > len(data):
+        raise TruncatedStream(f"the header claims {count} tiles, more than the file can hold")
+    table = [WORD_BYTES * reader.varint("tile table") for _ in range(count)]
+    present = [name for bit, name in enumerate(FLAGS) if name in CHUNKS and flags >> bit & 1]
+    lengths = {name: reader.varint(f"length of {name}") for name in present}
+    chunks = {name: reader.take(length, name) for name, length in lengths.items()}
+    tiles = tuple(reader.take(length, "payload") for length in table)
+    end = reader.position
+    if reader.take(4, "checksum") != _crc(data[:end]):
+        raise CorruptStream("the checksum does not match: the file is damaged")
+    if reader.position != len(data):
+        extra = len(data) - reader.position
+        raise CorruptStream(f"{extra} bytes follow the end of the file: remove them")
+    values = {**file.__dict__, "tiles": tiles, "chunks": chunks}
+    return MbicFile(**values)
+
+
+def read_size(data: bytes) -> tuple[int, int, bool, bool]:
+    """(width, height, gray, has alpha) from the first bytes of a file, without its payload."""
+    file, _, flags = _read_fields(data)
+    return file.width, file.height, file.gray, bool(flags >> FLAGS.index("alpha") & 1)
+
+
+def describe_weights(data: bytes) -> bytes:
+    """Id of the weights that made a file, from its header. Raises a BitstreamError."""
+    return _read_fields(data)[0].weights_id
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """What ``mambaic info`` shows. Raises a BitstreamError."""
+    file = read(data)
+    payload = sum(map(len, file.tiles))
+    return {
+        "version": VERSION,
+        "width": file.width,
+        "height": file.height,
+        "mode": ("L" if file.gray else "RGB") + ("A" if "alpha" in file.chunks else ""),
+        "quality": file.quality,
+        "weights_id": file.weights_id.hex(),
+        "tile": file.tile,
+        "tiles": len(file.tiles),
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (file.width * file.height),
+        "payload_bytes": payload,
+        "chunks": {name: len(chunk) for name, chunk in file.chunks.items()},
+        "overhead_bytes": len(data) - payload - sum(map(len, file.chunks.values())),
+    }

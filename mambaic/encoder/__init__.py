@@ -1,0 +1,1 @@
+"""What only an encoder does: searches and fits. A decoder never imports it."""

@@ -1,0 +1,49 @@
+"""Regions of a tile that the post-filter is fitted to, as a decoder reconstructs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mambaic.encoder.filter_fit import Comparison
+from mambaic.models.model import MambaIC
+from mambaic.reconstruction.rotation import UNTURNED, Rotation
+from mambaic.tiling.analysis import visible_region
+from mambaic.tiling.boxes import Box, cut, grow, inside
+from mambaic.tiling.memory import return_memory
+from mambaic.tiling.synthesis import draw
+
+# Of every tile so many regions of so many latents a side are reconstructed to fit the filter to: a
+# picture of a few megapixels as a whole, of a large one enough.
+REGIONS, REGION = 7, 48
+
+
+def chosen_regions(box: Box, count: int, side: int) -> list[Box]:
+    """At most ``count`` regions of at most ``side`` latents a side, spread over ``box``."""
+    regions = cut(box, side)
+    chosen = sorted({round(at) for at in np.linspace(0, len(regions) - 1, count)})
+    return [regions[index] for index in chosen]
+
+
+@torch.no_grad()
+def drawn_regions(
+    model: MambaIC,
+    pixels: np.ndarray,
+    tile: Box,
+    latents: Tensor,
+    quality: float,
+    rotation: Rotation = UNTURNED,
+) -> Iterator[Comparison]:
+    """Regions of a tile, drawn from its decoded latents."""
+    regions = chosen_regions(tile, REGIONS, REGION)
+    for region in regions:
+        outer = grow(region, model.config.halo // 4, tile)  # what other tiles hold is not at hand
+        around = latents[(..., *inside(outer, tile))]
+        drawn = draw(model, around, quality, region, outer, rotation)
+        x = visible_region(pixels, region)[0].to(drawn.x_hat.device)
+        yield Comparison(drawn.cut(slice(x.shape[1]), slice(x.shape[2])), x)
+        if len(regions) > 1:
+            return_memory()

@@ -1,0 +1,103 @@
+"""The rotation of colours that suits a picture: the encoder's affair.
+
+What a picture will cost is told well enough by its wavelet coefficients, before any network: bits
+grow with their logarithms, and those of channels that are not kept are an error. A rotation mixes
+them three by three.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from mambaic.config import ModelConfig
+from mambaic.encoder.fit_regions import REGION as DRAWN
+from mambaic.encoder.fit_regions import chosen_regions
+from mambaic.models.model import MambaIC
+from mambaic.models.wavelet_transforms import WaveletTransform
+from mambaic.nn.gains import linear_step
+from mambaic.nn.wavelet import PACKED, WaveletPacking
+from mambaic.reconstruction.rotation import UNTURNED, Rotation, matrix
+from mambaic.tiling.analysis import read_region
+from mambaic.tiling.boxes import cut, whole
+
+SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its logarithm
+# the first guesses beside 0, in degrees: about gray photographs differ most
+GUESSES_DEG = ((15, 0, 0), (0, 4, 0), (0, 0, 4))
+TRIALS = 40
+PRECISION_RAD, PRECISION_BITS = 1e-2, 1e-6  # bits of a coefficient
+REGIONS, REGION = 24, 8  # of a picture whose coefficients are looked at, and their sides in latents
+# regions, as a file's own drawing takes them, of a picture that is coded twice: none is left out
+SMALL = 4
+
+
+def promising(
+    model: MambaIC, pixels: np.ndarray, quality: float, *, several: bool
+) -> list[Rotation]:
+    """Those that a picture (H, W, 3) uint8 is worth coding with at a quality: the one that
+    coefficients tell, which photographs hardly ever lose by, and before it, if ``several`` are
+    wanted and the picture is not large, none."""
+    found = likely(model, pixels, quality)
+    if several and len(cut(whole(pixels), DRAWN)) <= SMALL:
+        return list(dict.fromkeys([UNTURNED, found]))
+    return [found]
+
+
+def likely(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
+    """What coefficients tell; nothing for transforms without the wavelet."""
+    if not isinstance(model.transform, WaveletTransform):
+        return UNTURNED
+    return expect(model.transform.wavelet, model.config, pixels, quality)
+
+
+@torch.no_grad()
+def expect(
+    wavelet: WaveletPacking,
+    config: ModelConfig,
+    pixels: np.ndarray,
+    quality: float,
+    regions: int = REGIONS,
+) -> Rotation:
+    """The rotation of least expected cost, by the coefficients of so many regions; nothing that is
+    learned changes it."""
+    from scipy.optimize import minimize  # here, as decoders would wait for it, too
+
+    cost = _Expected(wavelet, config, pixels, quality, regions)
+    simplex = np.radians([(0, 0, 0), *GUESSES_DEG])
+    precision = {"maxfev": TRIALS, "xatol": PRECISION_RAD, "fatol": PRECISION_BITS}
+    options = {"initial_simplex": simplex, **precision}
+    found = minimize(cost.of, simplex[0], method="Nelder-Mead", options=options)
+    return Rotation.nearest(found.x)
+
+
+class _Expected:
+    """What a picture may cost at a quality."""
+
+    def __init__(
+        self,
+        wavelet: WaveletPacking,
+        config: ModelConfig,
+        pixels: np.ndarray,
+        quality: float,
+        regions: int,
+    ) -> None:
+        self._axes = wavelet.colour.double().cpu().numpy()
+        self._unit = SHARE * linear_step(config, quality)
+        self._weight = config.error_weight(quality)
+        kept = torch.zeros(PACKED, dtype=torch.bool, device=wavelet.channels.device)
+        self._kept = wavelet.by_planes(kept.index_fill(0, wavelet.channels, True))
+        parts = []
+        for region in chosen_regions(whole(pixels), regions, REGION):
+            x = read_region(pixels, region).to(kept.device)
+            parts.append(wavelet.by_planes(wavelet.all_channels(x)[0]).flatten(2))
+        self._coefficients = torch.cat(parts, dim=2)
+
+    def of(self, angles: np.ndarray) -> float:
+        """Bits of a coefficient, of the picture turned by ``angles`` (3,) in radians."""
+        turn = torch.from_numpy(self._axes @ matrix(angles) @ self._axes.T)
+        turned = torch.tensordot(turn.to(self._coefficients), self._coefficients, dims=1)
+        bits = torch.log1p((turned[self._kept] / self._unit).abs_()).sum() / math.log(2)
+        error = turned[~self._kept].square_().sum()
+        return float(bits + self._weight * error) / turned.numel()

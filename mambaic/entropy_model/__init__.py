@@ -1,0 +1,1 @@
+"""The coding order, and the networks that predict every latent from those before it."""

@@ -1,0 +1,109 @@
+"""One channel group of the entropy model: what its coding steps are conditioned on.
+
+[Zeng2025] MambaIC, arXiv:2503.12461, Sec. 3.3: channel groups x checkerboard, hidden state refined
+by VSS blocks and window attention. [He2022] ELIC, arXiv:2203.10886: uneven groups.
+Differs from [Zeng2025] in presets s and b: one set of refining blocks serves all groups, and the
+hidden state is carried from group to group instead of being rebuilt from all decoded groups, and
+the anchors of the first group, half of them blind guesses of the local brightness otherwise, are
+coded coarse to fine (hierarchical progressive context, [Li2025] HPCM, arXiv:2507.19125). Within a
+step channels are coded in slices (``mambaic.entropy_model.sub_groups``).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambaic.coding.likelihood import Prior
+from mambaic.coding.sites import CHECKERBOARD, COARSE_TO_FINE, DISTANCES, Lattice, Site
+from mambaic.coding.step_coder import StepCoder
+from mambaic.config import ModelConfig
+from mambaic.entropy_model.sub_groups import Slices
+from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation, RowConv2d
+from mambaic.nn.gains import RateCurve
+
+
+class PriorHead(nn.Module):
+    """Hidden state (B, C, h, w) -> prior of ``channels`` latents on one lattice and ``gates`` for
+    its slices, rows (B, n, gates). Means and log-scales are in units of the latents' typical
+    log-scale at this quality (B, channels, 1, 1)."""
+
+    def __init__(
+        self, width: int, channels: int, kernel: int, lattice: Lattice, gates: int
+    ) -> None:
+        super().__init__()
+        self.lattice = lattice
+        self.split = [channels, channels, gates]
+        alone = kernel == 1  # nothing around a position is looked at
+        self.conv1 = RowConv2d(width, width) if alone else GridConv2d(width, width, kernel)
+        self.conv2 = RowConv2d(width, sum(self.split))
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+            nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, state: Tensor, typical: Tensor) -> tuple[Prior, Tensor]:
+        if isinstance(self.conv1, RowConv2d):
+            hidden = self.conv1(self.lattice.take(state))
+        else:
+            hidden = self.lattice.join([self.conv1(state, *grid) for grid in self.lattice.value])
+        out = self.conv2(F.leaky_relu(hidden, 0.1))
+        mean, log_scale, gates = out.split(self.split, dim=-1)
+        typical = typical.flatten(2).mT
+        return Prior(mean * torch.exp(typical), log_scale + typical), gates
+
+
+class ChannelGroup(nn.Module):
+    """Networks of one channel group; ``before`` is the width of the group decoded last."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        width, channels = config.context_width, config.groups[index]
+        start = sum(config.groups[:index])
+        self.channels = slice(start, start + channels)
+        before = config.groups[index - 1] if index else 0
+        self.absorb = FeatureConv2d(before, width) if before else None
+        self.modulate = QualityModulation(width)
+        fine = index < config.coarse_to_fine
+        self.lattices = COARSE_TO_FINE if fine else CHECKERBOARD
+        first, *between, last = self.lattices
+        gates = config.slice_gates if config.slices > 1 else 0
+        self.anchor = PriorHead(width, channels, 1, first, gates)
+        self.between_spatial = nn.ModuleList(
+            FeatureConv2d(channels, width, dilation=distance)
+            for distance in DISTANCES[: len(between)]
+        )
+        self.between = nn.ModuleList(PriorHead(width, channels, 1, x, gates) for x in between)
+        self.spatial = FeatureConv2d(channels, width)
+        self.non_anchor = PriorHead(width, channels, 3, last, gates)
+        self.slices = Slices(channels, config.slices, config.slice_width, gates)
+        self.typical = RateCurve(config.rate_anchors, channels)
+        self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
+
+    def state(self, state: Tensor, decoded: Tensor | None) -> Tensor:
+        """Hidden state with the group decoded last taken in."""
+        if self.absorb is None or decoded is None:
+            return state
+        return state + self.absorb(decoded)
+
+    def code(
+        self, step: int, support: Tensor, y_hat: Tensor | None, q: Tensor, coder: StepCoder
+    ) -> Tensor:
+        """Code the ``step``-th lattice; return what it and the ones before it hold, ``y_hat``
+        (B, channels, h, w), which is zero elsewhere."""
+        spatial = [*self.between_spatial, self.spatial]
+        heads = [self.anchor, *self.between, self.non_anchor]
+        lattice, size = self.lattices[step], (support.shape[-2], support.shape[-1])
+        if y_hat is not None:
+            support = support + spatial[step - 1](y_hat)
+        prior, gates = heads[step](support, self.typical(q))
+        rows = self.slices.code(Site("y", self.channels, lattice), prior, gates, coder)
+        coded = lattice.put(rows, size)
+        return coded if y_hat is None else y_hat + coded
+
+    def refine(self, support: Tensor, y_hat: Tensor) -> Tensor:
+        """Add the latent residual prediction, within half a step ([Minnen2020])."""
+        if self.lrp is None:
+            return y_hat
+        residual = self.lrp(torch.cat([support, y_hat.to(support.dtype)], dim=1))
+        return y_hat + 0.5 * torch.tanh(residual).to(y_hat.dtype)

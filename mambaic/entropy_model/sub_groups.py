@@ -1,0 +1,158 @@
+"""Slices of a group's channels: coded one after the other within a step, at the same positions.
+
+The prior of a step knows earlier groups and lattices, but not the other channels of its own. Most
+of them are the same wavelet band at neighbouring pixels, so what the slices before turned out to
+be, against their priors, says how right the prior of the next one is: where they are larger than
+expected, so is it. Positions are treated alike and alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambaic.coding.likelihood import Prior
+from mambaic.coding.quantiser import LOOK
+from mambaic.coding.sites import Site
+from mambaic.coding.step_coder import Ahead, StepCoder
+from mambaic.coding.tables import LOG_MAX, LOG_MIN
+from mambaic.nn.blocks import RowConv2d, zero_start
+from mambaic.nn.chunking import WHOLE_POSITIONS, whole
+
+MAGNITUDES = 3  # features of a coded latent that do not know its sign
+DEVIATIONS_MAX = 4.0
+
+
+def _scale(prior: Prior) -> Tensor:
+    """Scales of a prior, within those of the tables: they can be divided by, and where a slice is
+    far from its mean the next one's does not follow it any further."""
+    return torch.exp(prior.log_scale.clamp(LOG_MIN, LOG_MAX))
+
+
+class Surprises(NamedTuple):
+    """What the latents of a slice turned out to be: deviations from the mean in units of the scale,
+    rows (B, n, C), and features of their magnitudes, rows (B, n, 3 C)."""
+
+    deviation: Tensor
+    magnitudes: Tensor
+
+
+def surprises(coded: Tensor, prior: Prior) -> Surprises:
+    """Those of latents (B, n, C)."""
+    scale = _scale(prior)
+    residual = coded - prior.mean
+    deviation = (residual / scale).clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX)
+    energy = torch.log1p(residual.square() / (scale.square() + 0.25))
+    # how much energy to expect: next to none of latents whose scale is far under their spacing
+    expected = torch.sigmoid(2 * prior.log_scale)
+    magnitudes = torch.cat([energy, expected, deviation.abs()], dim=-1)
+    return Surprises(deviation, magnitudes)
+
+
+class SliceContext(nn.Module):
+    """Corrects the prior of a slice of ``channels`` by the ``before`` channels coded already.
+
+    Which way deviations of one channel point in another depends on the picture (which way an edge
+    runs, which colours meet), so a part of what they tell is weighed by ``gates``. Without them the
+    log-scale has a linear path instead, which costs as much and tells less.
+    """
+
+    def __init__(self, before: int, channels: int, hidden: int, gates: int) -> None:
+        super().__init__()
+        self.mean = zero_start(RowConv2d(before, channels, bias=False))
+        self.hidden = RowConv2d(MAGNITUDES * before + channels, hidden)
+        self.out = zero_start(RowConv2d(hidden, channels, bias=gates > 0))
+        self.gated = RowConv2d(before, gates, bias=False) if gates else None
+        self.gated_mean = zero_start(RowConv2d(gates, channels, bias=False)) if gates else None
+        linear = None if gates else zero_start(RowConv2d(MAGNITUDES * before, channels))
+        self.log_scale = linear
+
+    def forward(self, deviation: Tensor, magnitudes: Tensor, prior: Prior, gates: Tensor) -> Prior:
+        """``prior`` of the slice without them, (B, n, channels); the others of those before, as
+        ``surprises`` gives them, one slice after the other; gates (B, n, gates)."""
+        hidden = self.hidden(torch.cat([magnitudes, prior.log_scale], dim=-1))
+        moved, widened = self.mean(deviation), self.out(F.leaky_relu(hidden, 0.1))
+        if self.gated is not None and self.gated_mean is not None:
+            moved = moved + self.gated_mean(self.gated(deviation) * gates)
+        if self.log_scale is not None:
+            widened = self.log_scale(magnitudes) + widened
+        return Prior(prior.mean + _scale(prior) * moved, prior.log_scale + widened)
+
+
+class Slices(nn.Module):
+    """The channels of one group in ``count`` slices of equal width."""
+
+    def __init__(self, channels: int, count: int, hidden: int, gates: int) -> None:
+        super().__init__()
+        self.count = count
+        width = channels // count
+        self.contexts = nn.ModuleList(
+            SliceContext(index * width, width, hidden, gates) for index in range(1, count)
+        )
+
+    def code(self, site: Site, prior: Prior, gates: Tensor, coder: StepCoder) -> Tensor:
+        """Code a step slice by slice: latents, rows (B, n, channels) as those of ``prior``;
+        ``gates`` (B, n, gates) before their activation."""
+        if self.count == 1:
+            return coder.code(site, prior)
+        gates = torch.tanh(gates)
+        width = prior.mean.shape[-1] // self.count
+        means, log_scales = (rows.split(width, dim=-1) for rows in (prior.mean, prior.log_scale))
+        alone = [Prior(*of) for of in zip(means, log_scales, strict=True)]
+        sites = site.cut(self.count)
+        coded: list[Tensor] = []
+        told: list[Surprises] = []
+        for index, own_site in enumerate(sites):
+            own = self._correct(index, alone[index], told, gates) if index else alone[index]
+            if index + 1 < self.count:
+                then = sites[index + 1], alone[index + 1]
+                values = coder.code(own_site, own, self._ahead(index + 1, then, told, own, gates))
+                told.append(surprises(values, own))
+            else:
+                values = coder.code(own_site, own)
+            coded.append(values)
+        return torch.cat(coded, dim=-1)
+
+    def _ahead(
+        self,
+        index: int,
+        then: tuple[Site, Prior],
+        told: list[Surprises],
+        own: Prior,
+        gates: Tensor,
+    ) -> Ahead:
+        """What an encoder may ask before it settles a slice, whose prior is ``own``: where the next
+        one, ``then``, begins, its prior as far as it is known by now."""
+        site, alone = then
+        first = slice(0, LOOK)
+
+        def ahead(values: Tensor) -> tuple[Site, Prior]:
+            new = surprises(values[:, first], own.at(first))
+            known = [*(Surprises(*(rows[:, first] for rows in of)) for of in told), new]
+            return site, self._correct(index, alone.at(first), known, gates[:, first])
+
+        return ahead
+
+    def _correct(self, index: int, own: Prior, told: list[Surprises], gates: Tensor) -> Prior:
+        """The prior of a slice that knows the ones before; of a large tile part by part, as the
+        features of all its positions side by side would take 100 MB."""
+        count = gates.shape[1]
+        size = count if whole(count, 1) else WHOLE_POSITIONS
+        found = []
+        for first in range(0, count, size):
+            part = slice(first, first + size)
+            deviation, magnitudes = (
+                torch.cat([rows[:, part] for rows in seen], dim=-1)
+                for seen in zip(*told, strict=True)
+            )
+            context = self.contexts[index - 1]
+            found.append(context(deviation, magnitudes, own.at(part), gates[:, part]))
+        if len(found) == 1:
+            return found[0]
+        return Prior(
+            torch.cat([part.mean for part in found], dim=1),
+            torch.cat([part.log_scale for part in found], dim=1),
+        )

@@ -1,0 +1,1 @@
+"""The codec inside other libraries: Pillow, CompressAI."""

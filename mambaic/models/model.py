@@ -1,0 +1,113 @@
+"""MambaIC: transforms around one entropy model.
+
+    x --g_a--> y --[EntropyModel.walk: z, then groups x parities]--> y_hat --g_s--> x_hat
+
+[Zeng2025] MambaIC: State Space Models for High-Performance Learned Image Compression, CVPR 2025,
+arXiv:2503.12461. Preset ``paper`` follows it; ``s`` and ``b`` keep the method at a size that runs
+on a laptop, with any rate in one model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mambaic.coding.estimator import Estimator
+from mambaic.config import ModelConfig
+from mambaic.entropy_model.channel_group import ChannelGroup
+from mambaic.entropy_model.walk import EntropyModel
+from mambaic.models.published_transforms import ConvTransform
+from mambaic.models.wavelet_transforms import WaveletTransform
+from mambaic.nn.gains import linear_step
+from mambaic.reconstruction.filter_code import FilterCode
+
+TABLE_PASSES = 3
+
+
+class TrainOutput(NamedTuple):
+    """x_hat (B, 3, H, W), estimated bits per image (B,), and the estimator for details."""
+
+    x_hat: Tensor
+    bits: Tensor
+    estimator: Estimator
+
+
+class MambaIC(nn.Module):
+    """The codec's networks. Sides of x are multiples of 64; q (B,) are qualities in [0, 100]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transform: WaveletTransform | ConvTransform
+        wavelet = config.transform == "wavelet"
+        self.transform = WaveletTransform(config) if wavelet else ConvTransform(config)
+        self.entropy_model = EntropyModel(config)
+        self.filter_code = FilterCode()
+        self.weights_id = b""  # set by checkpoint.py; names the weights in every file
+        self._typical_from_deviation()
+
+    def g_a(self, x: Tensor, q: Tensor) -> Tensor:
+        return self.transform.g_a(x, q)
+
+    def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        return self.transform.g_s(y_hat, q)
+
+    def forward(self, x: Tensor, q: Tensor) -> TrainOutput:
+        """Estimated rate and reconstruction; noise-relaxed and differentiable in training mode."""
+        y = self.g_a(x, q)
+        y_hat, estimator = self.entropy_model.estimate(y, q)
+        return TrainOutput(self.g_s(y_hat, q), estimator.bits(), estimator)
+
+    def cost(
+        self, y_hat: Tensor, estimator: Estimator, x: Tensor, q: Tensor, weight: float
+    ) -> Tensor:
+        """Bits of latents and error of what they draw together, summed over pictures, () float.
+
+        x (B, 3, H, W), without what the latents say of pixels beyond; ``weight`` bits for a squared
+        error.
+        """
+        x_hat = self.g_s(y_hat, q)[..., : x.shape[2], : x.shape[3]]
+        return estimator.bits().sum() + weight * (x_hat - x).square().sum()
+
+    @torch.no_grad()
+    def error_weights(self, quality: float) -> Tensor:
+        """What squared errors of latents add to those of pixels, (M, n): for ``ErrorWatch``."""
+        device = next(self.parameters()).device
+        return self.transform.error_weights(torch.tensor([quality], device=device))
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Fit what has a closed form to photographs: colour axes, kept channels, first scales."""
+        if isinstance(self.transform, WaveletTransform):
+            self.transform.wavelet.calibrate(x)
+            self._typical_from_deviation()
+
+    @torch.no_grad()
+    def fit_tables(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Move the coding tables to the symbols of photographs, (x, q) as in ``forward``.
+
+        In eval mode, with tables; see ``mambaic.coding.tables``. In TABLE_PASSES, as the paths that
+        the trellis takes depend on the tables.
+        """
+        latents = [(self.g_a(x, q), q) for x, q in batches]
+        for _ in range(TABLE_PASSES):
+            counts = [self.entropy_model.estimate(y, q)[1].counts() for y, q in latents]
+            self.entropy_model.update(np.sum(counts, axis=0))
+
+    @torch.no_grad()
+    def _typical_from_deviation(self) -> None:
+        """Start every prior at its channel's own deviation in units of the quantiser step."""
+        if not isinstance(self.transform, WaveletTransform):
+            return
+        anchors = self.config.rate_anchors
+        for row, quality in enumerate(torch.linspace(0, 100, anchors).tolist()):
+            step = linear_step(self.config, quality)
+            deviation = self.transform.wavelet.get_buffer("deviation")
+            log_scale = torch.log(deviation / step).clamp(-3, 5)
+            for group in self.entropy_model.groups:
+                assert isinstance(group, ChannelGroup)
+                group.typical.values[row].copy_(log_scale[group.channels])

@@ -1,0 +1,1 @@
+"""Large pictures piece by piece: boxes and halos, in bounded memory."""

@@ -1,0 +1,57 @@
+"""Pixels of large pictures to latents, piece by piece.
+
+Every piece is analysed from its pixels plus a halo of neighbouring pixels, so the pieces agree with
+the whole wherever the networks' influence has decayed within the halo.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mambaic.container.fields import LATENT_STRIDE
+from mambaic.models.model import MambaIC
+from mambaic.reconstruction.rotation import UNTURNED, Rotation
+from mambaic.tiling.boxes import Box, cut, grow, inside, whole
+from mambaic.tiling.memory import return_memory
+
+
+def read_region(pixels: np.ndarray, box: Box) -> Tensor:
+    """Pixels of a box (1, 3, h, w) in [0, 1]; beyond the picture its last pixels repeat."""
+    height, width = pixels.shape[:2]
+    rows = np.arange(box[0] * LATENT_STRIDE, (box[0] + box[2]) * LATENT_STRIDE).clip(max=height - 1)
+    columns = np.arange(box[1] * LATENT_STRIDE, (box[1] + box[3]) * LATENT_STRIDE)
+    region = pixels[rows[:, None], columns.clip(max=width - 1)[None, :]]
+    x = torch.from_numpy(region).permute(2, 0, 1)[None].float().div_(255.0)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def visible_region(pixels: np.ndarray, box: Box) -> Tensor:
+    """Pixels of a box as ``read_region`` gives them, without those beyond the picture."""
+    rows = pixels.shape[0] - box[0] * LATENT_STRIDE
+    columns = pixels.shape[1] - box[1] * LATENT_STRIDE
+    return read_region(pixels, box)[..., :rows, :columns]
+
+
+@torch.no_grad()
+def analyse(
+    model: MambaIC,
+    pixels: np.ndarray,
+    box: Box,
+    quality: float,
+    rotation: Rotation = UNTURNED,
+) -> Tensor:
+    """Latents (1, M, rows, columns) of one box of the picture (H, W, 3) uint8."""
+    picture = whole(pixels)
+    device = next(model.parameters()).device
+    q = torch.tensor([quality], device=device)
+    latents = torch.empty(1, model.config.M, box[2], box[3], device=device)
+    pieces = cut(box)
+    for piece in pieces:
+        outer = grow(piece, model.config.halo, picture)
+        y = model.g_a(rotation.turn(read_region(pixels, outer).to(device)), q)
+        latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
+        if len(pieces) > 1:
+            return_memory()
+    return latents

@@ -1,0 +1,66 @@
+"""Boxes of latents: cutting, halos, and where one lies within another.
+
+Latents live on one global grid. Pieces of it are the business of whoever runs the networks; a file
+knows only the tiles that are coded on their own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mambaic.container.fields import LATENT_STRIDE, MAX_TILE_LATENTS, largest_tile, latent_size
+
+Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
+
+DEFAULT_TILE = 256  # makes tiles of MAX_TILE_LATENTS
+PIECE = 128  # side of what the transforms see at once, without its halo
+
+
+def default_tile(width: int, height: int) -> int:
+    """0 (one tile) where the format allows it, up to about 16 megapixels, else DEFAULT_TILE."""
+    return 0 if largest_tile(width, height, 0) <= MAX_TILE_LATENTS else DEFAULT_TILE
+
+
+def whole(pixels: np.ndarray) -> Box:
+    """The box of a picture (H, W, 3)."""
+    return 0, 0, *latent_size(pixels.shape[1], pixels.shape[0])
+
+
+def cut(box: Box, side: int | None = None) -> list[Box]:
+    """``box`` in pieces of at most ``side`` latents a side (default PIECE), row by row."""
+    side = side or PIECE
+    top, left, rows, columns = box
+    return [
+        (y, x, min(side, top + rows - y), min(side, left + columns - x))
+        for y in range(top, top + rows, side)
+        for x in range(left, left + columns, side)
+    ]
+
+
+def grow(box: Box, halo: int, within: Box) -> Box:
+    """``box`` with ``halo`` latents more on every side that lies ``within`` another one."""
+    top, left = max(within[0], box[0] - halo), max(within[1], box[1] - halo)
+    bottom = min(within[0] + within[2], box[0] + box[2] + halo)
+    right = min(within[1] + within[3], box[1] + box[3] + halo)
+    return top, left, bottom - top, right - left
+
+
+def inside(box: Box, outer: Box) -> tuple[slice, slice]:
+    """Where ``box`` lies within ``outer``, in latents."""
+    top, left = box[0] - outer[0], box[1] - outer[1]
+    return slice(top, top + box[2]), slice(left, left + box[3])
+
+
+def in_pixels(box: Box, outer: Box) -> tuple[slice, slice]:
+    """The same in pixels."""
+    rows, columns = inside(box, outer)
+    return (
+        slice(rows.start * LATENT_STRIDE, rows.stop * LATENT_STRIDE),
+        slice(columns.start * LATENT_STRIDE, columns.stop * LATENT_STRIDE),
+    )
+
+
+def overlap(a: Box, b: Box) -> Box | None:
+    top, left = max(a[0], b[0]), max(a[1], b[1])
+    bottom, right = min(a[0] + a[2], b[0] + b[2]), min(a[1] + a[3], b[1] + b[3])
+    return (top, left, bottom - top, right - left) if bottom > top and right > left else None

@@ -1,0 +1,79 @@
+"""The container: one field list both ways, every damaged byte noticed."""
+
+from __future__ import annotations
+
+import pytest
+
+from mambaic.container.fields import MbicFile, describe, read, tile_grid, write
+from mambaic.errors import BitstreamError, NotAnMbicFile, TruncatedStream, UnsupportedVersion
+
+FILE = MbicFile(
+    width=300, height=200, gray=False, quality=61.25, weights_id=b"1234", tile=0,
+    tiles=(b"payload!" * 5,), chunks={"icc": b"profile", "alpha": b"plane"},
+)  # fmt: skip
+
+
+def test_file_reads_back_as_written():
+    assert read(write(FILE)) == FILE
+
+
+def test_tiled_file_reads_back_as_written():
+    count = len(tile_grid(300, 200, 8))
+    tiles = tuple(bytes(6 + 4 * i) for i in range(count))
+    file = MbicFile(
+        width=300, height=200, gray=True, quality=0.0, weights_id=b"1234", tile=8, tiles=tiles
+    )
+    assert count == 6
+    assert read(write(file)) == file
+
+
+def test_overhead_of_a_plain_photograph_is_at_most_28_bytes():
+    plain = MbicFile(
+        width=4000, height=3000, gray=False, quality=60.0, weights_id=b"1234", tile=0,
+        tiles=(bytes(40000),),
+    )  # fmt: skip
+    assert describe(write(plain))["overhead_bytes"] <= 28
+
+
+@pytest.mark.parametrize("bit", [0, 3, 7])
+def test_every_flipped_bit_is_noticed(bit):
+    data = write(FILE)
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << bit
+        with pytest.raises(BitstreamError):
+            read(bytes(damaged))
+
+
+def test_every_truncation_and_every_extension_is_noticed():
+    data = write(FILE)
+    for length in range(4, len(data)):
+        with pytest.raises(TruncatedStream):
+            read(data[:length])
+    with pytest.raises(BitstreamError, match="follow the end"):
+        read(data + b"x")
+
+
+def test_foreign_data_and_later_versions_are_named():
+    with pytest.raises(NotAnMbicFile):
+        read(b"\x89PNG\r\n\x1a\n" + bytes(50))
+    with pytest.raises(UnsupportedVersion, match="update"):
+        read(b"MBIC\x06" + write(FILE)[5:])
+    for version in (b"\x01", b"\x04"):
+        with pytest.raises(UnsupportedVersion, match="before the first release"):
+            read(b"MBIC" + version + write(FILE)[5:])
+
+
+def test_claims_are_refused_before_memory_is_taken():
+    huge = MbicFile(
+        width=65535, height=65535, gray=False, quality=1.0, weights_id=b"1234", tile=256,
+        tiles=(b"",) * 256,
+    )  # fmt: skip
+    with pytest.raises(BitstreamError, match="limit"):
+        read(write(huge))
+    one_tile = MbicFile(
+        width=8000, height=8000, gray=False, quality=1.0, weights_id=b"1234", tile=0,
+        tiles=(b"",),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="larger than 65536"):
+        write(one_tile)

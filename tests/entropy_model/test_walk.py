@@ -1,0 +1,226 @@
+"""The coding order as a whole: files decode to the encoder's symbols, and honestly priced."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from conftest import photo_like
+
+from mambaic.coding.likelihood import Prior
+from mambaic.coding.sites import Lattice, Site
+from mambaic.entropy_model import arithmetic
+from mambaic.entropy_model.arithmetic import DoubleCopy
+from mambaic.entropy_model.walk import EntropyModel
+from mambaic.errors import ConfigError, CorruptStream, DesyncError
+from mambaic.nn import chunking, vss
+from mambaic.nn.blocks import FeatureConv2d, GridConv2d, log_features
+
+
+def latent(model, height, width, quality=50.0, seed=0):
+    with torch.no_grad():
+        return model.g_a(photo_like(height, width, seed), torch.tensor([quality]))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 192), (320, 128)])
+@pytest.mark.parametrize("quality", [0.0, 37.25, 100.0])
+def test_decoder_is_bit_exact(unit_model, height, width, quality):
+    y = latent(unit_model, height, width, quality)
+    model = unit_model.entropy_model
+    weights = torch.rand(y.shape[1], 3)
+    stream = model.encode(y, quality, weights)
+    y_hat, error = model.decode(stream.payload, tuple(y.shape[-2:]), quality, weights)
+    assert torch.equal(y_hat, stream.decoded.y_hat)
+    assert torch.equal(error, stream.decoded.error)
+    with torch.no_grad():
+        estimate, estimator = model.estimate(y, torch.tensor([quality]))
+    assert torch.allclose(y_hat, estimate, atol=1e-3)
+    assert stream.estimated_bits == pytest.approx(float(estimator.bits()), rel=1e-3, abs=2)
+
+
+@pytest.mark.parametrize("quality", [20.0, 80.0])
+def test_stream_length_matches_estimate(unit_model, quality):
+    y = latent(unit_model, 256, 256, quality)
+    stream = unit_model.entropy_model.encode(y, quality)
+    assert 8 * len(stream.payload) <= 1.01 * stream.estimated_bits + 8 * 32
+
+
+def test_walk_has_no_access_to_y():
+    assert list(inspect.signature(EntropyModel.walk).parameters) == [
+        "self",
+        "z_shape",
+        "q",
+        "coder",
+    ]
+
+
+class Tracer:
+    """Coder that serves random latents and remembers priors; can change one site's latents."""
+
+    def __init__(self, change: int | None = None) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+        self.change = change
+        self.priors: list[tuple[Site, Prior]] = []
+
+    def code(self, site, prior, ahead=None):
+        values = torch.randn(prior.mean.shape, generator=self.generator)
+        if self.change == len(self.priors):
+            values = values + 1.0
+        self.priors.append((site, prior))
+        return values
+
+
+@torch.no_grad()
+def test_later_latents_do_not_change_earlier_priors(unit_model):
+    q = torch.tensor([50.0])
+    base = Tracer()
+    unit_model.entropy_model.walk((2, 2), q, base)
+    steps = len(base.priors)
+    config = unit_model.config
+    assert steps == 1 + config.slices * (5 + 2 * (len(config.groups) - 1))
+    for changed in range(steps):
+        other = Tracer(changed)
+        unit_model.entropy_model.walk((2, 2), q, other)
+        same = [
+            torch.equal(a.mean, b.mean) and torch.equal(a.log_scale, b.log_scale)
+            for (_, a), (_, b) in zip(base.priors, other.priors, strict=True)
+        ]
+        assert all(same[: changed + 1])
+        assert changed == steps - 1 or not any(same[changed + 1 :])
+
+
+def test_walk_visits_every_latent_once(unit_model):
+    tracer = Tracer()
+    with torch.no_grad():
+        unit_model.entropy_model.walk((1, 2), torch.tensor([50.0]), tracer)
+    seen = torch.zeros(unit_model.config.M, 4, 8)
+    for site, prior in tracer.priors[1:]:
+        seen[site.channels] += site.lattice.put(torch.ones_like(prior.mean), (4, 8))[0]
+    assert torch.equal(seen, torch.ones_like(seen))
+
+
+def test_relative_noise_in_every_walk_activation_still_decodes(private_unit_model):
+    """The promise across devices: 1e-10 injected where float64 arithmetic differs by 1e-15."""
+    model = private_unit_model.entropy_model
+    y = latent(private_unit_model, 256, 256)
+    stream = model.encode(y, 50.0)
+    generator = torch.Generator().manual_seed(1)
+    disturbed = []
+
+    def disturb(module, inputs, output):
+        disturbed.append(module)
+        noise = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+        return output * (1 + 1e-10 * noise)
+
+    kinds = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.LayerNorm)
+    for module in model._double.of(model).modules():
+        if isinstance(module, kinds):
+            module.register_forward_hook(disturb)
+    y_hat, _ = model.decode(stream.payload, tuple(y.shape[-2:]), 50.0)
+    assert len(disturbed) > 10
+    assert y_hat.shape == y.shape
+
+
+def test_new_weights_are_coded_with(private_unit_model):
+    """The float64 copy follows the weights, also those changed in place."""
+    model = private_unit_model.entropy_model
+    y = latent(private_unit_model, 64, 64)
+    before = model.encode(y, 50.0)
+    assert model.encode(y, 50.0) == before
+    with torch.no_grad():
+        model.h_s.stem.bias += 0.5
+    after = model.encode(y, 50.0)
+    assert after.payload != before.payload
+    model.decode(after.payload, tuple(y.shape[-2:]), 50.0)
+    assert not any("double" in name.lower() for name in model.state_dict())
+
+
+def test_decoder_reports_desync_when_weights_differ(private_unit_model):
+    model = private_unit_model.entropy_model
+    y = latent(private_unit_model, 128, 128)
+    stream = model.encode(y, 50.0)
+    with torch.no_grad():
+        model.h_s.stem.bias += 0.5
+    with pytest.raises(DesyncError, match="arithmetic"):
+        model.decode(stream.payload, tuple(y.shape[-2:]), 50.0)
+
+
+def test_batches_and_tiles_are_coded_the_same_alone(unit_model):
+    model = unit_model.entropy_model
+    first, second = latent(unit_model, 64, 64, seed=1), latent(unit_model, 64, 64, seed=2)
+    alone = [model.encode(y, 50.0).payload for y in (first, second)]
+    again = [model.encode(y, 50.0).payload for y in (second, first)][::-1]
+    assert alone == again
+
+
+@pytest.mark.parametrize("cut", [0, 4, 8])
+def test_truncated_payload_is_an_error_not_garbage(unit_model, cut):
+    y = latent(unit_model, 128, 128)
+    stream = unit_model.entropy_model.encode(y, 50.0)
+    with pytest.raises((DesyncError, CorruptStream)):
+        unit_model.entropy_model.decode(stream.payload[:cut], (8, 8), 50.0)
+
+
+def test_model_without_tables_refuses_to_code(private_unit_model):
+    private_unit_model.entropy_model.tables = None
+    with pytest.raises(ConfigError, match="update"):
+        private_unit_model.entropy_model.encode(torch.zeros(1, 32, 4, 4), 50.0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (97, 40)])
+def test_strips_of_a_convolution_are_the_convolution(monkeypatch, size):
+    monkeypatch.setattr(arithmetic, "STRIP_BYTES", 1 << 16)
+    conv = torch.nn.Conv2d(5, 7, 3, padding=1)
+    double = DoubleCopy().of(torch.nn.Sequential(conv))
+    x = torch.randn(1, 5, *size, dtype=torch.float64)
+    expected = torch.nn.functional.conv2d(x, conv.weight.double(), conv.bias.double(), padding=1)
+    assert type(double[0]) is arithmetic.StripConv2d
+    torch.testing.assert_close(double(x), expected)
+    assert type(conv) is torch.nn.Conv2d
+
+
+def test_strips_of_log_features_are_the_convolution(monkeypatch):
+    monkeypatch.setattr(arithmetic, "STRIP_BYTES", 1 << 16)
+    conv = FeatureConv2d(5, 7)
+    double = DoubleCopy().of(torch.nn.Sequential(conv))
+    y = torch.randn(1, 5, 97, 40, dtype=torch.float64)
+    weights = (conv.weight.double(), conv.bias.double())
+    expected = torch.nn.functional.conv2d(log_features(y), *weights, padding=1)
+    assert type(double[0]) is arithmetic.StripFeatureConv2d
+    torch.testing.assert_close(double(y), expected)
+
+
+@pytest.mark.parametrize("strip_bytes", [1 << 16, 1 << 23])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("grid", [grid for lattice in Lattice for grid in lattice.value])
+def test_a_convolution_on_a_grid_is_the_convolution_there(monkeypatch, grid, kernel, strip_bytes):
+    monkeypatch.setattr(arithmetic, "STRIP_BYTES", strip_bytes)
+    conv = GridConv2d(5, 7, kernel)
+    for size in ((97, 40), (4, 4), (3, 63)):
+        x = torch.randn(2, 5, *size)
+        expected = torch.nn.functional.conv2d(x, conv.weight, conv.bias, padding=kernel // 2)
+        expected = expected[(..., *grid.slices)]
+        torch.testing.assert_close(conv(x, *grid), expected)
+        (double,) = DoubleCopy().of(torch.nn.ModuleList([conv]))
+        assert type(double) is (arithmetic.StripGridConv2d if kernel == 3 else GridConv2d)
+        torch.testing.assert_close(double(x.double(), *grid).float(), expected)
+
+
+def test_a_large_map_coded_part_by_part_is_the_same_file(unit_model, monkeypatch):
+    y = latent(unit_model, 320, 192)
+    model = unit_model.entropy_model
+    whole = model.encode(y, 50.0)
+    x_hat = unit_model.g_s(y, torch.tensor([50.0]))
+    counted = []
+    original = chunking.whole
+    monkeypatch.setattr(chunking, "WHOLE_POSITIONS", 40)  # 3 rows at a time, one of windows
+    monkeypatch.setattr(vss, "BLOCK", 8)
+    monkeypatch.setattr(vss, "whole", lambda *size: counted.append(original(*size)) or counted[-1])
+    stream = model.encode(y, 50.0)
+    with torch.no_grad():
+        in_parts = unit_model.g_s(y, torch.tensor([50.0]))
+    assert counted
+    assert False in counted
+    assert stream.payload == whole.payload
+    torch.testing.assert_close(in_parts, x_hat, atol=1e-5, rtol=0)
