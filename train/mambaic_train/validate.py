@@ -17,6 +17,7 @@ from mambaic.evaluation.run import plain
 from mambaic.imaging.image import Picture, read_image
 from mambaic.imaging.metrics import bpp_from_bytes, ms_ssim, psnr_db
 from mambaic_train.config import TrainConfig
+from mambaic_train.loss import MS_SSIM_WEIGHT
 from mambaic_train.sources import SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def score(points: Sequence[RDPoint], model: ModelConfig, train: TrainConfig) -> 
         lmbda = model.lmbda(point.quality) if train.lmbda is None else train.lmbda
         distortion = 255**2 * 10 ** (-point.psnr_db / 10)
         if train.metric == "ms-ssim":
-            distortion = 100 * (1 - point.ms_ssim)
+            distortion = MS_SSIM_WEIGHT * (1 - point.ms_ssim)
         loss = point.bpp + lmbda * distortion
         total += loss * (lmbda / model.lmbda(50.0)) ** train.weighting
     return total / len(points)
