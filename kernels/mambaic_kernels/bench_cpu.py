@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mambaic_kernels.filter_taps import reference as terms
+from mambaic_kernels.filter_taps.scene import Map, Scene, Term, count_terms
 from mambaic_kernels.smoothing import reference as smooth
 from mambaic_kernels.tcq import cpu as trellis
 from mambaic_kernels.timing import TOLERANCE, bound, copy, seconds, table, with_gradients
@@ -66,25 +67,24 @@ def bench_terms(height: int, width: int) -> None:
     """Sums of a filter's terms on a CPU, against plain torch: three lists of 40 maps of all kinds,
     each by three factors."""
     around = ((0, 1), (1, 0), (0, -1), (-1, 0))
-    kinds = (terms.Map(0), terms.Map(0, clip=0.0, share=0.3), terms.Map(0, around, clip=0.05))
+    kinds = (Map(0), Map(0, clip=0.0, share=0.3), Map(0, around, clip=0.05))
     maps = [kinds[i % 5 % 3]._replace(source=i % 3) for i in range(40)]
     lists = tuple(
-        tuple(terms.Term(of, (i % 9, (i + own) % 9, 9)) for i, of in enumerate(maps))
-        for own in range(3)
+        tuple(Term(of, (i % 9, (i + own) % 9, 9)) for i, of in enumerate(maps)) for own in range(3)
     )
-    coefficients = [np.linspace(-1, 1, terms.count(of)).tolist() for of in lists]
+    coefficients = [np.linspace(-1, 1, count_terms(of)).tolist() for of in lists]
 
-    def scene(height: int, width: int, dtype: torch.dtype = torch.float32) -> terms.Scene:
+    def scene(height: int, width: int, dtype: torch.dtype = torch.float32) -> Scene:
         values = torch.rand(3, height + 4, width + 4, generator=torch.Generator().manual_seed(0))
         planes = values.to(dtype)
         inner = planes[:, 2:-2, 2:-2].contiguous()
-        return terms.Scene(planes, list(inner), [inner[i % 3] for i in range(10)], inner[0] / 20)
+        return Scene(planes, list(inner), [inner[i % 3] for i in range(10)], inner[0] / 20)
 
     exact = terms.weighed_reference(scene(32, 40, torch.float64), lists, coefficients)
     found = terms.weighed(scene(32, 40), lists, coefficients)
     if not float((found - exact).abs().max() / exact.abs().max()) < TOLERANCE:
         raise SystemExit("the terms disagree with the reference")
-    of, count = scene(height, width), sum(map(terms.count, lists))
+    of, count = scene(height, width), sum(map(count_terms, lists))
     rows = [
         ("torch", seconds(lambda: terms.weighed_reference(of, lists, coefficients))),
         ("cpu", seconds(lambda: terms.weighed(of, lists, coefficients))),

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from mambaic.codec import Codec
 from mambaic.container.fields import stored_quality
 from mambaic.errors import ConfigError
 from mambaic.imaging.image import Picture
@@ -27,8 +26,16 @@ DB_PER_QUALITY = 0.15
 MAX_TRIES = 24
 
 
+class PictureCodec(Protocol):
+    """What the search needs of a ``Codec``, which is made of this room and so stands above it."""
+
+    def encode(self, image: Picture, quality: float, **options: Any) -> bytes: ...
+
+    def decode_picture(self, data: bytes) -> Picture: ...
+
+
 def encode_to_target(
-    codec: Codec,
+    codec: PictureCodec,
     picture: Picture,
     *,
     bpp: float | None = None,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mambaic.imaging.colour_axes import to_planes
-from mambaic_kernels.filter_taps.reference import Scene
+from mambaic_kernels.filter_taps.scene import Scene
 from mambaic_kernels.smoothing.reference import bilateral, box_mean
 
 REACH = 2  # pixels to each side whose differences count

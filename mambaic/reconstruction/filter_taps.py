@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mambaic.reconstruction.filter_features import Drawn, Factor, Source
 from mambaic_kernels.filter_taps import reference as kernels
-from mambaic_kernels.filter_taps.reference import UNCLIPPED, Map, Term, Terms
+from mambaic_kernels.filter_taps.scene import UNCLIPPED, Map, Term, Terms, count_terms
 
 PLAIN, ERROR, ERROR2, RATIO = Factor.PLAIN, Factor.ERROR, Factor.ERROR2, Factor.RATIO
 CONTRAST, COLOUR_CONTRAST = Factor.CONTRAST, Factor.COLOUR_CONTRAST
@@ -32,7 +32,7 @@ Weighed = tuple[OfPlane, tuple[Factor, ...]]
 
 def count(own: int) -> int:
     """Terms of plane ``own``."""
-    return kernels.count(TERMS[own])
+    return count_terms(TERMS[own])
 
 
 def write_terms(drawn: Drawn, planes: int, rows: slice, out: Tensor) -> None:

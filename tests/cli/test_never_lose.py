@@ -14,7 +14,7 @@ from PIL import Image
 from mambaic_cli.main import main
 
 pytestmark = pytest.mark.weights
-COMMAND = [sys.executable, "-m", "mambaic_cli.main"]
+COMMAND = [sys.executable, "-m", "mambaic_cli"]
 
 
 @pytest.fixture(scope="module")

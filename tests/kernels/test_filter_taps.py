@@ -6,15 +6,12 @@ import pytest
 import torch
 
 from mambaic_kernels.filter_taps.reference import (
-    Map,
-    Scene,
-    Term,
-    count,
     weighed,
     weighed_reference,
     write_terms,
     write_terms_reference,
 )
+from mambaic_kernels.filter_taps.scene import Map, Scene, Term, count_terms
 
 MARGIN = 2
 AROUND = ((0, 2), (-1, 0), (2, -2))
@@ -30,7 +27,7 @@ LISTS = (
         Term(Map(1, AROUND, clip=0.02, share=0.5), (1,)),
     ),
 )
-TERMS = sum(map(count, LISTS))
+TERMS = sum(map(count_terms, LISTS))
 SIZES = [(1, 1), (3, 1100), (150, 5), (70, 512)]  # less, as much and more than what is cut off
 
 
@@ -46,7 +43,7 @@ def scene(height, width, dtype=torch.float32):
 
 
 def some_coefficients():
-    flat = torch.linspace(-1, 1, TERMS).split([count(terms) for terms in LISTS])
+    flat = torch.linspace(-1, 1, TERMS).split([count_terms(terms) for terms in LISTS])
     return [of_list.tolist() for of_list in flat]
 
 

@@ -398,7 +398,7 @@ def torchrun(photos, out, processes, *more):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
         "--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",
-        "-m", "mambaic_train", "--data", str(photos), "--out", str(out), "--preset", "unit",
+        "-m", "mambaic_cli", "train", "--data", str(photos), "--out", str(out), "--preset", "unit",
         "--batch", "4", "--crop", "64", "--precision", "fp32", *more,
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""Several processes as one trainer: ``torchrun --nproc-per-node N -m mambaic_train ...``.
+"""Several processes as one trainer: ``torchrun --nproc-per-node N -m mambaic_cli train ...``.
 
 Every process draws the same global batch and computes its share; gradients are averaged by one
 all-reduce over all of them, so that a step is that of a single process with the global batch.

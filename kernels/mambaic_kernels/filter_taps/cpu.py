@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from mambaic_kernels.filter_taps.reference import UNCLIPPED, Lists, Scene
+from mambaic_kernels.filter_taps.scene import UNCLIPPED, Lists, Scene
 from mambaic_kernels.simd import f32, jit, run
 
 PIECE = 512  # pixels of a row that are worked on at a time

@@ -7,70 +7,27 @@ which is the definition.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from mambaic_kernels.smoothing.reference import Offsets
-
-UNCLIPPED = 1e30
-
-
-class Map(NamedTuple):
-    """``source``, one of the maps of a scene; or, with ``offsets``, the sum of the differences to
-    the pixels there of one of its planes. The map or every difference is clamped to +-(``clip`` +
-    ``share`` * deviation)."""
-
-    source: int
-    offsets: Offsets = ()
-    clip: float = UNCLIPPED
-    share: float = 0.0
-
-
-class Term(NamedTuple):
-    """A map, and the factors that it is weighed by: as many terms as factors."""
-
-    map: Map
-    factors: tuple[int, ...]
-
-
-Terms = tuple[Term, ...]
-Lists = tuple[Terms, ...]
-
-
-class Scene(NamedTuple):
-    """What terms are made of. ``planes`` (P, H + 2 m, W + 2 m) have m pixels around them, as far as
-    offsets reach; ``maps`` and ``factors``, each of them (H, W); ``deviation`` (H, W)."""
-
-    planes: Tensor
-    maps: Sequence[Tensor]
-    factors: Sequence[Tensor]
-    deviation: Tensor
-
-
-def count(terms: Terms) -> int:
-    """How many there are, a factor after the other."""
-    return sum(len(term.factors) for term in terms)
+from mambaic_kernels.filter_taps import cpu
+from mambaic_kernels.filter_taps.scene import Lists, Map, Scene
 
 
 def write_terms(scene: Scene, lists: Lists, rows: slice, out: Tensor) -> None:
     """Every term of some lists, in these rows of a scene, into ``out`` (terms, rows, W)."""
     if not _fused(scene):
         return write_terms_reference(scene, lists, rows, out)
-    from mambaic_kernels.filter_taps import cpu as terms_cpu
-
-    terms_cpu.write_terms(scene, lists, rows, out)
+    cpu.write_terms(scene, lists, rows, out)
 
 
 def weighed(scene: Scene, lists: Lists, coefficients: Iterable[Iterable[float]]) -> Tensor:
     """For each list the sum (lists, H, W) of its terms, each times its coefficient."""
     if not _fused(scene):
         return weighed_reference(scene, lists, coefficients)
-    from mambaic_kernels.filter_taps import cpu as terms_cpu
-
-    return terms_cpu.weighed(scene, lists, coefficients)
+    return cpu.weighed(scene, lists, coefficients)
 
 
 def _fused(scene: Scene) -> bool:
