@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mambaic.coding.tables import LEVELS, PRECISION, SETS, Tables
+from mambaic.coding.tables import CONTEXTS, PRECISION, SCALE_COUNT, Tables
 from mambaic.config import ModelConfig
 from mambaic.container.fields import WEIGHTS_ID_BYTES
 from mambaic.errors import CheckpointError, ConfigError
@@ -192,10 +192,12 @@ def _take_tables(tensors: dict[str, Tensor], folder: Path) -> Tables:
     except KeyError as exc:
         raise CheckpointError(f"{folder}: coding tables are missing") from exc
     radius, frequencies = tables.radius, tables.frequencies
-    sizes_fit = len(radius) == SETS * LEVELS and int(np.sum(2 * radius + 2)) == len(frequencies)
+    sizes_fit = len(radius) == CONTEXTS * SCALE_COUNT and int(np.sum(2 * radius + 2)) == len(
+        frequencies
+    )
     if not sizes_fit or (radius < 1).any() or (frequencies < 1).any():
         raise CheckpointError(f"{folder}: coding tables are malformed")
-    rows = itertools.product(range(SETS), range(LEVELS))
+    rows = itertools.product(range(CONTEXTS), range(SCALE_COUNT))
     if any(int(tables.table(*row).sum()) != 1 << PRECISION for row in rows):
         raise CheckpointError(f"{folder}: coding tables do not sum to 2**{PRECISION}")
     return tables

@@ -34,7 +34,7 @@ from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError,
 from mambaic.imaging.image import Picture, read_image, to_pil
 from mambaic.models.model import MambaIC
 from mambaic.reconstruction.post_filter import PostFilter
-from mambaic.reconstruction.rotation import UNTURNED, Rotation
+from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.boxes import default_tile
 from mambaic.tiling.synthesis import Synthesis
 
@@ -93,7 +93,7 @@ class Codec:
             )
         quality = stored_quality(quality)
         grid = tile_grid(width, height, tile)
-        rotations = [UNTURNED] if rotation is None else [rotation]
+        rotations = [IDENTITY] if rotation is None else [rotation]
         if rotation is None and not picture.gray:
             several = len(grid) == 1 and not refine
             rotations = promising_rotations(self.model, picture.pixels, quality, several=several)
@@ -218,7 +218,7 @@ class Codec:
 
 def _rotation_of(file: MbicFile) -> Rotation:
     chunk = file.chunks.get("rotation")
-    return UNTURNED if chunk is None else Rotation.from_bytes(chunk)
+    return IDENTITY if chunk is None else Rotation.from_bytes(chunk)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:

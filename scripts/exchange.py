@@ -5,7 +5,7 @@
 Encodes every image of FOLDER in this process, then decodes all files in processes with one thread,
 without oneDNN, with plain instructions, and with relative noise on every activation of the walk
 (and with --cuda on the GPU). Drift is the largest difference between encoder and decoder of any
-latent's position on the scale of table levels, in levels; ``coding.step_coder.MARGIN`` must be
+latent's position on the scale of table indices, in indices; ``coding.step_coder.MARGIN`` must be
 ten times it.
 """
 
@@ -41,15 +41,15 @@ VARIANTS = {
 CUDA = {"CUDA": {"EXCHANGE_DEVICE": "cuda"}}
 
 
-def record_levels(kind: type, name: str, keep: list[np.ndarray]) -> None:
-    """Have ``kind.name(level, ...)`` also keep the levels it is given."""
-    original = getattr(kind, name)
+def record_levels(context: type, name: str, keep: list[np.ndarray]) -> None:
+    """Have ``context.name(index, ...)`` also keep the indices it is given."""
+    original = getattr(context, name)
 
-    def wrapped(self, level, *rest):
-        keep.append(level)
-        return original(self, level, *rest)
+    def wrapped(self, index, *rest):
+        keep.append(index)
+        return original(self, index, *rest)
 
-    setattr(kind, name, wrapped)
+    setattr(context, name, wrapped)
 
 
 def add_noise(model: torch.nn.Module, relative: float) -> None:
@@ -85,7 +85,7 @@ def decode_all(folder: Path) -> None:
             failures.append(f"{file.name}: {exc}")
             continue
         pixels = max(pixels, int(np.abs(decoded.astype(int) - expected["pixels"]).max()))
-        drift = max(drift, float(np.abs(np.concatenate(kept) - expected["levels"]).max()))
+        drift = max(drift, float(np.abs(np.concatenate(kept) - expected["indices"]).max()))
     sys.stdout.buffer.write(pickle.dumps((failures, pixels, drift)))
 
 
@@ -102,11 +102,11 @@ def encode_all(images: Path, qualities: list[float], folder: Path) -> tuple[int,
             rotation = likely(codec.model, picture.pixels, quality)
             kept.clear()
             data = codec.encode(picture, quality, rotation=rotation)
-            levels = np.concatenate(kept)
+            indices = np.concatenate(kept)
             pixels = np.asarray(codec.decode(data)).astype(np.int16)
             name = folder / f"{path.stem}-{quality:g}"
             name.with_suffix(".mbic").write_bytes(data)
-            np.savez(name.with_suffix(".npz"), levels=levels, pixels=pixels)
+            np.savez(name.with_suffix(".npz"), indices=indices, pixels=pixels)
             total += len(data)
             encoding.MARGIN = 0.0
             bare += len(codec.encode(picture, quality, rotation=rotation))
@@ -129,7 +129,7 @@ def main() -> None:
         total, bare = encode_all(arguments.folder, qualities, Path(made))
         count = len(list(Path(made).glob("*.mbic")))
         print(f"{count} files, {total} bytes; boundary records {100 * (total / bare - 1):.3f} %")
-        print(f"margin {encoding.MARGIN:g} levels")
+        print(f"margin {encoding.MARGIN:g} indices")
         for name, settings in {**VARIANTS, **(CUDA if arguments.cuda else {})}.items():
             result = subprocess.run(
                 [sys.executable, __file__, made, "--decode"],

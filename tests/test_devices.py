@@ -67,7 +67,7 @@ preset, tables = sys.argv[1], sys.argv[2] == "tables"
 model = MambaIC(PRESETS[preset])
 if tables:
     model.entropy_model.update()
-    model.entropy_model.tables.quantiser_prices  # made here, as fake tensors hold no numbers
+    model.entropy_model.tables.quantiser_rates  # made here, as fake tensors hold no numbers
 with FakeTensorMode():
     x = torch.rand(2, 3, 128, 192, device="cuda").contiguous(memory_format=torch.channels_last)
     q = 100 * torch.rand(2, device="cuda")

@@ -143,7 +143,7 @@ def _compress(
     from mambaic.encoder.rate_control import encode_to_target
     from mambaic.imaging.atomic_files import atomic_write
     from mambaic.imaging.image import read_image
-    from mambaic.reconstruction.rotation import UNTURNED
+    from mambaic.reconstruction.rotation import IDENTITY
 
     check_target(job, options.force)
     source = sys.stdin.buffer.read() if job.source is None else job.source
@@ -156,7 +156,7 @@ def _compress(
         "tile": options.tile,
         "refine": options.refine,
         "post_filter": options.post_filter,
-        "rotation": None if options.rotation else UNTURNED,
+        "rotation": None if options.rotation else IDENTITY,
         "workers": options.workers,
         "progress": progress,
     }

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from mambaic_kernels import available, selective_scan, ss2d_scan
-from mambaic_kernels.bench_cpu import bench_smooth, bench_terms, bench_trellis, bench_wavelet
-from mambaic_kernels.selective_scan.operators import scan
+from mambaic_kernels.bench_cpu import bench_filter_taps, bench_smooth, bench_tcq, bench_wavelet
+from mambaic_kernels.scan.operators import scan
 from mambaic_kernels.timing import TOLERANCE, bound, copy, seconds, table, with_gradients
 
 SEQUENCE = (1, 1536, 6144, 8)  # B, D, L, N
@@ -153,8 +153,8 @@ def main() -> None:
         for planes in PLANES:
             bench_wavelet(planes)
         bench_smooth(512, 768)
-        bench_terms(512, 768)
-        bench_trellis(20_000)
+        bench_filter_taps(512, 768)
+        bench_tcq(20_000)
 
 
 if __name__ == "__main__":

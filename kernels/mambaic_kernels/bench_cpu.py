@@ -1,4 +1,4 @@
-"""Benchmarks of what CPUs alone have kernels for: wavelet, smoothing, terms, trellis."""
+"""Benchmarks of what CPUs alone have kernels for: wavelet, smoothing, taps, trellis."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.filter_taps import reference as terms
-from mambaic_kernels.filter_taps.scene import Map, Scene, Term, count_terms
+from mambaic_kernels.filter_taps import reference as taps
+from mambaic_kernels.filter_taps.scene import Map, Scene, Tap, count_taps
 from mambaic_kernels.smoothing import reference as smooth
-from mambaic_kernels.tcq import cpu as trellis
+from mambaic_kernels.tcq import cpu as tcq
 from mambaic_kernels.timing import TOLERANCE, bound, copy, seconds, table, with_gradients
 from mambaic_kernels.wavelet import reference as wavelet
 
@@ -63,16 +63,16 @@ def bench_smooth(height: int, width: int) -> None:
     table(title, len(offsets) * x[0].numel(), rows, "pairs")
 
 
-def bench_terms(height: int, width: int) -> None:
-    """Sums of a filter's terms on a CPU, against plain torch: three lists of 40 maps of all kinds,
+def bench_filter_taps(height: int, width: int) -> None:
+    """Sums of a filter's taps on a CPU, against plain torch: three lists of 40 maps of all kinds,
     each by three factors."""
     around = ((0, 1), (1, 0), (0, -1), (-1, 0))
     kinds = (Map(0), Map(0, clip=0.0, share=0.3), Map(0, around, clip=0.05))
     maps = [kinds[i % 5 % 3]._replace(source=i % 3) for i in range(40)]
     lists = tuple(
-        tuple(Term(of, (i % 9, (i + own) % 9, 9)) for i, of in enumerate(maps)) for own in range(3)
+        tuple(Tap(of, (i % 9, (i + own) % 9, 9)) for i, of in enumerate(maps)) for own in range(3)
     )
-    coefficients = [np.linspace(-1, 1, count_terms(of)).tolist() for of in lists]
+    coefficients = [np.linspace(-1, 1, count_taps(of)).tolist() for of in lists]
 
     def scene(height: int, width: int, dtype: torch.dtype = torch.float32) -> Scene:
         values = torch.rand(3, height + 4, width + 4, generator=torch.Generator().manual_seed(0))
@@ -80,23 +80,23 @@ def bench_terms(height: int, width: int) -> None:
         inner = planes[:, 2:-2, 2:-2].contiguous()
         return Scene(planes, list(inner), [inner[i % 3] for i in range(10)], inner[0] / 20)
 
-    exact = terms.weighed_reference(scene(32, 40, torch.float64), lists, coefficients)
-    found = terms.weighed(scene(32, 40), lists, coefficients)
+    exact = taps.weighted_sums_reference(scene(32, 40, torch.float64), lists, coefficients)
+    found = taps.weighted_sums(scene(32, 40), lists, coefficients)
     if not float((found - exact).abs().max() / exact.abs().max()) < TOLERANCE:
-        raise SystemExit("the terms disagree with the reference")
-    of, count = scene(height, width), sum(map(count_terms, lists))
+        raise SystemExit("the taps disagree with the reference")
+    of, count = scene(height, width), sum(map(count_taps, lists))
     rows = [
-        ("torch", seconds(lambda: terms.weighed_reference(of, lists, coefficients))),
-        ("cpu", seconds(lambda: terms.weighed(of, lists, coefficients))),
+        ("torch", seconds(lambda: taps.weighted_sums_reference(of, lists, coefficients))),
+        ("cpu", seconds(lambda: taps.weighted_sums(of, lists, coefficients))),
     ]
-    title = f"sums of {count} terms (H, W) = {(height, width)}, float32, cpu"
-    table(title, count * height * width, rows, "terms")
+    title = f"sums of {count} taps (H, W) = {(height, width)}, float32, cpu"
+    table(title, count * height * width, rows, "taps")
 
 
 @numba.njit
 def _plain_search(x, prices, weight):  # type: ignore[no-untyped-def]
     """The Viterbi algorithm as one would first write it: over states, into the next ones."""
-    states = trellis.STATES
+    states = tcq.STATES
     cost, new = np.full(states, np.inf), np.empty(states)
     cost[0] = 0.0
     origin = np.empty((len(x), states), np.int16)
@@ -118,7 +118,7 @@ def _plain_search(x, prices, weight):  # type: ignore[no-untyped-def]
         for state in range(states):
             odd = state & 1
             for parity in range(2):
-                after = (state >> 1) ^ (odd * trellis.FEEDBACK) ^ (parity * trellis.INPUT)
+                after = (state >> 1) ^ (odd * tcq.FEEDBACK) ^ (parity * tcq.INPUT)
                 total = cost[state] + branch[odd, parity]
                 if total < new[after]:
                     new[after], origin[i, after] = total, state
@@ -132,17 +132,17 @@ def _plain_search(x, prices, weight):  # type: ignore[no-untyped-def]
     return out
 
 
-def bench_trellis(count: int) -> None:
+def bench_tcq(count: int) -> None:
     """Search through the trellis for ``count`` Laplacian latents of one level."""
     x = np.random.default_rng(0).laplace(size=count)
     level = np.zeros(count, dtype=np.int64)
     prices = (1.0 + 1.5 * np.arange(64, dtype=np.float32)) * np.ones((2, 1, 1), np.float32)
-    found = trellis.search(x, level, prices, 180.0)
+    found = tcq.search(x, level, prices, 180.0)
     if np.mean(found != _plain_search(x, prices[:, 0], 180.0)) > 1e-3:  # rounding may decide a tie
         raise SystemExit("the search disagrees with the plain loop")
     rows = [
         ("plain numba loop", seconds(lambda: _plain_search(x, prices[:, 0], 180.0))),
-        ("cpu", seconds(lambda: trellis.search(x, level, prices, 180.0))),
+        ("cpu", seconds(lambda: tcq.search(x, level, prices, 180.0))),
     ]
-    title = f"search of {count} latents through {trellis.STATES} states, one thread"
-    table(title, 2 * trellis.STATES * count, rows, "branches")
+    title = f"search of {count} latents through {tcq.STATES} states, one thread"
+    table(title, 2 * tcq.STATES * count, rows, "branches")

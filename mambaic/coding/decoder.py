@@ -13,10 +13,10 @@ from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import (
     Ahead,
     dequantise,
-    ordered_positions,
+    ordered_scale_positions,
 )
 from mambaic.coding.symbols import SymbolReader
-from mambaic.coding.tables import LEVELS, Tables
+from mambaic.coding.tables import SCALE_COUNT, Tables
 from mambaic.errors import CorruptStream
 
 
@@ -35,22 +35,24 @@ class Decoder:
         self._sides = self._reader.bits(recorded)
 
     def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
-        levels = self._obey_record(ordered_positions(prior.log_scale)[0])
+        indices = self._obey_record(ordered_scale_positions(prior.log_scale)[0])
         state = self._paths.state(site)
-        symbols = self._reader.symbols(levels, trellis=quantiser.has_trellis(site), state=state)
+        symbols = self._reader.symbols(indices, tcq=quantiser.uses_tcq(site), state=state)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        kinds = self._paths.follow(site, symbols, levels, state)
-        return dequantise(symbols[None], kinds[None], prior.mean)
+        contexts = self._paths.follow(site, symbols, indices, state)
+        return dequantise(symbols[None], contexts[None], prior.mean)
 
-    def _obey_record(self, level: np.ndarray) -> np.ndarray:
-        first, self._count = self._count, self._count + len(level)
+    def _obey_record(self, index: np.ndarray) -> np.ndarray:
+        first, self._count = self._count, self._count + len(index)
         recorded = slice(*np.searchsorted(self._near, (first, self._count)))
         where = self._near[recorded] - first
-        levels = np.floor(level).astype(np.int64)
+        indices = np.floor(index).astype(np.int64)
         below = np.where(self._sides[recorded], 0, 1)
-        sides = np.rint(level[where]).astype(np.int64) - below
-        levels[where] = np.clip(sides, 0, LEVELS - 1)  # damage may claim a boundary at the ends
-        return levels
+        sides = np.rint(index[where]).astype(np.int64) - below
+        indices[where] = np.clip(
+            sides, 0, SCALE_COUNT - 1
+        )  # damage may claim a boundary at the ends
+        return indices
 
     def finish(self) -> None:
         """Raises CorruptStream unless the payload ends here, and the symbols are the encoder's."""

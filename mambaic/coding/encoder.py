@@ -16,11 +16,11 @@ from mambaic.coding.step_coder import (
     Ahead,
     dequantise,
     look_ahead,
-    ordered_positions,
     ordered_residuals,
+    ordered_scale_positions,
 )
 from mambaic.coding.symbols import SymbolWriter
-from mambaic.coding.tables import LEVELS, Tables
+from mambaic.coding.tables import SCALE_COUNT, Tables
 
 
 class Encoder:
@@ -30,35 +30,35 @@ class Encoder:
         self._latents = latents
         self._tables = tables
         self._writer = SymbolWriter(tables)
-        self._search = quantiser.Search(1, tables.prices, tables.skip)
+        self._search = quantiser.Search(1, tables.rates, tables.skip)
         self._crc = 0
         self._count = 0  # of latents coded so far
         self._near: list[np.ndarray] = []
         self._sides: list[np.ndarray] = []
 
     def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
-        level = ordered_positions(prior.log_scale)[0]
-        levels = np.floor(level).astype(np.int64)
-        self._record(level, levels)
+        index = ordered_scale_positions(prior.log_scale)[0]
+        indices = np.floor(index).astype(np.int64)
+        self._record(index, indices)
         state, look = self._search.state(site), look_ahead(ahead, self._source, prior.mean)
         residual = ordered_residuals(self._source(site) - prior.mean)
-        symbols, kinds = self._search.find(site, residual, levels[None], look)
-        self._writer.symbols(symbols[0], levels, trellis=quantiser.has_trellis(site), state=state)
+        symbols, contexts = self._search.find(site, residual, indices[None], look)
+        self._writer.symbols(symbols[0], indices, tcq=quantiser.uses_tcq(site), state=state)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        return dequantise(symbols, kinds, prior.mean)
+        return dequantise(symbols, contexts, prior.mean)
 
     def _source(self, site: Site) -> Tensor:
         return site.take(self._latents[site.latent]).double()
 
-    def _record(self, level: np.ndarray, levels: np.ndarray) -> None:
+    def _record(self, index: np.ndarray, indices: np.ndarray) -> None:
         """Keep which latents lie near a boundary, and on which side of it."""
-        boundary = np.rint(level)
-        near = np.abs(level - boundary) < MARGIN
-        near &= (boundary >= max(1, self._tables.skip)) & (boundary < LEVELS)
+        boundary = np.rint(index)
+        near = np.abs(index - boundary) < MARGIN
+        near &= (boundary >= max(1, self._tables.skip)) & (boundary < SCALE_COUNT)
         where = np.flatnonzero(near)
         self._near.append(self._count + where)
-        self._sides.append(levels[where] >= boundary[where])
-        self._count += len(level)
+        self._sides.append(indices[where] >= boundary[where])
+        self._count += len(index)
 
     def finish(self) -> tuple[bytes, float]:
         """The payload, and the ideal length of its symbols in bits."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from mambaic.coding import quantiser
-from mambaic.coding.likelihood import Prior, Shape
+from mambaic.coding.likelihood import Prior, ScaleMixture
 from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import (
     Ahead,
     look_ahead,
-    ordered_levels,
+    ordered_indices,
     ordered_residuals,
     rows_like,
 )
@@ -23,13 +23,13 @@ from mambaic.coding.tables import count_magnitudes, values
 
 
 class Part(NamedTuple):
-    """Latents of some steps, (B, n) each: what is priced (symbols; in training residuals in units
+    """Latents of some steps, (B, n) each: what is coded (symbols; in training residuals in units
     of their quantiser's spacing, quantised or noisy), log-scales, the set of tables, and the
     residuals themselves in units of the spacing."""
 
-    priced: Tensor
+    coded: Tensor
     log_scale: Tensor
-    kind: Tensor
+    context: Tensor
     residual: Tensor
 
 
@@ -37,22 +37,22 @@ class Estimator:
     """Counts bits instead of writing them; differentiable.
 
     In training, walk and synthesis see the quantised latents. Where the model has tables the rate
-    is that of files (``Shape.relaxed_bits``), and gradients reach latents and means as far as what
-    is quantised may be expected to follow them (``quantiser.response``). Before, the rate is that
-    of noisy latents, and gradients go straight through ([Minnen2020], arXiv:2007.08739, Sec. 3.3).
+    is that of files (``ScaleMixture.relaxed_bits``), and gradients reach latents and means by the
+    expected response of the quantiser (``quantiser.response``). Before, the rate is that of noisy
+    latents, and gradients go straight through ([Minnen2020], arXiv:2007.08739, Sec. 3.3).
     """
 
     def __init__(
         self,
         latents: Mapping[str, Tensor],
-        shape: Shape,
+        mixture: ScaleMixture,
         *,
         training: bool,
         width: float = quantiser.WIDTH,
     ) -> None:
         """``width`` of the response to residuals in training."""
         self._latents = latents
-        self._shape = shape
+        self._mixture = mixture
         self._training = training
         self._width = width
         self._steps: dict[str, list[Part]] = {}
@@ -61,10 +61,10 @@ class Estimator:
 
     def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
         residual = self._source(site) - prior.mean
-        if self._training and self._shape.tables is not None and quantiser.has_trellis(site):
+        if self._training and self._mixture.tables is not None and quantiser.uses_tcq(site):
             residual = self._followed(residual, prior)
-        priced, kind, quantised = self.quantise(site, residual, prior, ahead)
-        step = Part(priced, prior.log_scale, kind, residual / quantiser.spacing(site.latent))
+        coded, context, quantised = self.quantise(site, residual, prior, ahead)
+        step = Part(coded, prior.log_scale, context, residual / quantiser.spacing(site.latent))
         steps = self._steps.setdefault(site.latent, [])
         steps.append(Part(*(rows.flatten(1) for rows in step)))
         return quantised + prior.mean
@@ -73,7 +73,7 @@ class Estimator:
         """The residual with the gradient of what is quantised; what a file leaves out has none."""
         fixed = residual.detach()
         slope = quantiser.response(fixed / quantiser.SPACING, self._width)
-        slope = slope.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
+        slope = slope.masked_fill(self._mixture.skipped(prior.log_scale), 0.0)
         return fixed + slope * (residual - fixed)
 
     def _source(self, site: Site) -> Tensor:
@@ -89,35 +89,35 @@ class Estimator:
     def quantise(
         self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Residuals as they are priced, their tables, and as walk and synthesis see them."""
+        """Residuals as they are coded, their tables, and as walk and synthesis see them."""
         if self._training and residual.device.type != "cpu":
-            prices = self._shape.quantiser_prices_on(residual.device)
+            rates = self._mixture.quantiser_rates_on(residual.device)
             rows = residual.detach(), prior.log_scale.detach()
-            symbols, kind = quantiser.quantise_on_gpu(site, *rows, prices)
+            symbols, context = quantiser.quantise_on_gpu(site, *rows, rates)
         else:
-            # in training a latent that a file leaves out is priced as if rounded by itself: at 0 it
+            # in training a latent that a file leaves out is coded as if rounded by itself: at 0 it
             # could not learn that it is worth its bits; and nobody looks ahead
             look = None if self._training else look_ahead(ahead, self._source, prior.mean)
             if self._search is None:
-                tables = self._shape.prices, self._shape.skip
+                tables = self._mixture.rates, self._mixture.skip
                 self._search = quantiser.Search(len(residual), *tables, rounded=self._training)
             rows = residual, prior.log_scale
-            if self._training:  # a step of numbers that are none is skipped, but only at its end
+            if self._training:  # the trainer skips a step with NaN, but only at its end
                 rows = rows[0].nan_to_num(), rows[1].nan_to_num()
-            ordered = ordered_residuals(rows[0]), ordered_levels(rows[1])
+            ordered = ordered_residuals(rows[0]), ordered_indices(rows[1])
             found = self._search.find(site, *ordered, look)
-            symbols, kind = (rows_like(part, prior.mean) for part in found)
+            symbols, context = (rows_like(part, prior.mean) for part in found)
             symbols = symbols.to(residual.dtype)
-        quantised = values(symbols, kind)
+        quantised = values(symbols, context)
         if not self._training:
-            return symbols, kind, quantised
-        if self._shape.tables is None:
-            priced = residual / quantiser.spacing(site.latent) + torch.rand_like(residual) - 0.5
+            return symbols, context, quantised
+        if self._mixture.tables is None:
+            coded = residual / quantiser.spacing(site.latent) + torch.rand_like(residual) - 0.5
         else:
-            priced = quantised / quantiser.spacing(site.latent)
-            if quantiser.has_trellis(site):
-                quantised = quantised.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
-        return priced, kind, residual + (quantised - residual).detach()
+            coded = quantised / quantiser.spacing(site.latent)
+            if quantiser.uses_tcq(site):
+                quantised = quantised.masked_fill(self._mixture.skipped(prior.log_scale), 0.0)
+        return coded, context, residual + (quantised - residual).detach()
 
     def bits(self, latent: str | None = None) -> Tensor:
         """Estimated bits per image (B,), of one latent or of all."""
@@ -142,10 +142,10 @@ class Estimator:
     def likelihood(self, latent: str, part: Part) -> Tensor:
         """Likelihood of the latents of one part."""
         if not self._training:
-            return self._shape.coded_likelihood(part.priced, part.log_scale, part.kind)
-        if self._shape.tables is not None:
-            return torch.exp2(-self._shape.relaxed_bits(*part))
-        return self._shape.likelihood(part.priced, part.log_scale, quantiser.spacing(latent))
+            return self._mixture.coded_likelihood(part.coded, part.log_scale, part.context)
+        if self._mixture.tables is not None:
+            return torch.exp2(-self._mixture.relaxed_bits(*part))
+        return self._mixture.likelihood(part.coded, part.log_scale, quantiser.spacing(latent))
 
     def counts(self) -> np.ndarray:
         """``count_magnitudes`` of all symbols."""

@@ -1,11 +1,11 @@
-"""The two quantisers: whole numbers for z, a trellis for y.
+"""The two quantisers: rounding for z, trellis-coded quantisation (TCQ) for y.
 
-A trellis packs space better than rounding each latent alone. 4,096 states, each of which offers one
-of two quantisers of SPACING whose values interleave; the parity of a symbol decides the next state
-(``mambaic_kernels.tcq.cpu``), whose class has sets of tables of its own. The path that costs least
-is found by the Viterbi algorithm, at the prices of the tables. A step's path begins at state 0,
-leads through its slices one after the other, and passes by the latents that are not coded.
-docs/training.md, "Trellis", has what it gains.
+TCQ packs space better than rounding each latent alone. Each of 4,096 states offers one of two
+quantisers of SPACING whose values interleave; the parity of a symbol decides the next state
+(``mambaic_kernels.tcq``), and the state's class is part of the table context. The Viterbi algorithm
+finds the path of least rate-distortion cost. A step's path begins at state 0, leads through its
+sub-groups one after the other, and skips the latents that are not coded. Gains and
+ablation: docs/design/quantisation.md.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from mambaic.coding.sites import Site, as_rows, in_order
 from mambaic.coding.symbols import SYMBOL_MAX, place
-from mambaic.coding.tables import RANGES, SPACING, TRELLIS, WHOLE, level_position, next_range
+from mambaic.coding.tables import RANGES, ROUNDED, SPACING, TCQ, next_range, scale_position
 from mambaic_kernels.simd import run
-from mambaic_kernels.tcq import cpu as trellis
+from mambaic_kernels.tcq import cpu as tcq
 
 # Bits that a squared error of one latent is worth. Error alone would be infinite; the 9 that a
 # quantiser of unit step has at a high rate zero so many latents that contexts are misled.
@@ -35,7 +35,7 @@ WIDTH, ZERO_REACH = 0.05, 0.045
 TAIL, AHEAD, LOOK = 256, 128, 1024
 
 
-def has_trellis(site: Site) -> bool:
+def uses_tcq(site: Site) -> bool:
     return site.latent == "y"
 
 
@@ -47,25 +47,24 @@ def spacing(latent: str) -> float:
 def quantise(
     site: Site,
     residual: np.ndarray,
-    levels: np.ndarray,
-    prices: np.ndarray,
+    indices: np.ndarray,
+    rates: np.ndarray,
     skip: int,
     state: int = 0,
     *,
     rounded: bool = False,
     threads: int = 1,
 ) -> np.ndarray:
-    """Symbols (n,) int32: residuals (n,) float64 at levels (n,) int64, ``prices`` as in ``Tables``,
-    on a path from ``state`` on; at levels under ``skip`` zero or, if ``rounded``, the nearest. So
-    many ``threads`` search."""
-    coded = levels >= skip
+    """Symbols (n,) int32 of residuals (n,) float64 with scale indices (n,) int64 on a path from
+    ``state``; ``rates`` as in ``Tables``. Under ``skip`` they are 0 or, if ``rounded``, nearest."""
+    coded = indices >= skip
     bounded = _bounded(site, residual)
     symbols = np.rint(bounded).astype(np.int32)
     if not rounded:
         symbols[~coded] = 0
-    if has_trellis(site):
-        at = place(levels[coded], trellis=True)
-        symbols[coded] = _search(bounded[coded], at, prices, state, threads)
+    if uses_tcq(site):
+        at = place(indices[coded], tcq=True)
+        symbols[coded] = _search(bounded[coded], at, rates, state, threads)
     return symbols
 
 
@@ -73,27 +72,26 @@ def settle(
     site: Site,
     symbols: np.ndarray,
     residual: np.ndarray,
-    levels: np.ndarray,
-    prices: np.ndarray,
+    indices: np.ndarray,
+    rates: np.ndarray,
     skip: int,
     state: int,
     ahead: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Change the end of ``symbols``, which ``quantise`` found, to what goes best with what follows
-    on the same path: ``ahead`` are its residuals and levels."""
-    coded, coming = np.flatnonzero(levels >= skip), np.flatnonzero(ahead[1] >= skip)[:AHEAD]
+    """Search the end of ``symbols`` (of ``quantise``) again together with what follows on the same
+    path: ``ahead`` are its residuals and scale indices."""
+    coded, coming = np.flatnonzero(indices >= skip), np.flatnonzero(ahead[1] >= skip)[:AHEAD]
     first = max(0, len(coded) - TAIL)
-    _, state = trellis.follow(symbols[coded[:first]], state)
+    _, state = tcq.follow(symbols[coded[:first]], state)
     tail = coded[first:]
     bounded = _bounded(site, np.append(residual[tail], ahead[0][coming]))
-    at = [place(part, trellis=True) for part in (levels[tail], ahead[1][coming])]
-    symbols[tail] = _search(bounded, np.concatenate(at), prices, state)[: len(tail)]
+    at = [place(part, tcq=True) for part in (indices[tail], ahead[1][coming])]
+    symbols[tail] = _search(bounded, np.concatenate(at), rates, state)[: len(tail)]
 
 
 def response(residual: Tensor, width: float = WIDTH) -> Tensor:
-    """How fast the value that a search finds may be expected to change over the residual, both in
-    units of the spacing: around 1 on the whole, 0 near the values, 2.5 between them; flatter with a
-    larger ``width``."""
+    """Expected slope of the value that a search finds over the residual, both in units of the
+    spacing: 1 on average, 0 near the values, 2.5 between them; flatter with a larger ``width``."""
     size = residual.abs()
     cell = torch.floor(2 * size)
     middle = 0.5 * cell + 0.25 + ZERO_REACH * (cell == 0)
@@ -102,11 +100,11 @@ def response(residual: Tensor, width: float = WIDTH) -> Tensor:
 
 
 def _search(
-    bounded: np.ndarray, at: np.ndarray, prices: np.ndarray, state: int, threads: int = 1
+    bounded: np.ndarray, at: np.ndarray, rates: np.ndarray, state: int, threads: int = 1
 ) -> np.ndarray:
-    of_classes = prices[TRELLIS:].reshape(trellis.CLASSES, -1, prices.shape[-1])
+    of_classes = rates[TCQ:].reshape(tcq.CLASSES, -1, rates.shape[-1])
     weight = ERROR_WEIGHT * SPACING**2
-    return trellis.search(bounded, at, of_classes, weight, state, threads=threads)
+    return tcq.search(bounded, at, of_classes, weight, state, threads=threads)
 
 
 def _bounded(site: Site, residual: np.ndarray) -> np.ndarray:
@@ -114,21 +112,20 @@ def _bounded(site: Site, residual: np.ndarray) -> np.ndarray:
     return np.clip(residual / spacing(site.latent), -SYMBOL_MAX + 1, SYMBOL_MAX - 1)
 
 
-def kinds(
-    site: Site, symbols: np.ndarray, levels: np.ndarray, skip: int, state: int = 0
+def contexts(
+    site: Site, symbols: np.ndarray, indices: np.ndarray, skip: int, state: int = 0
 ) -> tuple[np.ndarray, int]:
-    """The set of tables that each symbol is of, (n,) int64, from ``state`` on, and the state after
-    them."""
-    if not has_trellis(site):
-        return np.full(len(symbols), WHOLE), state
-    kind = np.full(len(symbols), TRELLIS)
-    coded = levels >= skip
-    classes, state = trellis.follow(symbols[coded], state)
-    kind[coded] += RANGES * classes + next_range(levels[coded])
-    return kind, state
+    """Table contexts (n,) int64 of symbols from ``state`` on, and the state after them."""
+    if not uses_tcq(site):
+        return np.full(len(symbols), ROUNDED), state
+    context = np.full(len(symbols), TCQ)
+    coded = indices >= skip
+    classes, state = tcq.follow(symbols[coded], state)
+    context[coded] += RANGES * classes + next_range(indices[coded])
+    return context, state
 
 
-# what follows on the paths, residuals and levels (B, m), from symbols and kinds (B, n) so far
+# from symbols and contexts (B, n) so far to residuals and scale indices (B, m) of what follows
 Look = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -144,67 +141,67 @@ class Paths:
         return 0 if site.begins else int(self._states[row])
 
     def follow(
-        self, site: Site, symbols: np.ndarray, levels: np.ndarray, state: int, row: int = 0
+        self, site: Site, symbols: np.ndarray, indices: np.ndarray, state: int, row: int = 0
     ) -> np.ndarray:
         """Kinds (n,) of symbols (n,) from ``state`` on; the path of a picture then is behind
         them."""
-        kind, self._states[row] = kinds(site, symbols, levels, self._skip, state)
-        return kind
+        context, self._states[row] = contexts(site, symbols, indices, self._skip, state)
+        return context
 
 
 class Search(Paths):
     """Finds the paths that cost least: ``quantise`` and ``settle`` for a batch."""
 
-    def __init__(self, batch: int, prices: np.ndarray, skip: int, *, rounded: bool = False) -> None:
+    def __init__(self, batch: int, rates: np.ndarray, skip: int, *, rounded: bool = False) -> None:
         super().__init__(batch, skip)
-        self._prices, self._rounded = prices, rounded
+        self._rates, self._rounded = rates, rounded
 
     def find(
-        self, site: Site, residual: np.ndarray, levels: np.ndarray, look: Look | None = None
+        self, site: Site, residual: np.ndarray, indices: np.ndarray, look: Look | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Symbols int32 and kinds int64 of residuals float64 at levels int64, all (B, n) in coding
-        order. With ``look`` the slice that comes next is regarded."""
+        """Symbols int32 and contexts int64 of residuals float64 with scale indices int64, all
+        (B, n) in coding order. ``look`` gives the sub-group that comes next."""
         symbols = np.empty(residual.shape, dtype=np.int32)
-        kind = np.empty(residual.shape, dtype=np.int64)
+        context = np.empty(residual.shape, dtype=np.int64)
         starts = [self.state(site, row) for row in range(len(residual))]
         # the pictures of a batch side by side, of one picture parts of its path
         threads = torch.get_num_threads() if len(residual) == 1 else 1
 
         def first(row: int, begin: int, end: int) -> None:
-            operands = residual[row], levels[row], self._prices, self._skip, starts[row]
+            operands = residual[row], indices[row], self._rates, self._skip, starts[row]
             symbols[row] = quantise(site, *operands, rounded=self._rounded, threads=threads)
-            kind[row] = self.follow(site, symbols[row], levels[row], starts[row], row)
+            context[row] = self.follow(site, symbols[row], indices[row], starts[row], row)
 
         def again(row: int, begin: int, end: int) -> None:
-            operands = residual[row], levels[row], self._prices, self._skip, starts[row]
+            operands = residual[row], indices[row], self._rates, self._skip, starts[row]
             settle(site, symbols[row], *operands, (coming[0][row], coming[1][row]))
-            kind[row] = self.follow(site, symbols[row], levels[row], starts[row], row)
+            context[row] = self.follow(site, symbols[row], indices[row], starts[row], row)
 
         rows = [(row, row + 1) for row in range(len(residual))]
         run(first, rows)
         if look is not None:
-            coming = look(symbols, kind)
+            coming = look(symbols, context)
             run(again, rows)
-        return symbols, kind
+        return symbols, context
 
 
 def quantise_on_gpu(
-    site: Site, residual: Tensor, log_scale: Tensor, prices: Tensor
+    site: Site, residual: Tensor, log_scale: Tensor, rates: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Symbols and kinds of rows (B, n, C) for training on a GPU, which never waits for the host:
+    """Symbols and contexts of rows (B, n, C) for training on a GPU, which never waits for the host:
     every latent is coded, and paths begin anew now and then (``mambaic_kernels.tcq.triton``).
-    Its states are not those of files: ``prices`` (2, levels, n) are those of the quantisers."""
-    if not has_trellis(site):
-        return torch.round(residual), torch.full_like(residual, WHOLE, dtype=torch.long)
-    from mambaic_kernels.tcq import triton as trellis_triton
+    Its states are not those of files: ``rates`` (2, SCALE_COUNT, n) are those of the quantisers."""
+    if not uses_tcq(site):
+        return torch.round(residual), torch.full_like(residual, ROUNDED, dtype=torch.long)
+    from mambaic_kernels.tcq import triton as tcq_triton
 
-    levels = level_position(in_order(log_scale)).long()
-    symbols, odd = trellis_triton.search(
-        in_order(residual) / SPACING, levels, prices, ERROR_WEIGHT * SPACING**2
+    indices = scale_position(in_order(log_scale)).long()
+    symbols, odd = tcq_triton.search(
+        in_order(residual) / SPACING, indices, rates, ERROR_WEIGHT * SPACING**2
     )
-    kind = TRELLIS + RANGES * odd
-    symbols, kind = (as_rows(found, residual.shape[-1]) for found in (symbols, kind))
-    return symbols.to(residual.dtype), kind.long()
+    context = TCQ + RANGES * odd
+    symbols, context = (as_rows(found, residual.shape[-1]) for found in (symbols, context))
+    return symbols.to(residual.dtype), context.long()
 
 
 def beginning(rows: Tensor) -> Tensor:

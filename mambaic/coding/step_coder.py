@@ -2,10 +2,10 @@
 
 The interpreters are ``estimator``, ``encoder`` and ``decoder``.
 
-The scale level of a latent picks its table and so must be the same in encoder and decoder although
-their arithmetic differs in the last bits. Files are therefore coded in float64, and the encoder
-records the latents whose position lies within MARGIN of a level boundary: there the decoder obeys
-the record, which comes first.
+The scale index of a latent must be the same in encoder and decoder although their arithmetic
+differs in the last bits. Files are therefore coded in float64, and the encoder records the latents
+whose continuous index lies within MARGIN of a boundary: there the decoder obeys the record, which
+comes first.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor
 from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site, as_rows, in_order
-from mambaic.coding.tables import level_position, values
+from mambaic.coding.tables import scale_position, values
 
-# in units of one level (a factor of 1.13 in scale); docs/reliability.md has the drift it must cover
-# (under 1e-11) and what it costs (under 0.01 % of a file)
+# in units of one scale index (a factor of 1.13 in scale); docs/reliability.md has the drift that it
+# must cover (under 1e-11) and its cost (under 0.01 % of a file)
 MARGIN = 1e-6
 
 # from the values of a slice, rows (B, n, C), the slice that comes next in the same step and the
@@ -44,12 +44,12 @@ def ordered_residuals(rows: Tensor) -> np.ndarray:
     return in_order(rows.detach()).double().cpu().numpy()
 
 
-def ordered_positions(log_scale: Tensor) -> np.ndarray:
-    return level_position(in_order(log_scale.detach()).double()).cpu().numpy()
+def ordered_scale_positions(log_scale: Tensor) -> np.ndarray:
+    return scale_position(in_order(log_scale.detach()).double()).cpu().numpy()
 
 
-def ordered_levels(log_scale: Tensor) -> np.ndarray:
-    return np.floor(ordered_positions(log_scale)).astype(np.int64)
+def ordered_indices(log_scale: Tensor) -> np.ndarray:
+    return np.floor(ordered_scale_positions(log_scale)).astype(np.int64)
 
 
 def rows_like(ordered: np.ndarray, like: Tensor) -> Tensor:
@@ -65,14 +65,14 @@ def look_ahead(
     if ahead is None:
         return None
 
-    def look(symbols: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        site, prior = ahead(dequantise(symbols, kinds, mean))
+    def look(symbols: np.ndarray, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        site, prior = ahead(dequantise(symbols, contexts, mean))
         first = quantiser.beginning(source(site)) - quantiser.beginning(prior.mean)
-        return ordered_residuals(first), ordered_levels(quantiser.beginning(prior.log_scale))
+        return ordered_residuals(first), ordered_indices(quantiser.beginning(prior.log_scale))
 
     return look
 
 
-def dequantise(symbols: np.ndarray, kinds: np.ndarray, mean: Tensor) -> Tensor:
+def dequantise(symbols: np.ndarray, contexts: np.ndarray, mean: Tensor) -> Tensor:
     """Latents, rows (B, n, C), of symbols in coding order; the same for encoder and decoder."""
-    return values(rows_like(symbols, mean).to(mean.dtype), rows_like(kinds, mean)) + mean
+    return values(rows_like(symbols, mean).to(mean.dtype), rows_like(contexts, mean)) + mean

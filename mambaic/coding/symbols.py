@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from mambaic.coding.tables import LEVELS, PRECISION, SETS, TRELLIS, WHOLE, Tables, next_range
+from mambaic.coding.tables import (
+    CONTEXTS,
+    PRECISION,
+    ROUNDED,
+    SCALE_COUNT,
+    TCQ,
+    Tables,
+    next_range,
+)
 from mambaic.container.fields import WORD_BYTES
 from mambaic.errors import CorruptStream
 from mambaic_kernels.entropy_coder import ans
@@ -16,8 +24,8 @@ from mambaic_kernels.tcq.cpu import CLASSES, CODE
 SYMBOL_MAX = 1 << 20
 # tables of a ``place`` in a state of each class, of whole numbers (which have no states) and of y
 _ROWS = [
-    np.arange(kinds.start * LEVELS, kinds.stop * LEVELS).reshape(classes, -1)
-    for kinds, classes in ((range(WHOLE, TRELLIS), 1), (range(TRELLIS, SETS), CLASSES))
+    np.arange(contexts.start * SCALE_COUNT, contexts.stop * SCALE_COUNT).reshape(classes, -1)
+    for contexts, classes in ((range(ROUNDED, TCQ), 1), (range(TCQ, CONTEXTS), CLASSES))
 ]
 _ERRORS = {
     ans.ENDED: "tile payload ends before its last symbol: the data is damaged",
@@ -25,14 +33,14 @@ _ERRORS = {
 }
 
 
-def place(levels: np.ndarray, *, trellis: bool) -> np.ndarray:
-    """Among the tables of a class, those of coded latents of a slice, at levels (n,) in order."""
-    return LEVELS * next_range(levels) + levels if trellis else levels
+def place(indices: np.ndarray, *, tcq: bool) -> np.ndarray:
+    """Rows among the tables of a class, of the coded latents of a sub-group with these indices."""
+    return SCALE_COUNT * next_range(indices) + indices if tcq else indices
 
 
 def _layout(tables: Tables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the sums of each table begin, its radius, and the sums."""
-    return tables.starts + np.arange(SETS * LEVELS), tables.radius, tables.cumulative
+    return tables.starts + np.arange(CONTEXTS * SCALE_COUNT), tables.radius, tables.cumulative
 
 
 class SymbolWriter:
@@ -57,18 +65,18 @@ class SymbolWriter:
         self._keep(start, np.full(len(flags), ans.HALF, dtype=np.uint16), len(flags))
 
     def symbols(
-        self, symbols: np.ndarray, levels: np.ndarray, *, trellis: bool, state: int = 0
+        self, symbols: np.ndarray, indices: np.ndarray, *, tcq: bool, state: int = 0
     ) -> None:
-        """Symbols (n,) int32 at the levels (n,) int64, on a path from ``state`` on. Those of
-        skipped levels are left out, of the path too."""
-        coded = levels >= self._tables.skip
-        symbols, at = symbols[coded], place(levels[coded], trellis=trellis)
+        """Symbols (n,) int32 with scale indices (n,) int64, on a path from ``state``. Skipped ones
+        are left out, of the path too."""
+        coded = indices >= self._tables.skip
+        symbols, at = symbols[coded], place(indices[coded], tcq=tcq)
         first, radius, cumulative = _layout(self._tables)
         # an escape takes a number, at most 2 bits for every one of SYMBOL_MAX, and a sign
-        escaped = int(np.sum(np.abs(symbols) > radius[_ROWS[trellis][:, at]].min(axis=0)))
+        escaped = int(np.sum(np.abs(symbols) > radius[_ROWS[tcq][:, at]].min(axis=0)))
         room = len(symbols) + escaped * (2 * SYMBOL_MAX.bit_length() + 2)
         start, size = np.empty((2, room), dtype=np.uint16)
-        rows = _ROWS[trellis]
+        rows = _ROWS[tcq]
         tables = rows, first, radius, cumulative
         count = ans.symbols(symbols, at, *tables, CODE, state, start, size)
         self._keep(start, size, count)
@@ -116,13 +124,13 @@ class SymbolReader:
         self._check(ans.read_bits(self._words, self._cursor, flags))
         return flags.astype(bool)
 
-    def symbols(self, levels: np.ndarray, *, trellis: bool, state: int = 0) -> np.ndarray:
-        """Symbols (n,) int32 on a path from ``state`` on, zero where the level is skipped."""
-        symbols = np.zeros(len(levels), dtype=np.int32)
-        coded = levels >= self._tables.skip
+    def symbols(self, indices: np.ndarray, *, tcq: bool, state: int = 0) -> np.ndarray:
+        """Symbols (n,) int32 on a path from ``state`` on, zero where the index is skipped."""
+        symbols = np.zeros(len(indices), dtype=np.int32)
+        coded = indices >= self._tables.skip
         found = np.empty(int(coded.sum()), dtype=np.int32)
-        tables = _ROWS[trellis], *_layout(self._tables)
-        at = place(levels[coded], trellis=trellis)
+        tables = _ROWS[tcq], *_layout(self._tables)
+        at = place(indices[coded], tcq=tcq)
         status = ans.read_symbols(
             self._words, self._cursor, at, *tables, CODE, state, SYMBOL_MAX, found
         )

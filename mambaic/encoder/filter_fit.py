@@ -10,23 +10,23 @@ from torch import Tensor
 
 from mambaic.encoder.filter_rate import Costs
 from mambaic.imaging.colour_axes import to_planes
-from mambaic.reconstruction.filter_features import Drawn
-from mambaic.reconstruction.filter_taps import count, write_terms
+from mambaic.reconstruction.filter_features import Reconstruction
+from mambaic.reconstruction.filter_taps import count, write_taps
 
 SUMMED = 1 << 13  # pixels whose products are summed in float32; the sums are in float64
-RIDGE = 1e-6  # terms are told apart as far as float32 tells them apart, and no further
+RIDGE = 1e-6  # taps that float32 cannot tell apart share their weight
 
 
 class Comparison(NamedTuple):
     """A region as a decoder draws it and as it is, (3, H, W) in [0, 1]."""
 
-    drawn: Drawn
+    reconstruction: Reconstruction
     x: Tensor
 
     @property
     def error(self) -> float:
         """Squared, summed over pixels and colours."""
-        return float((self.drawn.x_hat - self.x).square().sum())
+        return float((self.reconstruction.x_hat - self.x).square().sum())
 
 
 class Fit:
@@ -35,23 +35,23 @@ class Fit:
     def __init__(self, planes: int = 3) -> None:
         """``planes``: 1 of a gray picture, whose colours nobody sees."""
         counts = [count(own) for own in range(planes)]
-        self.gram = [torch.zeros(terms, terms, dtype=torch.float64) for terms in counts]
-        self.cross = [torch.zeros(terms, dtype=torch.float64) for terms in counts]
+        self.gram = [torch.zeros(taps, taps, dtype=torch.float64) for taps in counts]
+        self.cross = [torch.zeros(taps, dtype=torch.float64) for taps in counts]
         self.pixels = 0
 
-    def add(self, drawn: Drawn, x: Tensor) -> None:
+    def add(self, reconstruction: Reconstruction, x: Tensor) -> None:
         """A region as in ``Comparison``."""
-        error = to_planes(x) - drawn.planes
-        height, width = drawn.deviation.shape
+        error = to_planes(x) - reconstruction.planes
+        height, width = reconstruction.deviation.shape
         step = max(1, SUMMED // width) if error.device.type == "cpu" else height
         counts = [len(cross) for cross in self.cross]
         # one for all rows: fresh memory is slower than what is written into it
         space = error.new_empty(sum(counts), step, width)
         for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
-            terms = space[:, : rows.stop - top]
-            write_terms(drawn, len(counts), rows, terms)
-            for own, of_plane in enumerate(terms.flatten(1).split(counts)):
+            taps = space[:, : rows.stop - top]
+            write_taps(reconstruction, len(counts), rows, taps)
+            for own, of_plane in enumerate(taps.flatten(1).split(counts)):
                 self.gram[own] += _summed(of_plane, of_plane)
                 self.cross[own] += _summed(of_plane, error[own, rows].reshape(1, -1))[:, 0]
         self.pixels += x[0].numel()

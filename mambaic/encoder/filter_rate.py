@@ -25,15 +25,15 @@ NATS = 2 * math.log(2)  # of a bit, times the 2 of a Gaussian's exponent
 
 
 class Costs(NamedTuple):
-    """Of coefficients c of a plane's terms: ``c @ gram @ c - 2 * cross @ c`` bits.
+    """Of coefficients c of a plane's taps: ``c @ gram @ c - 2 * cross @ c`` bits.
 
     float64, of torch: where other programs keep the processor busy, as when many pictures are
     coded at a time, the BLAS that comes with NumPy takes a hundred times as long for matrices of
     this size, as its threads wait for each other.
     """
 
-    gram: Tensor  # (terms, terms)
-    cross: Tensor  # (terms,)
+    gram: Tensor  # (taps, taps)
+    cross: Tensor  # (taps,)
 
 
 def cheapest(costs: list[Costs], code: FilterCode) -> CodedFilter | None:

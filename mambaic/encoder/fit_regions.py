@@ -10,11 +10,11 @@ from torch import Tensor
 
 from mambaic.encoder.filter_fit import Comparison
 from mambaic.models.model import MambaIC
-from mambaic.reconstruction.rotation import UNTURNED, Rotation
+from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.analysis import visible_region
 from mambaic.tiling.boxes import Box, cut, grow, inside
 from mambaic.tiling.memory import return_memory
-from mambaic.tiling.synthesis import draw
+from mambaic.tiling.synthesis import reconstruct
 
 # Of every tile so many regions of so many latents a side are reconstructed to fit the filter to: a
 # picture of a few megapixels as a whole, of a large one enough.
@@ -29,21 +29,21 @@ def chosen_regions(box: Box, count: int, side: int) -> list[Box]:
 
 
 @torch.no_grad()
-def drawn_regions(
+def reconstructed_regions(
     model: MambaIC,
     pixels: np.ndarray,
     tile: Box,
     latents: Tensor,
     quality: float,
-    rotation: Rotation = UNTURNED,
+    rotation: Rotation = IDENTITY,
 ) -> Iterator[Comparison]:
-    """Regions of a tile, drawn from its decoded latents."""
+    """Regions of a tile, reconstruction from its decoded latents."""
     regions = chosen_regions(tile, REGIONS, REGION)
     for region in regions:
         outer = grow(region, model.config.halo // 4, tile)  # what other tiles hold is not at hand
         around = latents[(..., *inside(outer, tile))]
-        drawn = draw(model, around, quality, region, outer, rotation)
-        x = visible_region(pixels, region)[0].to(drawn.x_hat.device)
-        yield Comparison(drawn.cut(slice(x.shape[1]), slice(x.shape[2])), x)
+        reconstruction = reconstruct(model, around, quality, region, outer, rotation)
+        x = visible_region(pixels, region)[0].to(reconstruction.x_hat.device)
+        yield Comparison(reconstruction.cut(slice(x.shape[1]), slice(x.shape[2])), x)
         if len(regions) > 1:
             return_memory()

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from mambaic.coding.estimator import Estimator
 from mambaic.coding.likelihood import Prior
-from mambaic.coding.quantiser import has_trellis
+from mambaic.coding.quantiser import uses_tcq
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import Ahead
 from mambaic.models.model import MambaIC
 from mambaic.nn.precision import multiplies_bfloat16
-from mambaic.reconstruction.rotation import UNTURNED, Rotation
+from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.analysis import visible_region
 from mambaic.tiling.boxes import Box, cut, grow, inside
 from mambaic.tiling.memory import return_memory
@@ -40,7 +40,7 @@ GRADIENT_MAX = 200.0  # bits per quantiser step: seldom reached, never left to o
 WIDTHS = (0.2, 0.08)  # of the response, first and last: from a narrow one alone, less is learned
 # Refined latents want a coarser quantiser than their lmbda was trained with: error is weighed by
 # the lmbda of a quality this much higher.
-AHEAD = 3.0
+QUALITY_OFFSET = 3.0
 
 
 class RefiningEstimator(Estimator):
@@ -50,10 +50,10 @@ class RefiningEstimator(Estimator):
     def quantise(
         self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        priced, kind, quantised = super().quantise(site, residual, prior, ahead)
-        if has_trellis(site):
-            priced = priced.masked_fill(self._shape.skipped(prior.log_scale), 0.0)
-        return priced, kind, quantised
+        coded, context, quantised = super().quantise(site, residual, prior, ahead)
+        if uses_tcq(site):
+            coded = coded.masked_fill(self._mixture.skipped(prior.log_scale), 0.0)
+        return coded, context, quantised
 
 
 def blocks(box: Box) -> list[Box]:
@@ -69,11 +69,11 @@ def refine(
     quality: float,
     steps: int,
     done: Callable[[], None] = lambda: None,
-    rotation: Rotation = UNTURNED,
+    rotation: Rotation = IDENTITY,
 ) -> Tensor:
     """Latents (1, M, rows, columns) of a tile ``box`` of the picture (H, W, 3) uint8, with less of
 
-        bits + lmbda 255**2 mse pixels,  lmbda that of ``quality`` + AHEAD,
+        bits + lmbda 255**2 mse pixels,  lmbda that of ``quality`` + QUALITY_OFFSET,
 
     than ``y`` has, or equal to it. The same on every call; ``done`` is called after each block.
     """
@@ -83,7 +83,7 @@ def refine(
         outer = grow(block, HALO, box)
         where = (..., *inside(outer, box))
         # what lies beyond the picture costs nothing
-        x = rotation.turn(visible_region(pixels, outer).to(y.device))
+        x = rotation.rotate(visible_region(pixels, outer).to(y.device))
         task = _Block(model, x, quality)
         before = y[where]
         after = before.clone()
@@ -104,7 +104,7 @@ class _Block:
         self._model = model
         self._x = x
         self._q = torch.tensor([quality], device=x.device)
-        self._weight = model.config.error_weight(quality + AHEAD)
+        self._weight = model.config.error_weight(quality + QUALITY_OFFSET)
 
     def _total(self, y_hat: Tensor, estimator: Estimator) -> Tensor:
         return self._model.cost(y_hat, estimator, self._x, self._q, self._weight)
@@ -119,7 +119,7 @@ class _Block:
         entropy_model = self._model.entropy_model
         with torch.no_grad():
             z = entropy_model.h_a(start, self._q).to(start.dtype)
-        shape = entropy_model.shape()
+        mixture = entropy_model.mixture()
         first, last = WIDTHS
         in_bfloat16 = multiplies_bfloat16(start.device)
         with torch.enable_grad():
@@ -131,7 +131,7 @@ class _Block:
                 for group in optimiser.param_groups:
                     group["lr"] = peak * min(1.0, 2.0 * (1.0 - step / steps))
                 latents = {"y": y, "z": z}
-                estimator = RefiningEstimator(latents, shape, training=True, width=width)
+                estimator = RefiningEstimator(latents, mixture, training=True, width=width)
                 with torch.autocast(y.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
                     y_hat = entropy_model.walk((z.shape[-2], z.shape[-1]), self._q, estimator)
                     total = self._total(y_hat, estimator)

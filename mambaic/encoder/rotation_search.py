@@ -19,9 +19,9 @@ from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.nn.gains import linear_step
 from mambaic.nn.wavelet import PACKED, WaveletPacking
-from mambaic.reconstruction.rotation import UNTURNED, Rotation, matrix
+from mambaic.reconstruction.rotation import IDENTITY, Rotation, matrix
 from mambaic.tiling.analysis import read_region
-from mambaic.tiling.boxes import cut, whole
+from mambaic.tiling.boxes import cut, picture_box
 
 SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its logarithm
 # the first guesses beside 0, in degrees: about gray photographs differ most
@@ -40,15 +40,15 @@ def promising(
     coefficients tell, which photographs hardly ever lose by, and before it, if ``several`` are
     wanted and the picture is not large, none."""
     found = likely(model, pixels, quality)
-    if several and len(cut(whole(pixels), DRAWN)) <= SMALL:
-        return list(dict.fromkeys([UNTURNED, found]))
+    if several and len(cut(picture_box(pixels), DRAWN)) <= SMALL:
+        return list(dict.fromkeys([IDENTITY, found]))
     return [found]
 
 
 def likely(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
     """What coefficients tell; nothing for transforms without the wavelet."""
     if not isinstance(model.transform, WaveletTransform):
-        return UNTURNED
+        return IDENTITY
     return expect(model.transform.wavelet, model.config, pixels, quality)
 
 
@@ -89,15 +89,15 @@ class _Expected:
         kept = torch.zeros(PACKED, dtype=torch.bool, device=wavelet.channels.device)
         self._kept = wavelet.by_planes(kept.index_fill(0, wavelet.channels, True))
         parts = []
-        for region in chosen_regions(whole(pixels), regions, REGION):
+        for region in chosen_regions(picture_box(pixels), regions, REGION):
             x = read_region(pixels, region).to(kept.device)
             parts.append(wavelet.by_planes(wavelet.all_channels(x)[0]).flatten(2))
         self._coefficients = torch.cat(parts, dim=2)
 
     def of(self, angles: np.ndarray) -> float:
-        """Bits of a coefficient, of the picture turned by ``angles`` (3,) in radians."""
-        turn = torch.from_numpy(self._axes @ matrix(angles) @ self._axes.T)
-        turned = torch.tensordot(turn.to(self._coefficients), self._coefficients, dims=1)
-        bits = torch.log1p((turned[self._kept] / self._unit).abs_()).sum() / math.log(2)
-        error = turned[~self._kept].square_().sum()
-        return float(bits + self._weight * error) / turned.numel()
+        """Bits of a coefficient, of the picture rotated by ``angles`` (3,) in radians."""
+        rotation = torch.from_numpy(self._axes @ matrix(angles) @ self._axes.T)
+        rotated = torch.tensordot(rotation.to(self._coefficients), self._coefficients, dims=1)
+        bits = torch.log1p((rotated[self._kept] / self._unit).abs_()).sum() / math.log(2)
+        error = rotated[~self._kept].square_().sum()
+        return float(bits + self._weight * error) / rotated.numel()

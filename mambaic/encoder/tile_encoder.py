@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mambaic.encoder.filter_fit import Comparison
-from mambaic.encoder.fit_regions import drawn_regions
+from mambaic.encoder.fit_regions import reconstructed_regions
 from mambaic.encoder.latent_refinement import refine
 from mambaic.models.model import MambaIC
 from mambaic.reconstruction.rotation import Rotation
@@ -56,7 +56,7 @@ class TileEncoder:
         stream = self._model.entropy_model.encode(y, self._quality, weights)
         del y  # 0.1 GB of a large tile
         latents = torch.cat(stream.decoded, dim=1)
-        regions = drawn_regions(*source, latents, self._quality, rotation)
+        regions = reconstructed_regions(*source, latents, self._quality, rotation)
         return CodedTile(rotation, stream.payload, stream.estimated_bits, regions)
 
     def cheapest(self, tile: Box, rotations: Sequence[Rotation]) -> CodedTile:
@@ -65,11 +65,11 @@ class TileEncoder:
         if len(rotations) == 1:
             return self.code(tile, rotations[0])
 
-        def drawn(rotation: Rotation) -> CodedTile:
+        def reconstruction(rotation: Rotation) -> CodedTile:
             coded = self.code(tile, rotation)
             return coded._replace(regions=list(coded.regions))
 
         weight = self._model.config.error_weight(self._quality)
         # side by side: much of a small tile's coding keeps one core of several busy
         with ThreadPoolExecutor(max_workers=len(rotations)) as pool:
-            return min(pool.map(drawn, rotations), key=lambda coded: coded.cost(weight))
+            return min(pool.map(reconstruction, rotations), key=lambda coded: coded.cost(weight))

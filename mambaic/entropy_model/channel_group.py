@@ -21,7 +21,7 @@ from mambaic.coding.step_coder import StepCoder
 from mambaic.config import ModelConfig
 from mambaic.entropy_model.sub_groups import Slices
 from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation, RowConv2d
-from mambaic.nn.gains import RateCurve
+from mambaic.nn.gains import QualityCurve
 
 
 class PriorHead(nn.Module):
@@ -77,7 +77,7 @@ class ChannelGroup(nn.Module):
         self.spatial = FeatureConv2d(channels, width)
         self.non_anchor = PriorHead(width, channels, 3, last, gates)
         self.slices = Slices(channels, config.slices, config.slice_width, gates)
-        self.typical = RateCurve(config.rate_anchors, channels)
+        self.typical = QualityCurve(config.rate_anchors, channels)
         self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
 
     def state(self, state: Tensor, decoded: Tensor | None) -> Tensor:

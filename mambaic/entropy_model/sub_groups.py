@@ -20,7 +20,7 @@ from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import Ahead, StepCoder
 from mambaic.coding.tables import LOG_MAX, LOG_MIN
 from mambaic.nn.blocks import RowConv2d, zero_start
-from mambaic.nn.chunking import WHOLE_POSITIONS, whole
+from mambaic.nn.chunking import POSITIONS_AT_ONCE, at_once
 
 MAGNITUDES = 3  # features of a coded latent that do not know its sign
 DEVIATIONS_MAX = 4.0
@@ -32,7 +32,7 @@ def _scale(prior: Prior) -> Tensor:
     return torch.exp(prior.log_scale.clamp(LOG_MIN, LOG_MAX))
 
 
-class Surprises(NamedTuple):
+class NormalisedResiduals(NamedTuple):
     """What the latents of a slice turned out to be: deviations from the mean in units of the scale,
     rows (B, n, C), and features of their magnitudes, rows (B, n, 3 C)."""
 
@@ -40,7 +40,7 @@ class Surprises(NamedTuple):
     magnitudes: Tensor
 
 
-def surprises(coded: Tensor, prior: Prior) -> Surprises:
+def normalised_residuals(coded: Tensor, prior: Prior) -> NormalisedResiduals:
     """Those of latents (B, n, C)."""
     scale = _scale(prior)
     residual = coded - prior.mean
@@ -49,7 +49,7 @@ def surprises(coded: Tensor, prior: Prior) -> Surprises:
     # how much energy to expect: next to none of latents whose scale is far under their spacing
     expected = torch.sigmoid(2 * prior.log_scale)
     magnitudes = torch.cat([energy, expected, deviation.abs()], dim=-1)
-    return Surprises(deviation, magnitudes)
+    return NormalisedResiduals(deviation, magnitudes)
 
 
 class SliceContext(nn.Module):
@@ -72,7 +72,7 @@ class SliceContext(nn.Module):
 
     def forward(self, deviation: Tensor, magnitudes: Tensor, prior: Prior, gates: Tensor) -> Prior:
         """``prior`` of the slice without them, (B, n, channels); the others of those before, as
-        ``surprises`` gives them, one slice after the other; gates (B, n, gates)."""
+        ``normalised_residuals`` gives them, one slice after the other; gates (B, n, gates)."""
         hidden = self.hidden(torch.cat([magnitudes, prior.log_scale], dim=-1))
         moved, widened = self.mean(deviation), self.out(F.leaky_relu(hidden, 0.1))
         if self.gated is not None and self.gated_mean is not None:
@@ -104,13 +104,13 @@ class Slices(nn.Module):
         alone = [Prior(*of) for of in zip(means, log_scales, strict=True)]
         sites = site.cut(self.count)
         coded: list[Tensor] = []
-        told: list[Surprises] = []
+        known: list[NormalisedResiduals] = []
         for index, own_site in enumerate(sites):
-            own = self._correct(index, alone[index], told, gates) if index else alone[index]
+            own = self._correct(index, alone[index], known, gates) if index else alone[index]
             if index + 1 < self.count:
                 then = sites[index + 1], alone[index + 1]
-                values = coder.code(own_site, own, self._ahead(index + 1, then, told, own, gates))
-                told.append(surprises(values, own))
+                values = coder.code(own_site, own, self._ahead(index + 1, then, known, own, gates))
+                known.append(normalised_residuals(values, own))
             else:
                 values = coder.code(own_site, own)
             coded.append(values)
@@ -120,7 +120,7 @@ class Slices(nn.Module):
         self,
         index: int,
         then: tuple[Site, Prior],
-        told: list[Surprises],
+        known: list[NormalisedResiduals],
         own: Prior,
         gates: Tensor,
     ) -> Ahead:
@@ -130,23 +130,25 @@ class Slices(nn.Module):
         first = slice(0, LOOK)
 
         def ahead(values: Tensor) -> tuple[Site, Prior]:
-            new = surprises(values[:, first], own.at(first))
-            known = [*(Surprises(*(rows[:, first] for rows in of)) for of in told), new]
-            return site, self._correct(index, alone.at(first), known, gates[:, first])
+            new = normalised_residuals(values[:, first], own.at(first))
+            before = [NormalisedResiduals(*(rows[:, first] for rows in of)) for of in known]
+            return site, self._correct(index, alone.at(first), [*before, new], gates[:, first])
 
         return ahead
 
-    def _correct(self, index: int, own: Prior, told: list[Surprises], gates: Tensor) -> Prior:
+    def _correct(
+        self, index: int, own: Prior, known: list[NormalisedResiduals], gates: Tensor
+    ) -> Prior:
         """The prior of a slice that knows the ones before; of a large tile part by part, as the
         features of all its positions side by side would take 100 MB."""
         count = gates.shape[1]
-        size = count if whole(count, 1) else WHOLE_POSITIONS
+        size = count if at_once(count, 1) else POSITIONS_AT_ONCE
         found = []
         for first in range(0, count, size):
             part = slice(first, first + size)
             deviation, magnitudes = (
                 torch.cat([rows[:, part] for rows in seen], dim=-1)
-                for seen in zip(*told, strict=True)
+                for seen in zip(*known, strict=True)
             )
             context = self.contexts[index - 1]
             found.append(context(deviation, magnitudes, own.at(part), gates[:, part]))

@@ -24,7 +24,7 @@ from mambaic.coding.decoder import Decoder
 from mambaic.coding.encoder import Encoder
 from mambaic.coding.estimator import Estimator
 from mambaic.coding.expected_error import ErrorWatch
-from mambaic.coding.likelihood import Prior, Shape
+from mambaic.coding.likelihood import Prior, ScaleMixture
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.coding.tables import Tables, build_tables
@@ -34,7 +34,7 @@ from mambaic.entropy_model.channel_group import ChannelGroup
 from mambaic.entropy_model.hyperprior import HyperAnalysis, HyperSynthesis
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
 from mambaic.nn.blocks import make_blocks
-from mambaic.nn.gains import RateCurve
+from mambaic.nn.gains import QualityCurve
 
 _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
@@ -67,8 +67,8 @@ class EntropyModel(nn.Module):
         self.config = config
         self.h_a = HyperAnalysis(config)
         self.h_s = HyperSynthesis(config)
-        self.z_mean = RateCurve(config.rate_anchors, config.z_channels)
-        self.z_log_scale = RateCurve(config.rate_anchors, config.z_channels)
+        self.z_mean = QualityCurve(config.rate_anchors, config.z_channels)
+        self.z_log_scale = QualityCurve(config.rate_anchors, config.z_channels)
         self.groups = nn.ModuleList(ChannelGroup(config, k) for k in range(len(config.groups)))
         stacks = 1 if config.context_shared else len(config.groups)
         self.refine = nn.ModuleList(
@@ -111,7 +111,7 @@ class EntropyModel(nn.Module):
     def estimate(self, y: Tensor, q: Tensor) -> tuple[Tensor, Estimator]:
         """(y_hat, the estimator that has walked). Noisy and differentiable in training mode."""
         latents = {"y": y, "z": self.h_a(y, q).to(y.dtype)}
-        estimator = Estimator(latents, self.shape(), training=self.training)
+        estimator = Estimator(latents, self.mixture(), training=self.training)
         z_shape = (latents["z"].shape[-2], latents["z"].shape[-1])
         return self.walk(z_shape, q, estimator), estimator
 
@@ -161,16 +161,16 @@ class EntropyModel(nn.Module):
 
     # -- tables ------------------------------------------------------------------------------
 
-    def shape(self) -> Shape:
+    def mixture(self) -> ScaleMixture:
         """The mixture all latents share; differentiable."""
         weight, ratio = torch.sigmoid(self.shape_logit), torch.exp(self.shape_log_ratio)
-        return Shape(weight, ratio, self.tables)
+        return ScaleMixture(weight, ratio, self.tables)
 
     def update(self, counts: np.ndarray | None = None) -> None:
         """Build the tables from the learned mixture, and from ``Estimator.counts`` of photographs
         if given: once, at the end of training."""
-        shape = self.shape()
-        weight, ratio = shape.weight.item(), shape.ratio.item()
+        mixture = self.mixture()
+        weight, ratio = mixture.weight.item(), mixture.ratio.item()
         self.tables = build_tables(weight, ratio, counts)
 
     def _ready(self) -> Tables:

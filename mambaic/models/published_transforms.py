@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mambaic.config import ModelConfig
 from mambaic.nn.blocks import QualityModulation
-from mambaic.nn.gains import RateCurve
+from mambaic.nn.gains import QualityCurve
 from mambaic.nn.vss import VSSBlock
 from mambaic.nn.wavelet import BLOCKS
 
@@ -45,7 +45,7 @@ class ConvTransform(nn.Module):
                 )
             ]
         self.synthesis = nn.Sequential(*up)
-        self.gain = RateCurve(config.rate_anchors, config.M)
+        self.gain = QualityCurve(config.rate_anchors, config.M)
         self.modulate_in = QualityModulation(config.M)
         self.modulate_out = QualityModulation(config.M)
         self.networks = True

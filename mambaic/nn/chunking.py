@@ -10,22 +10,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-WHOLE_POSITIONS = 64 * 64  # larger maps are worked on part by part
+POSITIONS_AT_ONCE = 64 * 64  # larger maps are worked on part by part
 
 
-def whole(height: int, width: int) -> bool:
+def at_once(height: int, width: int) -> bool:
     """Whether a map is worked on at once: in training always, else up to a size."""
-    return torch.is_grad_enabled() or height * width <= WHOLE_POSITIONS
+    return torch.is_grad_enabled() or height * width <= POSITIONS_AT_ONCE
 
 
 def by_rows(function: Callable[..., Tensor], *maps: Tensor, dim: int, multiple: int = 1) -> Tensor:
     """``function`` of maps with rows along ``dim`` and columns after them, which must keep the
     shape of the first and treat every ``multiple`` rows alone."""
     height, width = maps[0].shape[dim : dim + 2]
-    if whole(height, width):
+    if at_once(height, width):
         return function(*maps)
     out = torch.empty_like(maps[0])
-    rows = multiple * max(1, WHOLE_POSITIONS // (multiple * width))
+    rows = multiple * max(1, POSITIONS_AT_ONCE // (multiple * width))
     for top in range(0, height, rows):
         count = min(rows, height - top)
         out.narrow(dim, top, count).copy_(function(*(m.narrow(dim, top, count) for m in maps)))

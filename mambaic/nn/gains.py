@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mambaic.config import ModelConfig
 
 
-class RateCurve(nn.Module):
+class QualityCurve(nn.Module):
     """Per-channel value as a piecewise linear function of quality; (B,) -> (B, channels, 1, 1)."""
 
     def __init__(self, anchors: int, channels: int) -> None:
@@ -36,7 +36,7 @@ def linear_step(config: ModelConfig, quality: float) -> float:
     return math.sqrt(18.0 / (config.lmbda(quality) * 255**2 * math.log(2.0)))
 
 
-class QuantiserStep(RateCurve):
+class QuantiserStep(QualityCurve):
     """Step by which every channel of the latent is divided before rounding, (B, M, 1, 1)."""
 
     def __init__(self, config: ModelConfig) -> None:

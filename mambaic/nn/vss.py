@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.config import VSSConfig
-from mambaic.nn.chunking import by_rows, whole
+from mambaic.nn.chunking import at_once, by_rows
 from mambaic_kernels import ss2d_scan
 
 DIRECTIONS = 4
@@ -67,7 +67,7 @@ class SS2D(nn.Module):
         B, C = (t.to(scan_type).contiguous() for t in (B, C))
         # channels do not meet in a scan: on large maps a few at a time, as delta, four times the
         # size of u and its temporaries, would be most of the memory of a tile
-        size = channels if whole(height, width) else BLOCK
+        size = channels if at_once(height, width) else BLOCK
         parts = []
         for start in range(0, channels, size):
             own = slice(start, start + size)

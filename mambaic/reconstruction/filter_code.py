@@ -1,6 +1,6 @@
 """How a file keeps the post-filter: numbers along typical filters, by their probabilities.
 
-Terms resemble each other, so the coefficients of one picture do, too, and each must be fine where
+Taps resemble each other, so the coefficients of one picture do, too, and each must be fine where
 others make up for it. A checkpoint therefore has a basis for every plane, in which numbers are
 independent, matter alike, and are the smaller the later they come: learned from photographs'
 filters (``mambaic_train.filter_code``), as are the probabilities of its numbers. Format section:
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mambaic.coding.binary_arithmetic import HALF, ONE, Decisions, Reader, Writer
 from mambaic.errors import CorruptStream
-from mambaic.reconstruction.filter_taps import TERMS, count
+from mambaic.reconstruction.filter_taps import TAPS, count
 
 FINENESS_BITS = 4
 STEPS = 2.0 ** (3.5 - 0.5 * np.arange(1 << FINENESS_BITS))  # of a number, by fineness
@@ -29,14 +29,14 @@ UNTRAINED = 2.0**-6  # a coefficient for a step of 1, before there is a basis
 
 
 class CodedFilter(NamedTuple):
-    """What a file has: whole numbers of as many planes as its picture has, one per term."""
+    """What a file has: whole numbers of as many planes as its picture has, one per tap."""
 
     fineness: int
     numbers: tuple[tuple[int, ...], ...]
 
 
 class PlaneCode(nn.Module):
-    """Of one plane: ``basis`` (terms, numbers); of every number at every fineness (finenesses,
+    """Of one plane: ``basis`` (taps, numbers); of every number at every fineness (finenesses,
     numbers) the probabilities, of 65536, that it is 0 (``zero``) and that one not 0 ends at each
     size (``last``)."""
 
@@ -44,10 +44,10 @@ class PlaneCode(nn.Module):
     zero: Tensor
     last: Tensor
 
-    def __init__(self, terms: int) -> None:
+    def __init__(self, taps: int) -> None:
         super().__init__()
-        self.register_buffer("basis", UNTRAINED * torch.eye(terms))
-        shape = len(STEPS), terms
+        self.register_buffer("basis", UNTRAINED * torch.eye(taps))
+        shape = len(STEPS), taps
         self.register_buffer("zero", torch.full(shape, ONE - ONE // 8, dtype=torch.int32))
         self.register_buffer("last", torch.full(shape, ONE // 4, dtype=torch.int32))
 
@@ -57,10 +57,10 @@ class FilterCode(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.planes = nn.ModuleList(PlaneCode(count(own)) for own in range(len(TERMS)))
+        self.planes = nn.ModuleList(PlaneCode(count(own)) for own in range(len(TAPS)))
 
     def directions(self, own: int, fineness: int) -> Tensor:
-        """What one more of each number adds to the coefficients of plane ``own``: (terms,
+        """What one more of each number adds to the coefficients of plane ``own``: (taps,
         numbers), float64."""
         return self.plane(own).basis.double().cpu() * float(STEPS[fineness])
 
@@ -78,12 +78,12 @@ class FilterCode(nn.Module):
     @property
     def sound(self) -> bool:
         """True if what decoding relies on holds: no decision is certain."""
-        planes = (self.plane(own) for own in range(len(TERMS)))
+        planes = (self.plane(own) for own in range(len(TAPS)))
         chances = itertools.chain.from_iterable((plane.zero, plane.last) for plane in planes)
         return all(bool(((t > 0) & (t < ONE)).all()) for t in chances)
 
     def coefficients(self, coded: CodedFilter) -> tuple[Tensor, ...]:
-        """Of the terms of every plane, float64."""
+        """Of the taps of every plane, float64."""
         return tuple(
             self.directions(own, coded.fineness) @ torch.tensor(numbers, dtype=torch.float64)
             for own, numbers in enumerate(coded.numbers)

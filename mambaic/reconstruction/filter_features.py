@@ -1,4 +1,4 @@
-"""A drawn picture as the terms of the post-filter see it: what is around each of its pixels.
+"""Features of a reconstruction for the post-filter: what surrounds each of its pixels.
 
 Format section: docs/format.md, "Filter".
 """
@@ -32,7 +32,7 @@ WIDTH_SHARES, LEAST_WIDTH = (0.5, 2.0), 0.003
 FLAT_SHARES, LEAST_FLAT = (0.7, 1.5), 1e-4
 SQUARES = (2, 4, 8)  # pixels to each side that plain means are taken over
 EDGE = 2  # pixels to each side that an edge's direction is measured over
-AROUND = max(RADII)  # pixels around a part of a picture that its terms depend on
+AROUND = max(RADII)  # pixels around a part of a picture that its taps depend on
 CONSTANT = 0.125
 
 
@@ -62,7 +62,7 @@ class Source(enum.IntEnum):
 
 
 class Factor(enum.IntEnum):
-    """What maps are weighed by."""
+    """What maps are weighted_sums by."""
 
     PLAIN = 0
     ERROR = enum.auto()
@@ -89,8 +89,8 @@ def _rings(radii: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 RINGS, NEAR_RINGS = _rings(RADII), _rings(NEAREST)  # rows, columns
 
 
-class Drawn:
-    """A drawn picture as terms see it."""
+class Reconstruction:
+    """Output of g_s, and the features that taps are made of, computed when first needed."""
 
     def __init__(self, x_hat: Tensor, deviation: Tensor) -> None:
         """R, G and B (3, H, W) in [0, 1], and how far pixels may be expected to be off (H, W)."""
@@ -106,9 +106,9 @@ class Drawn:
         """Planes with REACH pixels around them."""
         return F.pad(self.planes[None], [REACH] * 4, mode="replicate")[0]
 
-    def cut(self, rows: slice, columns: slice) -> Drawn:
+    def cut(self, rows: slice, columns: slice) -> Reconstruction:
         """A part of it, whose border pixels are the last ones."""
-        return Drawn(self.x_hat[:, rows, columns], self.deviation[rows, columns])
+        return Reconstruction(self.x_hat[:, rows, columns], self.deviation[rows, columns])
 
     @functools.cached_property
     def scene(self) -> Scene:
@@ -146,7 +146,7 @@ class Drawn:
 
     @functools.cached_property
     def factors(self) -> dict[Factor, Tensor]:
-        """What maps are weighed by (H, W); about 1 in size."""
+        """What maps are weighted_sums by (H, W); about 1 in size."""
         brightness = box_mean(self.planes[:1], AVERAGED)[0]
         colours = self.planes[1:]
         means = box_mean(torch.cat([colours, colours * colours]), AVERAGED)

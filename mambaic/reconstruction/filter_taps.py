@@ -1,6 +1,6 @@
-"""What the post-filter adds multiples of: terms of a drawn picture, plane by plane.
+"""Taps of the post-filter: maps of a reconstruction that it adds multiples of, plane by plane.
 
-A term is a map of differences or values, many of them once more times how far a pixel may be off,
+A tap is a map of differences or values, many of them once more times how far a pixel may be off,
 the contrast or the brightness around it: where a filter pays depends on these.
 
 Each was taken for what it gains on training pictures (docs/training.md, "The post-filter").
@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from mambaic.reconstruction.filter_features import Drawn, Factor, Source
+from mambaic.reconstruction.filter_features import Factor, Reconstruction, Source
 from mambaic_kernels.filter_taps import reference as kernels
-from mambaic_kernels.filter_taps.scene import UNCLIPPED, Map, Term, Terms, count_terms
+from mambaic_kernels.filter_taps.scene import UNCLIPPED, Map, Tap, Taps, count_taps
 
 PLAIN, ERROR, ERROR2, RATIO = Factor.PLAIN, Factor.ERROR, Factor.ERROR2, Factor.RATIO
 CONTRAST, COLOUR_CONTRAST = Factor.CONTRAST, Factor.COLOUR_CONTRAST
@@ -27,23 +27,27 @@ CLIP_SHARE = 2.0  # of differences between neighbours
 SMALL, LESS_SMALL = 0.1, 0.3  # of differences to means
 
 OfPlane = Callable[[int], Map]  # the same map of every plane
-Weighed = tuple[OfPlane, tuple[Factor, ...]]
+Weighted = tuple[OfPlane, tuple[Factor, ...]]
 
 
 def count(own: int) -> int:
-    """Terms of plane ``own``."""
-    return count_terms(TERMS[own])
+    """Taps of plane ``own``."""
+    return count_taps(TAPS[own])
 
 
-def write_terms(drawn: Drawn, planes: int, rows: slice, out: Tensor) -> None:
-    """The terms of the first ``planes``, in these rows, into ``out`` (terms, rows, W)."""
-    kernels.write_terms(drawn.scene, TERMS[:planes], rows, out)
+def write_taps(reconstruction: Reconstruction, planes: int, rows: slice, out: Tensor) -> None:
+    """The taps of the first ``planes``, in these rows, into ``out`` (taps, rows, W)."""
+    kernels.write_taps(reconstruction.scene, TAPS[:planes], rows, out)
 
 
-def weighed(drawn: Drawn, coefficients: Sequence[Sequence[float]]) -> Tensor:
-    """For each of the first planes the sum of its terms, each times its coefficient: (planes, H,
+def weighted_sums(
+    reconstruction: Reconstruction, coefficients: Sequence[Sequence[float]]
+) -> Tensor:
+    reconstruction: Reconstruction, coefficients: Sequence[Sequence[float]]
+) -> Tensor:
+    """For each of the first planes the sum of its taps, each times its coefficient: (planes, H,
     W)."""
-    return kernels.weighed(drawn.scene, TERMS[: len(coefficients)], coefficients)
+    return kernels.weighted_sums(reconstruction.scene, TAPS[: len(coefficients)], coefficients)
 
 
 def _known(source: Source) -> OfPlane:
@@ -62,8 +66,8 @@ def _ring(*offsets: tuple[int, int], clip: float = UNCLIPPED, share: float = 0.0
     return lambda plane: Map(plane, around, clip, share)
 
 
-def _terms(plane: int, *rows: Weighed) -> Terms:
-    return tuple(Term(of(plane), factors) for of, factors in rows)
+def _taps(plane: int, *rows: Weighted) -> Taps:
+    return tuple(Tap(of(plane), factors) for of, factors in rows)
 
 
 _NEXT, _SECOND, _DIAGONAL = ((0, 1), (1, 0)), ((0, 2), (2, 0)), ((1, 1), (1, -1))
@@ -77,8 +81,8 @@ _ALL = (
     *(PLAIN, ERROR, ERROR2, RATIO, CONTRAST, COLOUR_CONTRAST, SATURATION),
     *(BRIGHTNESS, BRIGHTNESS2),
 )
-_NEIGHBOURS: Weighed = (_ring(*_NEXT), tuple(factor for factor in _ALL if factor != CONTRAST))
-_SMOOTH: tuple[Weighed, ...] = (
+_NEIGHBOURS: Weighted = (_ring(*_NEXT), tuple(factor for factor in _ALL if factor != CONTRAST))
+_SMOOTH: tuple[Weighted, ...] = (
     (_SIMILAR, (PLAIN, ERROR, RATIO)),
     (_SIMILAR_WIDE, (PLAIN, ERROR, RATIO)),
     (_BY_ERROR, (PLAIN, ERROR, ERROR2, RATIO, CONTRAST, COLOUR_CONTRAST, SATURATION)),
@@ -103,7 +107,7 @@ _SMOOTH: tuple[Weighed, ...] = (
     (_ring(*_NEXT, clip=0.0, share=CLIP_SHARE), (PLAIN,)),
     (_ring(*_SECOND, clip=0.0, share=CLIP_SHARE), (PLAIN,)),
 )
-_OF_BRIGHTNESS = _terms(
+_OF_BRIGHTNESS = _taps(
     0,
     _NEIGHBOURS,
     (_ring(*_NEXT, clip=0.08), (PLAIN,)),
@@ -117,10 +121,10 @@ _OF_BRIGHTNESS = _terms(
 )
 
 
-def _of_colours(own: int, other: int) -> Terms:
+def _of_colours(own: int, other: int) -> Taps:
     """``other`` is the other plane of colours."""
     return (
-        *_terms(
+        *_taps(
             own,
             _NEIGHBOURS,
             (_ring(*_NEXT, clip=0.01), (PLAIN, ERROR)),
@@ -129,12 +133,12 @@ def _of_colours(own: int, other: int) -> Terms:
             *_SMOOTH,
         ),
         # the other planes, where colours change with them
-        *_terms(other, (_ring(*_NEXT), (PLAIN,))),
-        *_terms(0, (_ring(*_DIAGONAL), (PLAIN,))),
-        *_terms(other, (_BY_ERROR, (PLAIN, RATIO, SATURATION))),
-        *_terms(other, *((of, (PLAIN,)) for of in (_BY_ERROR_WIDE, _NEAR_WIDE, _LOOSE))),
-        *_terms(0, *((of, (PLAIN,)) for of in (_SIMILAR, _BY_ERROR_WIDE, _NEAR, _GUIDED))),
-        *_terms(
+        *_taps(other, (_ring(*_NEXT), (PLAIN,))),
+        *_taps(0, (_ring(*_DIAGONAL), (PLAIN,))),
+        *_taps(other, (_BY_ERROR, (PLAIN, RATIO, SATURATION))),
+        *_taps(other, *((of, (PLAIN,)) for of in (_BY_ERROR_WIDE, _NEAR_WIDE, _LOOSE))),
+        *_taps(0, *((of, (PLAIN,)) for of in (_SIMILAR, _BY_ERROR_WIDE, _NEAR, _GUIDED))),
+        *_taps(
             0,
             (_BY_ERROR, (PLAIN, ERROR, RATIO, SATURATION, *COLOURS)),
             (_LOOSE, (PLAIN, ERROR, RATIO, SATURATION, *COLOURS)),
@@ -143,10 +147,10 @@ def _of_colours(own: int, other: int) -> Terms:
             (_ring(*_NEXT), COLOURS),
         ),
         # what is too faint or too strong
-        *_terms(0, (_CONSTANT, (PLAIN,)), (_VALUE, (PLAIN,))),
-        *_terms(own, (_VALUE, (PLAIN, ERROR, RATIO, SATURATION))),
-        *_terms(other, (_VALUE, (PLAIN, ERROR))),
+        *_taps(0, (_CONSTANT, (PLAIN,)), (_VALUE, (PLAIN,))),
+        *_taps(own, (_VALUE, (PLAIN, ERROR, RATIO, SATURATION))),
+        *_taps(other, (_VALUE, (PLAIN, ERROR))),
     )
 
 
-TERMS = (_OF_BRIGHTNESS, _of_colours(1, 2), _of_colours(2, 1))
+TAPS = (_OF_BRIGHTNESS, _of_colours(1, 2), _of_colours(2, 1))

@@ -2,7 +2,7 @@
 
 The networks learned axes of colours that suit photographs as a whole. Those of one picture, the red
 of its door or the orange of its dusk, lie between them, and then cost more bits than they need to.
-So an encoder turns all colours about middle gray before its analysis, and a decoder turns them back
+So an encoder rotates all colours about middle gray before analysis, and a decoder rotates them back
 after its synthesis; squared errors stay what they are. Format section: docs/format.md, "Rotation".
 Which rotation is best is the encoder's affair (``mambaic.encoder.rotation_search``).
 """
@@ -53,15 +53,15 @@ class Rotation(NamedTuple):
         """(3, 3), of R, G and B."""
         return matrix(np.radians(STEP_DEG * np.array(self)))
 
-    def turn(self, x: Tensor) -> Tensor:
-        """R, G and B (B, 3, H, W) in [0, 1], turned: maybe out of [0, 1]."""
-        return _turned(x, self.matrix) if any(self) else x
+    def rotate(self, x: Tensor) -> Tensor:
+        """R, G and B (B, 3, H, W) in [0, 1], rotated: maybe out of [0, 1]."""
+        return _rotated(x, self.matrix) if any(self) else x
 
-    def turn_back(self, x: Tensor) -> Tensor:
-        return _turned(x, self.matrix.T) if any(self) else x
+    def rotate_back(self, x: Tensor) -> Tensor:
+        return _rotated(x, self.matrix.T) if any(self) else x
 
 
-UNTURNED = Rotation()
+IDENTITY = Rotation()
 
 
 def matrix(angles: np.ndarray) -> np.ndarray:
@@ -74,6 +74,6 @@ def matrix(angles: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
-def _turned(x: Tensor, by: np.ndarray) -> Tensor:
+def _rotated(x: Tensor, by: np.ndarray) -> Tensor:
     weight = torch.from_numpy(by).to(x)[:, :, None, None]
     return F.conv2d(x - 0.5, weight) + 0.5

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mambaic.container.fields import LATENT_STRIDE
 from mambaic.models.model import MambaIC
-from mambaic.reconstruction.rotation import UNTURNED, Rotation
-from mambaic.tiling.boxes import Box, cut, grow, inside, whole
+from mambaic.reconstruction.rotation import IDENTITY, Rotation
+from mambaic.tiling.boxes import Box, cut, grow, inside, picture_box
 from mambaic.tiling.memory import return_memory
 
 
@@ -40,17 +40,17 @@ def analyse(
     pixels: np.ndarray,
     box: Box,
     quality: float,
-    rotation: Rotation = UNTURNED,
+    rotation: Rotation = IDENTITY,
 ) -> Tensor:
     """Latents (1, M, rows, columns) of one box of the picture (H, W, 3) uint8."""
-    picture = whole(pixels)
+    picture = picture_box(pixels)
     device = next(model.parameters()).device
     q = torch.tensor([quality], device=device)
     latents = torch.empty(1, model.config.M, box[2], box[3], device=device)
     pieces = cut(box)
     for piece in pieces:
         outer = grow(piece, model.config.halo, picture)
-        y = model.g_a(rotation.turn(read_region(pixels, outer).to(device)), q)
+        y = model.g_a(rotation.rotate(read_region(pixels, outer).to(device)), q)
         latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
         if len(pieces) > 1:
             return_memory()

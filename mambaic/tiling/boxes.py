@@ -21,7 +21,7 @@ def default_tile(width: int, height: int) -> int:
     return 0 if largest_tile(width, height, 0) <= MAX_TILE_LATENTS else DEFAULT_TILE
 
 
-def whole(pixels: np.ndarray) -> Box:
+def picture_box(pixels: np.ndarray) -> Box:
     """The box of a picture (H, W, 3)."""
     return 0, 0, *latent_size(pixels.shape[1], pixels.shape[0])
 

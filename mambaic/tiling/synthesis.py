@@ -12,32 +12,32 @@ from torch.nn import functional as F
 from mambaic.container.fields import LATENT_STRIDE, latent_size
 from mambaic.models.model import MambaIC
 from mambaic.nn.wavelet import BLOCKS
-from mambaic.reconstruction.filter_features import AROUND, Drawn
+from mambaic.reconstruction.filter_features import AROUND, Reconstruction
 from mambaic.reconstruction.post_filter import PostFilter
-from mambaic.reconstruction.rotation import UNTURNED, Rotation
+from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside, overlap
 from mambaic.tiling.memory import return_memory
 
 
 @torch.no_grad()
-def draw(
+def reconstruct(
     model: MambaIC,
     latents: Tensor,
     quality: float,
     box: Box,
     outer: Box,
-    rotation: Rotation = UNTURNED,
-) -> Drawn:
+    rotation: Rotation = IDENTITY,
+) -> Reconstruction:
     """Pixels of a box from the latents of ``outer`` around it: y_hat, and after its M channels the
     squared error to expect of each 4x4 pixels, (1, M + BLOCKS**2, h, w)."""
     y_hat, error = latents.tensor_split([model.config.M], dim=1)
     where = (..., *in_pixels(box, outer))
     x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[where]
-    x_hat = rotation.turn_back(x_hat)[0].clamp(0, 1)
+    x_hat = rotation.rotate_back(x_hat)[0].clamp(0, 1)
     # interpolated with what lies around the box, so that pieces agree
     variance = F.pixel_shuffle(error, BLOCKS)
     variance = F.interpolate(variance, scale_factor=LATENT_STRIDE // BLOCKS, mode="bilinear")
-    return Drawn(x_hat, variance[0, 0][where].sqrt())
+    return Reconstruction(x_hat, variance[0, 0][where].sqrt())
 
 
 class Synthesis:
@@ -96,8 +96,10 @@ class Synthesis:
 
     def _place(self, box: Box, outer: Box, latents: Tensor) -> None:
         around = grow(box, -(-AROUND // LATENT_STRIDE), outer)
-        drawn = draw(self._model, latents, self._quality, around, outer, self._rotation)
-        x_hat = self._filter.apply(drawn)[(..., *in_pixels(box, around))].clamp(0, 1)
+        reconstruction = reconstruct(
+            self._model, latents, self._quality, around, outer, self._rotation
+        )
+        x_hat = self._filter.apply(reconstruction)[(..., *in_pixels(box, around))].clamp(0, 1)
         x_hat = x_hat.mul(255).round().to(torch.uint8)
         top, left = box[0] * LATENT_STRIDE, box[1] * LATENT_STRIDE
         target = self.pixels[top : top + x_hat.shape[1], left : left + x_hat.shape[2]]

@@ -14,26 +14,26 @@ from hypothesis import strategies as st
 from mambaic.coding.decoder import Decoder
 from mambaic.coding.encoder import Encoder
 from mambaic.coding.estimator import Estimator
-from mambaic.coding.likelihood import WHOLE_SLOPE, Prior, Shape
+from mambaic.coding.likelihood import WHOLE_SLOPE, Prior, ScaleMixture
 from mambaic.coding.quantiser import ERROR_WEIGHT, Search, response
 from mambaic.coding.sites import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
 from mambaic.coding.step_coder import MARGIN
 from mambaic.coding.symbols import SymbolWriter
 from mambaic.coding.tables import (
-    LEVELS,
     LOG_MIN,
     LOG_STEP,
     RANGES,
+    ROUNDED,
+    SCALE_COUNT,
     SPACING,
-    TRELLIS,
-    WHOLE,
+    TCQ,
     build_tables,
     values,
 )
 
-EVEN, ODD = TRELLIS, TRELLIS + RANGES  # a class of states of each quantiser
+EVEN, ODD = TCQ, TCQ + RANGES  # a class of states of each quantiser
 TABLES = build_tables(0.85, 2.2)
-SHAPE = Shape(torch.tensor(0.85).double(), torch.tensor(2.2).double(), TABLES)
+SHAPE = ScaleMixture(torch.tensor(0.85).double(), torch.tensor(2.2).double(), TABLES)
 
 
 @settings(max_examples=30, deadline=None)
@@ -113,7 +113,7 @@ def squared_error_and_bits(latent: str, scale: float) -> tuple[float, float]:
     site = Site(latent, slice(0, 4))
     rows = site.take(y)
     prior = Prior(torch.zeros_like(rows), torch.full_like(rows, math.log(scale)))
-    shape = Shape(torch.tensor(1.0).double(), torch.tensor(1.0).double(), None)
+    shape = ScaleMixture(torch.tensor(1.0).double(), torch.tensor(1.0).double(), None)
     estimator = Estimator({latent: y}, shape, training=False)
     y_hat = estimator.code(site, prior)
     return float((y_hat - rows).square().mean()), float(estimator.bits().sum()) / y.numel()
@@ -151,9 +151,9 @@ def test_a_forged_record_at_the_ends_of_the_scales_stays_within_the_tables(log_s
     writer = SymbolWriter(TABLES)
     writer.numbers(np.array([2, 0, 0]))  # the first two latents
     writer.bits(np.array([True, False]))
-    levels = np.full(6, LEVELS - 1 if log_scale > 0 else 0)
+    indices = np.full(6, SCALE_COUNT - 1 if log_scale > 0 else 0)
     symbols = np.arange(6, dtype=np.int32) * (log_scale > 0)
-    writer.symbols(symbols, levels, trellis=True)
+    writer.symbols(symbols, indices, tcq=True)
     prior = Prior(torch.zeros(1, 1, 6).double(), torch.full((1, 1, 6), log_scale).double())
     decoded = Decoder(writer.finish(0), TABLES).code(Site("y", slice(0, 6)), prior)
     assert decoded.abs().max() == symbols.max() * SPACING - (log_scale > 0) * SPACING / 2
@@ -199,19 +199,21 @@ def test_a_slice_ends_where_the_next_one_begins_well():
 def test_estimate_in_training_is_differentiable_in_latents_means_and_scales(tables):
     y, prior = random_step(3)
     leaves = [t.clone().requires_grad_() for t in (y, prior.mean, prior.log_scale)]
-    estimator = Estimator({"y": leaves[0]}, Shape(SHAPE.weight, SHAPE.ratio, tables), training=True)
+    estimator = Estimator(
+        {"y": leaves[0]}, ScaleMixture(SHAPE.weight, SHAPE.ratio, tables), training=True
+    )
     y_hat = estimator.code(Site("y", slice(0, 6)), Prior(leaves[1], leaves[2]))
     assert y_hat.shape == prior.mean.shape
     estimator.bits().sum().backward()
     for leaf in leaves:
         assert leaf.grad is not None
         assert torch.isfinite(leaf.grad).all()
-    priced = torch.ones(prior.mean.shape, dtype=torch.bool)
+    coded = torch.ones(prior.mean.shape, dtype=torch.bool)
     if tables is not None:  # what a file leaves out costs nothing, wherever it is
-        priced = ~SHAPE.skipped(prior.log_scale)
+        coded = ~SHAPE.skipped(prior.log_scale)
     assert (leaves[2].grad != 0).float().mean() > 0.9
-    assert (leaves[1].grad[priced] != 0).float().mean() > 0.9
-    assert not leaves[1].grad[~priced].any()
+    assert (leaves[1].grad[coded] != 0).float().mean() > 0.9
+    assert not leaves[1].grad[~coded].any()
 
 
 def test_in_training_latents_that_files_leave_out_follow_their_means():
@@ -229,17 +231,17 @@ def test_in_training_latents_that_files_leave_out_follow_their_means():
     assert torch.allclose(from_y + leaves[1].grad[0], torch.ones(()), atol=1e-5)
 
 
-@pytest.mark.parametrize("level", [8, 17, 24])
-def test_what_a_search_finds_follows_residuals_as_training_expects(level):
+@pytest.mark.parametrize("index", [8, 17, 24])
+def test_what_a_search_finds_follows_residuals_as_training_expects(index):
     """Means of the values found, within an eighth of a spacing over ranges of a sixteenth."""
     count = 60_000
-    scale = float(torch.exp(torch.tensor(LOG_MIN + level * LOG_STEP))) / SPACING
-    residual = torch.randn(count, generator=torch.Generator().manual_seed(level)).double() * scale
-    levels = np.full((1, count), level)
-    search = Search(1, TABLES.prices, TABLES.skip)
-    operands = (residual * SPACING).numpy()[None], levels
-    symbols, kinds = search.find(Site("y", slice(0, 1)), *operands)
-    found = values(torch.from_numpy(symbols[0]).double(), torch.from_numpy(kinds[0])) / SPACING
+    scale = float(torch.exp(torch.tensor(LOG_MIN + index * LOG_STEP))) / SPACING
+    residual = torch.randn(count, generator=torch.Generator().manual_seed(index)).double() * scale
+    indices = np.full((1, count), index)
+    search = Search(1, TABLES.rates, TABLES.skip)
+    operands = (residual * SPACING).numpy()[None], indices
+    symbols, contexts = search.find(Site("y", slice(0, 1)), *operands)
+    found = values(torch.from_numpy(symbols[0]).double(), torch.from_numpy(contexts[0])) / SPACING
     steps = torch.linspace(0, 1.5, 1501, dtype=torch.float64)
     expected = torch.cumulative_trapezoid(response(steps), steps)
     for start in np.arange(0, 1.5, 1 / 16):
@@ -264,7 +266,7 @@ def test_in_training_a_number_that_is_none_makes_its_picture_cost_none(lost):
 
 def test_bits_in_training_are_those_of_files():
     y, prior = random_step(5, 60, 60)
-    shape = Shape(SHAPE.weight, SHAPE.ratio, replace(TABLES, skip=0))
+    shape = ScaleMixture(SHAPE.weight, SHAPE.ratio, replace(TABLES, skip=0))
     bits = []
     for training in (False, True):
         estimator = Estimator({"y": y}, shape, training=training)
@@ -273,19 +275,19 @@ def test_bits_in_training_are_those_of_files():
     assert bits[1] == pytest.approx(bits[0], rel=0.01)
 
 
-@pytest.mark.parametrize("kind", [WHOLE, EVEN, ODD])
-def test_slopes_lead_from_one_value_to_the_next(kind):
-    """In the middle of a level a symbol costs what its table says; over the scale the slopes add up
-    to the difference of two levels, over the residual to that of two values or a share of it."""
-    shape = Shape(SHAPE.weight, SHAPE.ratio, TABLES)
-    value, beside = (0.5, 1.0) if kind == ODD else (1.0, 2.0 if kind == WHOLE else 1.5)
-    prices = shape.prices
-    first = prices[kind, 20, 1]
-    other = {WHOLE: (WHOLE, 2), EVEN: (ODD, 2), ODD: (EVEN, 1)}[kind]
+@pytest.mark.parametrize("context", [ROUNDED, EVEN, ODD])
+def test_slopes_lead_from_one_value_to_the_next(context):
+    """In the middle of a scale index a symbol costs what its table says. Over the scale the slopes
+    add up to the difference of two indices, over the residual to that of two values or a share."""
+    shape = ScaleMixture(SHAPE.weight, SHAPE.ratio, TABLES)
+    value, beside = (0.5, 1.0) if context == ODD else (1.0, 2.0 if context == ROUNDED else 1.5)
+    rates = shape.rates
+    first = rates[context, 20, 1]
+    other = {ROUNDED: (ROUNDED, 2), EVEN: (ODD, 2), ODD: (EVEN, 1)}[context]
 
     def bits(quantised, log_scale, residual):
         return shape.relaxed_bits(
-            *(torch.as_tensor(x).reshape(1) for x in (quantised, log_scale, kind, residual))
+            *(torch.as_tensor(x).reshape(1) for x in (quantised, log_scale, context, residual))
         )
 
     centre = LOG_MIN + 20 * LOG_STEP
@@ -293,9 +295,9 @@ def test_slopes_lead_from_one_value_to_the_next(kind):
     residual = torch.tensor(-(value + beside) / 2, requires_grad=True)
     log_scale = torch.tensor(centre + 0.5 * LOG_STEP, requires_grad=True)
     bits(-value, log_scale, residual).sum().backward()
-    between = (prices[:, 20] + prices[:, 21]) / 2
-    slope = (between[kind, 1] - between[other]) / (beside - value)
-    share = WHOLE_SLOPE if kind == WHOLE else 1.0
+    between = (rates[:, 20] + rates[:, 21]) / 2
+    slope = (between[context, 1] - between[other]) / (beside - value)
+    share = WHOLE_SLOPE if context == ROUNDED else 1.0
     assert float(residual.grad) == pytest.approx(share * slope, rel=1e-3)
-    up = (prices[kind, 21, 1] - first) / LOG_STEP
+    up = (rates[context, 21, 1] - first) / LOG_STEP
     assert float(log_scale.grad) == pytest.approx(up, rel=1e-3)

@@ -9,15 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mambaic.coding.symbols import SYMBOL_MAX, SymbolReader, SymbolWriter
-from mambaic.coding.tables import LEVELS, PRECISION, SETS, TRELLIS, WHOLE, Tables, build_tables
+from mambaic.coding.tables import (
+    CONTEXTS,
+    PRECISION,
+    ROUNDED,
+    SCALE_COUNT,
+    TCQ,
+    Tables,
+    build_tables,
+)
 from mambaic.errors import CorruptStream
 from mambaic_kernels.tcq.cpu import follow
 
 
 def distinct(tables: Tables) -> Tables:
-    """Every set another one: levels moved down by its number."""
-    order = [(kind, max(0, level - kind)) for kind in range(SETS) for level in range(LEVELS)]
-    radius = np.array([tables.radius[kind * LEVELS + level] for kind, level in order])
+    """Every set another one: indices moved down by its number."""
+    order = [
+        (context, max(0, index - context))
+        for context in range(CONTEXTS)
+        for index in range(SCALE_COUNT)
+    ]
+    radius = np.array([tables.radius[context * SCALE_COUNT + index] for context, index in order])
     return Tables(radius, np.concatenate([tables.table(*row) for row in order]), tables.skip)
 
 
@@ -30,13 +42,13 @@ INPUT = [1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0]
 
 def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Symbols drawn from random tables (never the escape)."""
-    levels = rng.integers(0, LEVELS, count)
+    indices = rng.integers(0, SCALE_COUNT, count)
     symbols = np.zeros(count, dtype=np.int32)
-    for i, level in enumerate(levels):
-        if level >= TABLES.skip:
-            table = TABLES.table(TRELLIS, level)[:-1]
+    for i, index in enumerate(indices):
+        if index >= TABLES.skip:
+            table = TABLES.table(TCQ, index)[:-1]
             symbols[i] = rng.choice(len(table), p=table / table.sum()) - len(table) // 2
-    return symbols, levels
+    return symbols, indices
 
 
 class PlainDecoder:
@@ -72,19 +84,19 @@ class PlainDecoder:
             value = 2 * value + self.bit()
         return value - 1
 
-    def symbols(self, levels: list[int], *, trellis: bool) -> list[int]:
+    def symbols(self, indices: list[int], *, tcq: bool) -> list[int]:
         """On the path where it stands."""
         out, state = [], self.state
-        coded = [level for level in levels if level >= TABLES.skip]
+        coded = [index for index in indices if index >= TABLES.skip]
         following = iter([*coded[1:], *coded[-1:]])
-        for level in levels:
-            if level < TABLES.skip:
+        for index in indices:
+            if index < TABLES.skip:
                 out.append(0)
                 continue
             then = next(following)
             reached = sum(then >= bound for bound in (9, 13, 19))
-            kind = 1 + 4 * (state[0] + 2 * state[1] + 4 * state[2]) + reached if trellis else 0
-            table = TABLES.table(kind, level).tolist()
+            context = 1 + 4 * (state[0] + 2 * state[1] + 4 * state[2]) + reached if tcq else 0
+            table = TABLES.table(context, index).tolist()
             radius = (len(table) - 2) // 2
             symbol = self.interval(table) - radius
             if symbol > radius:
@@ -101,26 +113,26 @@ class PlainDecoder:
         return out
 
 
-@pytest.mark.parametrize("trellis", [False, True])
-def test_steps_of_symbols_numbers_and_bits_round_trip(trellis):
+@pytest.mark.parametrize("tcq", [False, True])
+def test_steps_of_symbols_numbers_and_bits_round_trip(tcq):
     rng = np.random.default_rng(0)
     steps = [draw(rng, n) for n in (0, 1, 500, 3)]
     steps[2][0][:20] = 1000  # escaped
     steps[2][0][steps[2][1] < TABLES.skip] = 0
     states, writer = [0], SymbolWriter(TABLES)
-    for symbols, levels in steps:
+    for symbols, indices in steps:
         writer.numbers(np.array([len(symbols), 70000]))
-        writer.symbols(symbols, levels, trellis=trellis, state=states[-1])
+        writer.symbols(symbols, indices, tcq=tcq, state=states[-1])
         writer.bits(symbols > 0)
-        states.append(follow(symbols[levels >= TABLES.skip], states[-1])[1])
+        states.append(follow(symbols[indices >= TABLES.skip], states[-1])[1])
     payload = writer.finish(0xDEADBEEF)
     reader, plain = SymbolReader(payload, TABLES), PlainDecoder(payload)
-    for (symbols, levels), state in zip(steps, states[:-1], strict=True):
+    for (symbols, indices), state in zip(steps, states[:-1], strict=True):
         assert reader.numbers(2).tolist() == [len(symbols), 70000]
-        assert np.array_equal(reader.symbols(levels, trellis=trellis, state=state), symbols)
+        assert np.array_equal(reader.symbols(indices, tcq=tcq, state=state), symbols)
         assert np.array_equal(reader.bits(len(symbols)), symbols > 0)
         assert [plain.number(), plain.number()] == [len(symbols), 70000]
-        assert plain.symbols(levels.tolist(), trellis=trellis) == symbols.tolist()
+        assert plain.symbols(indices.tolist(), tcq=tcq) == symbols.tolist()
         assert [plain.bit() for _ in symbols] == (symbols > 0).tolist()
     assert reader.finish() == plain.x - (1 << 32) == 0xDEADBEEF
     assert next(plain.words, None) is None
@@ -128,42 +140,42 @@ def test_steps_of_symbols_numbers_and_bits_round_trip(trellis):
 
 def test_length_is_the_ideal_one_within_a_permille():
     rng = np.random.default_rng(1)
-    symbols, levels = draw(rng, 20000)
+    symbols, indices = draw(rng, 20000)
     writer = SymbolWriter(TABLES)
-    writer.symbols(symbols, levels, trellis=False)
-    tables = [TABLES.table(WHOLE, level) for level in range(LEVELS)]
+    writer.symbols(symbols, indices, tcq=False)
+    tables = [TABLES.table(ROUNDED, index) for index in range(SCALE_COUNT)]
     ideal = sum(
-        PRECISION - np.log2(tables[level][symbol + (len(tables[level]) - 2) // 2])
-        for symbol, level in zip(symbols, levels, strict=True)
-        if level >= TABLES.skip
+        PRECISION - np.log2(tables[index][symbol + (len(tables[index]) - 2) // 2])
+        for symbol, index in zip(symbols, indices, strict=True)
+        if index >= TABLES.skip
     )
     assert 8 * len(writer.finish(0)) <= 1.001 * ideal + 64
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(-SYMBOL_MAX, SYMBOL_MAX), min_size=1, max_size=20), st.booleans())
-def test_symbols_beyond_their_table_escape_and_return(values, trellis):
+def test_symbols_beyond_their_table_escape_and_return(values, tcq):
     symbols = np.array(values, dtype=np.int32)
-    levels = np.full(len(values), TABLES.skip)
+    indices = np.full(len(values), TABLES.skip)
     writer = SymbolWriter(TABLES)
-    writer.symbols(symbols, levels, trellis=trellis)
+    writer.symbols(symbols, indices, tcq=tcq)
     reader = SymbolReader(writer.finish(0), TABLES)
-    assert np.array_equal(reader.symbols(levels, trellis=trellis), symbols)
+    assert np.array_equal(reader.symbols(indices, tcq=tcq), symbols)
 
 
 def test_skipped_levels_take_no_bytes():
     writer = SymbolWriter(TABLES)
     empty = len(SymbolWriter(TABLES).finish(0))
-    writer.symbols(np.zeros(10000, dtype=np.int32), np.zeros(10000, dtype=np.int64), trellis=True)
+    writer.symbols(np.zeros(10000, dtype=np.int32), np.zeros(10000, dtype=np.int64), tcq=True)
     assert len(writer.finish(0)) == empty == 6
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.booleans())
-def test_arbitrary_bytes_decode_or_raise_the_typed_error(data, trellis):
-    levels = np.arange(300) % LEVELS
+def test_arbitrary_bytes_decode_or_raise_the_typed_error(data, tcq):
+    indices = np.arange(300) % SCALE_COUNT
     try:
-        symbols = SymbolReader(data, TABLES).symbols(levels, trellis=trellis)
+        symbols = SymbolReader(data, TABLES).symbols(indices, tcq=tcq)
     except CorruptStream:
         return
     assert len(symbols) == 300

@@ -76,7 +76,7 @@ def test_a_block_leaves_its_neighbours_alone(unit_model, monkeypatch):
 def test_every_step_sees_what_a_file_holds(unit_model):
     """Values are those of a search as files are coded by; what they leave out costs what a 0 does,
     whatever it is, and has no gradient."""
-    shape = unit_model.entropy_model.shape()
+    shape = unit_model.entropy_model.mixture()
     generator = torch.Generator().manual_seed(0)
     log_scale = torch.empty(1, 1024, 4).uniform_(-3.0, 3.0, generator=generator)
     residual = 2 * log_scale.exp() * torch.randn(log_scale.shape, generator=generator)

@@ -213,10 +213,12 @@ def test_a_large_map_coded_part_by_part_is_the_same_file(unit_model, monkeypatch
     whole = model.encode(y, 50.0)
     x_hat = unit_model.g_s(y, torch.tensor([50.0]))
     counted = []
-    original = chunking.whole
-    monkeypatch.setattr(chunking, "WHOLE_POSITIONS", 40)  # 3 rows at a time, one of windows
+    original = chunking.at_once
+    monkeypatch.setattr(chunking, "POSITIONS_AT_ONCE", 40)  # 3 rows at a time, one of windows
     monkeypatch.setattr(vss, "BLOCK", 8)
-    monkeypatch.setattr(vss, "whole", lambda *size: counted.append(original(*size)) or counted[-1])
+    monkeypatch.setattr(
+        vss, "at_once", lambda *size: counted.append(original(*size)) or counted[-1]
+    )
     stream = model.encode(y, 50.0)
     with torch.no_grad():
         in_parts = unit_model.g_s(y, torch.tensor([50.0]))

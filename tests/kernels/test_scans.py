@@ -120,7 +120,7 @@ def test_last_state_matches_reference():
 TRITON_CHECK = """
 import sys
 sys.path.insert(0, {folder!r})
-import mambaic_kernels.selective_scan.triton as kernels
+import mambaic_kernels.scan.triton as kernels
 from test_scans import NAMES, check, map_operands, ss2d_scan
 kernels.CHUNK = {chunk}
 check(ss2d_scan, map_operands({shape}), NAMES, backend="triton", lines={lines!r})
@@ -156,7 +156,7 @@ def test_triton_matches_reference_on_cuda(lines):
 
 
 def test_backend_that_ran_is_the_one_asked_for(monkeypatch):
-    import mambaic_kernels.selective_scan.cpu as cpu
+    import mambaic_kernels.scan.cpu as cpu
 
     called = []
     original = cpu.scan_forward

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mambaic_kernels.tcq import cpu as trellis
+from mambaic_kernels.tcq import cpu as tcq
 
 WEIGHT = 5.0
 
@@ -38,13 +38,13 @@ def cost_of(path, x, level, prices, state: int = 0) -> float:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("classes", [2, trellis.CLASSES])
+@pytest.mark.parametrize("classes", [2, tcq.CLASSES])
 def test_no_path_costs_less(seed, classes):
     rng = np.random.default_rng(seed)
     x, level = rng.normal(size=5) * 1.2, rng.integers(0, 2, 5)
     prices = np.sort(rng.uniform(0, 6, (classes, 2, 5)), axis=-1).astype(np.float32)
-    state = int(rng.integers(trellis.STATES))
-    found = trellis.search(x, level, prices, WEIGHT, state)
+    state = int(rng.integers(tcq.STATES))
+    found = tcq.search(x, level, prices, WEIGHT, state)
     best = min(
         cost_of(path, x, level, prices, state) for path in itertools.product(range(-3, 4), repeat=5)
     )
@@ -55,9 +55,9 @@ def test_classes_follow_the_states():
     symbols = np.random.default_rng(0).integers(-3, 4, 500).astype(np.int32)
     state, expected = 1234, []
     for symbol in symbols.tolist():
-        expected.append(state % trellis.CLASSES)
+        expected.append(state % tcq.CLASSES)
         state = next_state(state, symbol)
-    classes, end = trellis.follow(symbols, 1234)
+    classes, end = tcq.follow(symbols, 1234)
     assert classes.tolist() == expected
     assert end == state
     assert 200 < np.sum(classes % 2) < 300
@@ -70,8 +70,8 @@ def test_search_of_a_long_sequence_gains_what_the_code_is_known_to():
     rng = np.random.default_rng(1)
     x = rng.uniform(10, 110, 200_000)  # beyond the zero that both quantisers have
     prices = np.zeros((2, 1, 2), dtype=np.float32)
-    symbols = trellis.search(x, np.zeros(len(x), dtype=np.int64), prices, 1.0)
-    odd = trellis.follow(symbols)[0] % 2
+    symbols = tcq.search(x, np.zeros(len(x), dtype=np.int64), prices, 1.0)
+    odd = tcq.follow(symbols)[0] % 2
     error = np.mean((x - (symbols - 0.5 * odd * np.sign(symbols))) ** 2)
     assert 10 * math.log10(1 / 12 / error) == pytest.approx(1.41, abs=0.015)
 
@@ -82,12 +82,12 @@ def test_windows_of_a_long_sequence_decide_as_the_whole(monkeypatch):
     prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
 
     def cost() -> float:
-        return cost_of(trellis.search(x, level, prices, WEIGHT).tolist(), x, level, prices)
+        return cost_of(tcq.search(x, level, prices, WEIGHT).tolist(), x, level, prices)
 
     whole = cost()
-    monkeypatch.setattr(trellis, "WINDOW", 100)
+    monkeypatch.setattr(tcq, "WINDOW", 100)
     assert cost() == pytest.approx(whole, rel=1e-4)
-    monkeypatch.setattr(trellis, "AHEAD", 0)  # each window then ends as if nothing followed
+    monkeypatch.setattr(tcq, "AHEAD", 0)  # each window then ends as if nothing followed
     assert cost() > 1.001 * whole
 
 
@@ -96,17 +96,17 @@ def test_windows_at_a_time_are_those_one_after_the_other(monkeypatch):
     rng = np.random.default_rng(2)
     x, level = rng.laplace(size=9000) * 2, rng.integers(0, 3, 9000)
     prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
-    monkeypatch.setattr(trellis, "WINDOW", 1500)
+    monkeypatch.setattr(tcq, "WINDOW", 1500)
     for ahead in (768, 20):  # 20 do not tell the path: windows are searched again
-        monkeypatch.setattr(trellis, "AHEAD", ahead)
-        one, three = (trellis.search(x, level, prices, WEIGHT, 77, threads=n) for n in (1, 3))
+        monkeypatch.setattr(tcq, "AHEAD", ahead)
+        one, three = (tcq.search(x, level, prices, WEIGHT, 77, threads=n) for n in (1, 3))
         assert np.array_equal(one, three)
 
 
 def test_nothing_to_code():
     empty = np.zeros(0)
-    assert len(trellis.search(empty, empty.astype(np.int64), np.zeros((2, 1, 2), "f4"), 1.0)) == 0
-    assert len(trellis.follow(empty.astype(np.int32))[0]) == 0
+    assert len(tcq.search(empty, empty.astype(np.int64), np.zeros((2, 1, 2), "f4"), 1.0)) == 0
+    assert len(tcq.follow(empty.astype(np.int32))[0]) == 0
 
 
 def least_cost(x, level, prices, weight: float) -> float:
@@ -129,15 +129,15 @@ def least_cost(x, level, prices, weight: float) -> float:
 
 def check_triton(device: str, chunk: int, length: int) -> None:
     """Every chunk's path is one of the trellis, and none costs less."""
-    from mambaic_kernels.tcq import triton as trellis_triton
+    from mambaic_kernels.tcq import triton as tcq_triton
 
-    trellis_triton.CHUNK = chunk
+    tcq_triton.CHUNK = chunk
     rng = np.random.default_rng(3)
     x = (rng.laplace(size=(2, length)) * 2).astype(np.float32)
     level = rng.integers(0, 3, x.shape)
     prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
     operands = (torch.from_numpy(a).to(device) for a in (x, level, prices))
-    found = torch.stack(trellis_triton.search(*operands, 9.0)).cpu().numpy()
+    found = torch.stack(tcq_triton.search(*operands, 9.0)).cpu().numpy()
     for row, first in itertools.product(range(2), range(0, length, chunk)):
         part = (row, slice(first, first + chunk))
         symbols, odds = found[:, row, first : first + chunk]
@@ -152,7 +152,7 @@ def check_triton(device: str, chunk: int, length: int) -> None:
 def test_triton_finds_the_best_path_of_every_chunk():
     """In a process of its own: the interpreter is chosen when triton is imported."""
     pytest.importorskip("triton")
-    code = "from test_trellis import check_triton; check_triton('cpu', 48, 70)"
+    code = "from test_tcq import check_triton; check_triton('cpu', 48, 70)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent,
         capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"}, check=False,

@@ -33,7 +33,7 @@ def compiled(kernel, constants, capability):
 def test_kernels_compile_for_a_gpu(d_state, reset, capability):
     import torch
 
-    import mambaic_kernels.selective_scan.triton as kernels
+    import mambaic_kernels.scan.triton as kernels
 
     dt, A = torch.empty(1, 8 * 8, 4, 160), torch.empty(4, d_state, 160)
     plan = kernels._Plan(dt[:, :, 0], dt, A, (8, 8), reset)

@@ -14,15 +14,15 @@ from mambaic.coding.binary_arithmetic import BITS, ONE, Reader, Writer
 from mambaic.encoder.filter_rate import Costs, cheapest, of_plane
 from mambaic.errors import CheckpointError, CorruptStream
 from mambaic.reconstruction.filter_code import LONG, STEPS, CodedFilter, FilterCode, price
-from mambaic.reconstruction.filter_taps import TERMS, count
+from mambaic.reconstruction.filter_taps import TAPS, count
 from mambaic_train.filter_code import fit_filter_code, observe
 
 RNG = np.random.default_rng(5)
 
 
 def some_numbers(reach: int, fineness: int = 3, planes: int = 3) -> CodedFilter:
-    drawn = (RNG.integers(-reach, reach + 1, count(own)).tolist() for own in range(planes))
-    return CodedFilter(fineness, tuple(map(tuple, drawn)))
+    reconstruction = (RNG.integers(-reach, reach + 1, count(own)).tolist() for own in range(planes))
+    return CodedFilter(fineness, tuple(map(tuple, reconstruction)))
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 300])
@@ -78,9 +78,9 @@ def test_damaged_filter_is_refused():
 def test_search_moves_numbers_that_rounding_leaves_wrong():
     """No number of the found ones can be moved by one for less."""
     code = FilterCode()
-    terms = count(0)
-    root, cross = (torch.from_numpy(RNG.normal(size=size)) for size in ((terms, terms), terms))
-    costs = Costs(1e4 * (root @ root.T / terms + torch.eye(terms)), 300 * cross)
+    taps = count(0)
+    root, cross = (torch.from_numpy(RNG.normal(size=size)) for size in ((taps, taps), taps))
+    costs = Costs(1e4 * (root @ root.T / taps + torch.eye(taps)), 300 * cross)
     total, numbers = of_plane(costs, code, 0, 8)
     bits = price(ONE - ONE // 8, ONE // 4)
     directions = code.directions(0, 8)
@@ -93,7 +93,7 @@ def test_search_moves_numbers_that_rounding_leaves_wrong():
     best = np.array(numbers, dtype=float)
     assert total == pytest.approx(cost(best), rel=1e-6)
     assert any(numbers)
-    for at in range(terms):
+    for at in range(taps):
         for step in (-1, 1):
             moved = best.copy()
             moved[at] += step
@@ -118,7 +118,7 @@ def test_learned_code_makes_filters_cheaper(private_unit_model):
     before = sum(map(paid, observed))
     fit_filter_code(model, pictures)
     assert sum(map(paid, observed)) < before
-    for own in range(len(TERMS)):
+    for own in range(len(TAPS)):
         plane = code.plane(own)
         assert torch.equal(plane.basis, plane.basis.half().float())  # as it is stored
         for chances in (plane.zero, plane.last):

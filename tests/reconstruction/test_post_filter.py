@@ -19,8 +19,8 @@ from mambaic.errors import CorruptStream
 from mambaic.imaging.image import read_image
 from mambaic.reconstruction import post_filter
 from mambaic.reconstruction.filter_code import FilterCode
-from mambaic.reconstruction.filter_features import AROUND, Drawn
-from mambaic.reconstruction.filter_taps import TERMS, count, weighed, write_terms
+from mambaic.reconstruction.filter_features import AROUND, Reconstruction
+from mambaic.reconstruction.filter_taps import TAPS, count, weighted_sums, write_taps
 from mambaic.reconstruction.post_filter import PostFilter
 
 RNG = np.random.default_rng(3)
@@ -29,12 +29,12 @@ CODE = FilterCode()
 
 
 def some_filter() -> PostFilter:
-    sizes = [count(own) for own in range(len(TERMS))]
+    sizes = [count(own) for own in range(len(TAPS))]
     return PostFilter(tuple(torch.from_numpy(RNG.normal(size=size)) / 50 for size in sizes))
 
 
-def found(fit: Fit, drawn: Drawn, weight: float = EXACT) -> PostFilter:
-    coded = cheapest(fit.costs(weight, pixels(drawn)), CODE)
+def found(fit: Fit, reconstruction: Reconstruction, weight: float = EXACT) -> PostFilter:
+    coded = cheapest(fit.costs(weight, pixels(reconstruction)), CODE)
     return PostFilter() if coded is None else PostFilter(CODE.coefficients(coded))
 
 
@@ -43,28 +43,28 @@ def error(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def picture(height=160, width=180, seed=0):
-    """Smooth regions and noise (3, H, W), so that clipped differences are terms of their own."""
+    """Smooth regions and noise (3, H, W), so that clipped differences are taps of their own."""
     # colours that the brightness does not tell
     x = torch.cat([photo_like(height, width, seed + plane)[0, :1] for plane in range(3)])
     x = (x + 0.03 * torch.from_numpy(RNG.normal(size=x.shape)).float()).clamp(0, 1)
-    return Drawn(x, 0.01 + 0.1 * photo_like(height, width, seed + 3)[0, 0])
+    return Reconstruction(x, 0.01 + 0.1 * photo_like(height, width, seed + 3)[0, 0])
 
 
-def all_terms(drawn):
+def all_terms(reconstruction):
     """Of every plane."""
-    counts = [count(own) for own in range(len(TERMS))]
-    height, width = drawn.deviation.shape
-    terms = torch.full((sum(counts), height, width), torch.nan)
-    write_terms(drawn, len(TERMS), slice(0, height), terms)
-    return terms.split(counts)
+    counts = [count(own) for own in range(len(TAPS))]
+    height, width = reconstruction.deviation.shape
+    taps = torch.full((sum(counts), height, width), torch.nan)
+    write_taps(reconstruction, len(TAPS), slice(0, height), taps)
+    return taps.split(counts)
 
 
-def pixels(drawn):
-    return drawn.x_hat[0].numel()
+def pixels(reconstruction):
+    return reconstruction.x_hat[0].numel()
 
 
 def flat():
-    return Drawn(torch.full((3, 64, 64), 0.4), torch.zeros(64, 64))
+    return Reconstruction(torch.full((3, 64, 64), 0.4), torch.zeros(64, 64))
 
 
 @pytest.fixture(scope="module")
@@ -73,98 +73,101 @@ def codec(unit_model):
 
 
 def test_weighed_sums_are_those_of_the_terms():
-    drawn = picture(60, 50)
-    terms = all_terms(drawn)
-    coefficients = [RNG.normal(size=len(of_plane)) for of_plane in terms]
-    found = weighed(drawn, [of_plane.tolist() for of_plane in coefficients])
+    reconstruction = picture(60, 50)
+    taps = all_terms(reconstruction)
+    coefficients = [RNG.normal(size=len(of_plane)) for of_plane in taps]
+    found = weighted_sums(reconstruction, [of_plane.tolist() for of_plane in coefficients])
     for own, of_plane in enumerate(coefficients):
-        expected = torch.tensordot(torch.from_numpy(of_plane).float(), terms[own], dims=1)
+        expected = torch.tensordot(torch.from_numpy(of_plane).float(), taps[own], dims=1)
         assert torch.allclose(found[own], expected, atol=1e-4)
 
 
 def test_no_two_terms_are_the_same():
-    drawn = picture()
-    for of_plane in all_terms(drawn):
-        terms = of_plane.flatten(1).double()
-        terms /= terms.norm(dim=1, keepdim=True)
-        alike = (terms @ terms.T).abs() - torch.eye(len(terms))
+    reconstruction = picture()
+    for of_plane in all_terms(reconstruction):
+        taps = of_plane.flatten(1).double()
+        taps /= taps.norm(dim=1, keepdim=True)
+        alike = (taps @ taps.T).abs() - torch.eye(len(taps))
         assert alike.max() < 1 - 1e-6
 
 
 def test_least_squares_find_the_filter_that_was_applied():
-    drawn = picture()
-    original = some_filter().apply(drawn)
+    reconstruction = picture()
+    original = some_filter().apply(reconstruction)
     fit = Fit()
-    fit.add(drawn, original)
-    assert error(found(fit, drawn).apply(drawn), original) < error(drawn.x_hat, original) / 100
+    fit.add(reconstruction, original)
+    assert (
+        error(found(fit, reconstruction).apply(reconstruction), original)
+        < error(reconstruction.x_hat, original) / 100
+    )
 
 
 def test_regions_add_up_to_the_picture():
     """To nearly the same costs, although the borders of regions have no neighbours."""
-    drawn, true = picture(), some_filter()
-    original = true.apply(drawn)
+    reconstruction, true = picture(), some_filter()
+    original = true.apply(reconstruction)
     parts = [Fit(), Fit()]
     for part, half in zip(parts, (slice(0, 80), slice(80, None)), strict=True):
-        part.add(drawn.cut(half, slice(None)), original[:, half])
+        part.add(reconstruction.cut(half, slice(None)), original[:, half])
     whole = Fit()
-    whole.add(drawn, original)
-    corrected = found(Fit.of(parts), drawn).apply(drawn)
-    assert error(corrected, original) < error(drawn.x_hat, original) / 5
+    whole.add(reconstruction, original)
+    corrected = found(Fit.of(parts), reconstruction).apply(reconstruction)
+    assert error(corrected, original) < error(reconstruction.x_hat, original) / 5
     # half of the picture seen counts as if all of it were so
     for one, other in zip(parts[0].costs(1, 100), whole.costs(1, 100), strict=True):
         assert float(one.gram.trace()) == pytest.approx(float(other.gram.trace()), rel=0.5)
 
 
 def test_what_gains_less_than_its_bits_is_left_out():
-    drawn = picture()
+    reconstruction = picture()
     fit = Fit()
-    fit.add(drawn, some_filter().apply(drawn))
+    fit.add(reconstruction, some_filter().apply(reconstruction))
     sizes = []
     for weight in (EXACT, 1e4, 100):
-        coded = cheapest(fit.costs(weight, pixels(drawn)), CODE)
+        coded = cheapest(fit.costs(weight, pixels(reconstruction)), CODE)
         assert coded is not None
         sizes.append(len(CODE.to_bytes(coded)))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[-1]
-    assert cheapest(fit.costs(0.0, pixels(drawn)), CODE) is None
+    assert cheapest(fit.costs(0.0, pixels(reconstruction)), CODE) is None
 
 
 def test_terms_that_are_the_same_do_no_harm():
     """A picture of one colour: differences are zero, colours are constants."""
-    drawn = flat()
+    reconstruction = flat()
     fit = Fit()
-    redder = drawn.x_hat + torch.tensor([0.01, 0, -0.01])[:, None, None]
-    fit.add(drawn, redder)
-    assert (found(fit, drawn).apply(drawn) - redder).abs().max() < 1e-3
+    redder = reconstruction.x_hat + torch.tensor([0.01, 0, -0.01])[:, None, None]
+    fit.add(reconstruction, redder)
+    assert (found(fit, reconstruction).apply(reconstruction) - redder).abs().max() < 1e-3
 
 
 def test_coefficients_that_a_file_cannot_hold_are_not_chosen():
     """Contrast of a few rounding errors, and an error that only a huge multiple of it explains."""
-    drawn = flat()
-    drawn.x_hat[:, ::2] += 2e-6
-    wrong = torch.zeros_like(drawn.x_hat)
+    reconstruction = flat()
+    reconstruction.x_hat[:, ::2] += 2e-6
+    wrong = torch.zeros_like(reconstruction.x_hat)
     wrong[:, ::2] = 0.9
     fit = Fit(planes=1)
-    fit.add(drawn, drawn.x_hat + wrong)
+    fit.add(reconstruction, reconstruction.x_hat + wrong)
     coded = cheapest(fit.costs(EXACT, 64 * 64), CODE)
     assert coded is not None
     assert CODE.from_bytes(CODE.to_bytes(coded), planes=1) == coded
 
 
 def test_a_part_with_its_surroundings_is_corrected_as_in_the_whole():
-    drawn, correction = picture(120, 140), some_filter()
-    whole = correction.apply(drawn)
-    part = correction.apply(drawn.cut(slice(20, 110), slice(30, 120)))
+    reconstruction, correction = picture(120, 140), some_filter()
+    whole = correction.apply(reconstruction)
+    part = correction.apply(reconstruction.cut(slice(20, 110), slice(30, 120)))
     inner = slice(AROUND, -AROUND)
     expected = whole[:, 20:110, 30:120][:, inner, inner]
     assert torch.allclose(part[:, inner, inner], expected, atol=1e-5)
 
 
 def test_bands_of_rows_are_corrected_as_the_whole(monkeypatch):
-    drawn, correction = picture(170, 40), some_filter()
-    whole = correction.apply(drawn)
+    reconstruction, correction = picture(170, 40), some_filter()
+    whole = correction.apply(reconstruction)
     monkeypatch.setattr(post_filter, "BAND", 60)
-    assert torch.allclose(correction.apply(drawn), whole, atol=1e-5)
+    assert torch.allclose(correction.apply(reconstruction), whole, atol=1e-5)
 
 
 def test_gray_pictures_spend_nothing_on_colours(codec):
@@ -198,5 +201,5 @@ def test_damaged_filter_in_a_sound_file_is_named(codec):
 
 
 def test_no_filter_is_one():
-    drawn = picture(32, 32)
-    assert torch.equal(PostFilter().apply(drawn), drawn.x_hat)
+    reconstruction = picture(32, 32)
+    assert torch.equal(PostFilter().apply(reconstruction), reconstruction.x_hat)

@@ -20,8 +20,8 @@ from mambaic.encoder.tile_encoder import TileEncoder
 from mambaic.errors import CorruptStream
 from mambaic.imaging.colour_axes import PLANES
 from mambaic.imaging.image import read_image
-from mambaic.reconstruction.rotation import LARGEST, STEP_DEG, UNTURNED, Rotation, matrix
-from mambaic.tiling.boxes import whole
+from mambaic.reconstruction.rotation import IDENTITY, LARGEST, STEP_DEG, Rotation, matrix
+from mambaic.tiling.boxes import picture_box
 
 SOME = Rotation(50, -9, 4)
 
@@ -67,17 +67,17 @@ def test_matrix_is_the_rotation_about_the_axes(angles):
 
 def test_gray_stays_gray_where_only_hues_turn():
     gray = torch.rand(1, 1, 5, 7).expand(1, 3, 5, 7)
-    assert torch.allclose(Rotation(77).turn(gray), gray, atol=1e-6)
-    assert not torch.allclose(Rotation(0, 20).turn(gray), gray, atol=1e-2)
+    assert torch.allclose(Rotation(77).rotate(gray), gray, atol=1e-6)
+    assert not torch.allclose(Rotation(0, 20).rotate(gray), gray, atol=1e-2)
 
 
 def test_turned_back_is_what_it_was_and_lengths_stay():
     x = photo_like(32, 48)
-    turned = SOME.turn(x)
+    turned = SOME.rotate(x)
     assert not torch.allclose(turned, x, atol=1e-2)
-    assert torch.allclose(SOME.turn_back(turned), x, atol=1e-5)
+    assert torch.allclose(SOME.rotate_back(turned), x, atol=1e-5)
     assert float((turned - 0.5).norm()) == pytest.approx(float((x - 0.5).norm()), rel=1e-5)
-    assert UNTURNED.turn(x) is x
+    assert IDENTITY.rotate(x) is x
 
 
 @pytest.mark.parametrize("rotation", [SOME, Rotation(-LARGEST, LARGEST, 0), Rotation(0, 0, 1)])
@@ -104,7 +104,7 @@ def test_decoder_turns_back_what_the_encoder_turned(codec, options):
     picture = read_image(Image.fromarray(pixels))
     plain, turned = (
         codec.encode(picture, 90, post_filter=False, rotation=rotation, **options)
-        for rotation in (UNTURNED, SOME)
+        for rotation in (IDENTITY, SOME)
     )
     assert "rotation" not in fields.read(plain).chunks
     assert error(codec, turned, pixels) == pytest.approx(error(codec, plain, pixels), rel=0.2)
@@ -137,7 +137,7 @@ def test_damaged_rotation_in_a_sound_file_is_named(codec):
 def test_colours_are_turned_onto_the_axes(linear, angle_deg):
     pixels = two_colours(angle_deg)
     found = likely(linear, pixels, 75)
-    assert promising(linear, pixels, 75, several=True) == [UNTURNED, found]
+    assert promising(linear, pixels, 75, several=True) == [IDENTITY, found]
     assert promising(linear, pixels, 75, several=False) == [found]
     assert STEP_DEG * found.gray == pytest.approx(-angle_deg, abs=3)
     assert max(abs(found.first), abs(found.second)) * STEP_DEG < 3
@@ -146,7 +146,7 @@ def test_colours_are_turned_onto_the_axes(linear, angle_deg):
 @pytest.mark.weights
 def test_turned_colours_take_fewer_bytes(codec):
     picture = read_image(Image.fromarray(two_colours(30)))
-    plain = codec.encode(picture, 75, rotation=UNTURNED)
+    plain = codec.encode(picture, 75, rotation=IDENTITY)
     assert len(codec.encode(picture, 75)) < 0.98 * len(plain)
 
 
@@ -161,11 +161,11 @@ def test_the_rotation_that_costs_least_is_taken(codec):
     pixels = two_colours(30)
     encoder = TileEncoder(codec.model, pixels, 75)
     weight = codec.model.config.error_weight(75)
-    each = [encoder.cheapest(whole(pixels), [rotation]) for rotation in (UNTURNED, SOME)]
+    each = [encoder.cheapest(picture_box(pixels), [rotation]) for rotation in (IDENTITY, SOME)]
     costs = [coded._replace(regions=list(coded.regions)).cost(weight) for coded in each]
-    best = encoder.cheapest(whole(pixels), [UNTURNED, SOME])
+    best = encoder.cheapest(picture_box(pixels), [IDENTITY, SOME])
     assert (best.rotation, best.cost(weight)) == min(
-        zip((UNTURNED, SOME), costs, strict=True), key=lambda pair: pair[1]
+        zip((IDENTITY, SOME), costs, strict=True), key=lambda pair: pair[1]
     )
     assert costs[0] != costs[1]
 
@@ -184,4 +184,4 @@ def test_gray_pictures_have_none(codec):
 def test_transforms_without_a_wavelet_have_none():
     vss = VSSConfig(d_state=2)
     conv = dataclasses.replace(PRESETS["unit"], transform="conv", N=8, depths=(1, 1, 1, 1), vss=vss)
-    assert promising(make_model(conv), two_colours(30, 64), 75, several=True) == [UNTURNED]
+    assert promising(make_model(conv), two_colours(30, 64), 75, several=True) == [IDENTITY]

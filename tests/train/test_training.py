@@ -26,15 +26,15 @@ from mambaic_cli.main import main
 from mambaic_cli.train import Duration
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import (
-    TURNED_AT,
+    ROTATION_QUALITY,
     Batches,
     Crops,
     Mixture,
     PhotoSet,
     draw_crops,
     machine_memory,
+    rotate_as_encoded,
     to_input,
-    turn_as_encoded,
 )
 from mambaic_train.distributed import World
 from mambaic_train.loop import PLATEAU_FILE, Trainer, read_state, run
@@ -150,15 +150,15 @@ def test_crops_come_in_the_colours_that_an_encoder_would_see(photos, unit_model,
     """Also those of a set that is streamed. None is decoded again for it."""
     turned = PhotoSet([photos], min_side=64, memory=memory)
     decoded = [image.pixels for image in turned.images]
-    turn_as_encoded(turned, unit_model)
+    rotate_as_encoded(turned, unit_model)
     held = [image.pixels for image in turned.images]
     assert all(a is b for a, b in zip(decoded, held, strict=True))
     turned.seek(3)
     for image in turned.images:
         wavelet, config = unit_model.transform.wavelet, unit_model.config
-        expected = expect(wavelet, config, image.pixels, TURNED_AT).matrix
-        np.testing.assert_allclose(image.turn, expected, atol=1e-6)
-    assert len({image.turn.tobytes() for image in turned.images}) > 1
+        expected = expect(wavelet, config, image.pixels, ROTATION_QUALITY).matrix
+        np.testing.assert_allclose(image.rotation, expected, atol=1e-6)
+    assert len({image.rotation.tobytes() for image in turned.images}) > 1
     crops = draw_crops(turned, 3, 64, np.random.default_rng(1))
     plain = Crops(crops.pixels, torch.eye(3).expand(3, 3, 3))
     lengths = [(to_input(of) - 0.5).square().sum(dim=1) for of in (crops, plain)]

@@ -18,7 +18,7 @@ from mambaic.container.fields import stored_quality
 from mambaic.errors import ConfigError
 from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Photos, PhotoSet, draw_crops, turn_as_encoded
+from mambaic_train.data import Photos, PhotoSet, draw_crops, rotate_as_encoded
 from mambaic_train.export import table_batches
 from mambaic_train.filter_code import fit_filter_code
 
@@ -39,7 +39,7 @@ def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0
         raise ConfigError(f"{out} exists: give another --out")
     model = mean_model([checkpoint.load_model(name) for name in names])
     photos = PhotoSet(tuple(data), min_side=64)
-    turn_as_encoded(photos, model)
+    rotate_as_encoded(photos, model)
     config = TrainConfig(steps=1, crop=256, large_crop=256, seed=seed)
     model.entropy_model.update()
     model.fit_tables(table_batches(photos, model.config, config, batches=BATCHES))

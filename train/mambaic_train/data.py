@@ -1,6 +1,6 @@
 """Photographs decoded once into memory and cropped from there.
 
-Crops are drawn by pixel count, so that many small images do not swamp a few large ones. A set too
+Crops are samples by pixel count, so that many small images do not swamp a few large ones. A set too
 large for memory is seen through a window of decoded images that moves on with the training steps.
 """
 
@@ -37,20 +37,20 @@ class Photo(NamedTuple):
     """Pixels (H, W, 3) uint8, and the rotation of colours (3, 3) float32 that suits them."""
 
     pixels: np.ndarray
-    turn: np.ndarray
+    rotation: np.ndarray
 
 
 class Crops(NamedTuple):
     """Pixels (n, 3, size, size) uint8, and rotations of their colours (n, 3, 3)."""
 
     pixels: Tensor
-    turns: Tensor
+    rotations: Tensor
 
 
-Drawn = tuple[Photo, np.ndarray]  # and five numbers that place the crop in it
-UNTURNED = np.eye(3, dtype=np.float32)
-TURNED_AT = 50.0  # quality: rotations hardly depend on it
-TURNED_BY = 6  # regions that are looked at: an encoder's 24 take as long as decoding
+Sample = tuple[Photo, np.ndarray]  # and five numbers that place the crop in it
+IDENTITY = np.eye(3, dtype=np.float32)
+ROTATION_QUALITY = 50.0  # quality: rotations hardly depend on it
+ROTATION_REGIONS = 6  # regions that are looked at: an encoder's 24 take as long as decoding
 
 
 class Photos(Protocol):
@@ -63,10 +63,10 @@ class Photos(Protocol):
     def seek(self, step: int) -> None:
         """Hold the images of this training step."""
 
-    def draw(self, rng: np.random.Generator) -> Drawn:
+    def draw(self, rng: np.random.Generator) -> Sample:
         """One image, and the place of a crop in it."""
 
-    def turn(self, turn_of: Callable[[np.ndarray], np.ndarray]) -> None:
+    def rotate(self, rotation_of: Callable[[np.ndarray], np.ndarray]) -> None:
         """Find every image's rotation (3, 3) by its pixels (H, W, 3) from now on."""
 
 
@@ -90,7 +90,7 @@ class PhotoSet:
         sizes = [3 * s[0] * s[1] for s, good in zip(shapes, usable, strict=True) if s and good]
         self.bytes = sum(sizes)
         self._min_side = min_side
-        self._turn_of: Callable[[np.ndarray], np.ndarray] = lambda pixels: UNTURNED
+        self._rotation_of: Callable[[np.ndarray], np.ndarray] = lambda pixels: IDENTITY
         self._images: deque[Photo | None] = deque()
         self._coming: deque[Future[Photo | None]] = deque()
         self._start = 0
@@ -116,13 +116,13 @@ class PhotoSet:
         """Those in memory now."""
         return [image for image in self._images if image is not None]
 
-    def turn(self, turn_of: Callable[[np.ndarray], np.ndarray]) -> None:
+    def rotate(self, rotation_of: Callable[[np.ndarray], np.ndarray]) -> None:
         """Find every image's rotation (3, 3) by its pixels (H, W, 3) from now on."""
-        self._turn_of = turn_of
+        self._rotation_of = rotation_of
         # what is decoded already is not decoded again: it may fill the memory there is
-        self._images = deque(self._pool.map(self._turned, self._images))
+        self._images = deque(self._pool.map(self._rotated, self._images))
         coming = [job.result() for job in self._coming]
-        self._coming = deque(self._pool.submit(self._turned, photo) for photo in coming)
+        self._coming = deque(self._pool.submit(self._rotated, photo) for photo in coming)
         self._weigh()
 
     def seek(self, step: int) -> None:
@@ -139,7 +139,7 @@ class PhotoSet:
             self._coming.append(self._decode(self._start + self._window + len(self._coming)))
         self._weigh()
 
-    def draw(self, rng: np.random.Generator) -> Drawn:
+    def draw(self, rng: np.random.Generator) -> Sample:
         numbers = rng.random(5)
         index = int(np.searchsorted(self._bounds, numbers[4], side="right"))
         return self._visible[min(index, len(self._visible) - 1)], numbers
@@ -168,10 +168,10 @@ class PhotoSet:
 
     def _load(self, source: Source) -> Photo | None:
         pixels = source.decode()
-        return self._turned(None if pixels is None else Photo(pixels, UNTURNED))
+        return self._rotated(None if pixels is None else Photo(pixels, IDENTITY))
 
-    def _turned(self, photo: Photo | None) -> Photo | None:
-        return photo and Photo(photo.pixels, self._turn_of(photo.pixels))
+    def _rotated(self, photo: Photo | None) -> Photo | None:
+        return photo and Photo(photo.pixels, self._rotation_of(photo.pixels))
 
     def _weigh(self) -> None:
         self._visible = self.images
@@ -199,11 +199,11 @@ class Mixture:
         self.main.seek(step)
         self.other.seek(step)
 
-    def turn(self, turn_of: Callable[[np.ndarray], np.ndarray]) -> None:
-        self.main.turn(turn_of)
-        self.other.turn(turn_of)
+    def rotate(self, rotation_of: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.main.rotate(rotation_of)
+        self.other.rotate(rotation_of)
 
-    def draw(self, rng: np.random.Generator) -> Drawn:
+    def draw(self, rng: np.random.Generator) -> Sample:
         return (self.other if rng.random() < self.share else self.main).draw(rng)
 
 
@@ -224,33 +224,33 @@ def draw_crops(
     ``share`` makes only some of them, with the same draws. Crops of images smaller than ``size``
     are taken from a mirrored extension.
     """
-    drawn = [photos.draw(rng) for _ in range(count)][share]
-    out = np.empty((len(drawn), size, size, 3), dtype=np.uint8)
-    for slot, (photo, numbers) in enumerate(drawn):
+    samples = [photos.draw(rng) for _ in range(count)][share]
+    out = np.empty((len(samples), size, size, 3), dtype=np.uint8)
+    for slot, (photo, numbers) in enumerate(samples):
         out[slot] = _crop(photo.pixels, size, numbers)
-    turns = np.array([photo.turn for photo, _ in drawn])
-    return Crops(torch.from_numpy(out).permute(0, 3, 1, 2), torch.from_numpy(turns))
+    rotations = np.array([photo.rotation for photo, _ in samples])
+    return Crops(torch.from_numpy(out).permute(0, 3, 1, 2), torch.from_numpy(rotations))
 
 
 def to_input(crops: Crops, device: torch.device | str = "cpu") -> Tensor:
-    """Crops, turned, as the network's input on its device: about [0, 1], channels_last."""
-    pixels, turns = (part.to(device, non_blocking=True) for part in crops)
+    """Crops, rotated, as the network's input on its device: about [0, 1], channels_last."""
+    pixels, rotations = (part.to(device, non_blocking=True) for part in crops)
     x = pixels.float().div_(255.0) - 0.5
-    x = torch.einsum("ndc,nchw->ndhw", turns, x) + 0.5
+    x = torch.einsum("ndc,nchw->ndhw", rotations, x) + 0.5
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def turn_as_encoded(photos: Photos, model: MambaIC) -> None:
+def rotate_as_encoded(photos: Photos, model: MambaIC) -> None:
     """Give all photographs the colours in which an encoder would most likely see them."""
     if not isinstance(model.transform, WaveletTransform):
         return
     wavelet, config = copy.deepcopy(model.transform.wavelet).cpu(), model.config
 
-    def turn_of(pixels: np.ndarray) -> np.ndarray:
-        rotation = expect(wavelet, config, pixels, TURNED_AT, TURNED_BY)
+    def rotation_of(pixels: np.ndarray) -> np.ndarray:
+        rotation = expect(wavelet, config, pixels, ROTATION_QUALITY, ROTATION_REGIONS)
         return rotation.matrix.astype(np.float32)
 
-    photos.turn(turn_of)
+    photos.rotate(rotation_of)
 
 
 class Batches:

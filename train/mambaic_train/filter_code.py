@@ -1,6 +1,6 @@
 """Learns a checkpoint's code of post-filters from those of photographs.
 
-The coefficients of a picture are taken as drawn from a Gaussian, whose covariance is found by
+The coefficients of a picture are taken as samples of a Gaussian, whose covariance is found by
 expectation-maximisation ([Dempster1977]) over pictures, each known as well as its pixels tell them:
 no picture's filter has to be chosen first. Its axes, in the metric of what coefficients cost in a
 typical picture, are the basis; probabilities are counted from filters found with it.
@@ -20,7 +20,7 @@ from mambaic.encoder.rotation_search import likely
 from mambaic.encoder.tile_encoder import TileEncoder
 from mambaic.models.model import MambaIC
 from mambaic.reconstruction.filter_code import LONG, STEPS, FilterCode
-from mambaic.tiling.boxes import whole
+from mambaic.tiling.boxes import picture_box
 
 ROUNDS = 15  # of expectation-maximisation
 BROAD = 20.0  # variance to begin with, of what a bit is worth
@@ -46,7 +46,7 @@ def observe(model: MambaIC, pixels: np.ndarray, quality: float) -> tuple[list[Co
     """What coefficients cost in a picture, and the bits of its latents."""
     height, width = pixels.shape[:2]
     rotation = likely(model, pixels, quality)
-    coded = TileEncoder(model, pixels, quality).code(whole(pixels), rotation)
+    coded = TileEncoder(model, pixels, quality).code(picture_box(pixels), rotation)
     fit = Fit()
     for region in coded.regions:
         fit.add(*region)

@@ -27,8 +27,8 @@ from mambaic_train.data import (
     Photos,
     PhotoSet,
     draw_crops,
+    rotate_as_encoded,
     to_input,
-    turn_as_encoded,
 )
 from mambaic_train.distributed import WorkerLost, World, joined
 from mambaic_train.export import LAST, Exporter
@@ -112,7 +112,7 @@ def _train(request: Request, world: World, device: str) -> int:
         return 0
     pictures = validation_pictures(request.valid) if request.valid and world.leads else []
     trainer = _trainer(request, config, photos, device, world)
-    turn_as_encoded(photos, trainer.model)
+    rotate_as_encoded(photos, trainer.model)
     exporter = Exporter(request.out, photos, request.paths + request.mix, pictures)
     started = time.time()
     with _StopFlag() as flag:

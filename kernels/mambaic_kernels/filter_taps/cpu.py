@@ -24,7 +24,7 @@ Array = np.ndarray
 
 
 class _Recipe(NamedTuple):
-    """Lists of terms as arrays: where the maps of each begin and end; of every map, and where its
+    """Lists of taps as arrays: where the maps of each begin and end; of every map, and where its
     offsets and factors begin and end."""
 
     list: Array  # (lists + 1,)
@@ -36,7 +36,7 @@ class _Recipe(NamedTuple):
     factor: Array  # (maps + 1,)
     rows: Array  # of all offsets
     columns: Array
-    factors: Array  # of all terms
+    factors: Array  # of all taps
 
 
 class _Places(NamedTuple):
@@ -48,8 +48,8 @@ class _Places(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _recipe(lists: Lists) -> _Recipe:
-    terms = [term for of in lists for term in of]
-    maps = [term.map for term in terms]
+    taps = [tap for of in lists for tap in of]
+    maps = [tap.map for tap in taps]
     offsets = [offset for of in maps for offset in of.offsets]
     return _Recipe(
         list=np.cumsum([0, *map(len, lists)]),
@@ -58,10 +58,10 @@ def _recipe(lists: Lists) -> _Recipe:
         share=np.array([of.share for of in maps], f32),
         clipped=np.array([of.clip < UNCLIPPED for of in maps]),
         offset=np.cumsum([0, *(len(of.offsets) for of in maps)]),
-        factor=np.cumsum([0, *(len(term.factors) for term in terms)]),
+        factor=np.cumsum([0, *(len(tap.factors) for tap in taps)]),
         rows=np.array([dy for dy, _ in offsets], np.int64),
         columns=np.array([dx for _, dx in offsets], np.int64),
-        factors=np.array([factor for term in terms for factor in term.factors]),
+        factors=np.array([factor for tap in taps for factor in tap.factors]),
     )
 
 
@@ -187,7 +187,7 @@ def _weighed(recipe, planes, maps, factors, deviation, coefficients, out, first,
 
 @jit(nogil=True)
 def _write(recipe, planes, maps, factors, deviation, out, top, first, last):  # type: ignore[no-untyped-def]
-    """Pieces first..last of out (terms, rows, W), whose first row is ``top`` of the scene."""
+    """Pieces first..last of out (taps, rows, W), whose first row is ``top`` of the scene."""
     space = np.empty((2, PIECE), f32)
     for piece in range(first, last):
         row, x, size = _at(piece, out.shape[2])
@@ -216,7 +216,7 @@ def _check(scene: Scene, recipe: _Recipe, margin: int) -> None:
     sources = np.where(np.diff(recipe.offset), len(scene.planes), len(scene.maps))
     known = (recipe.source < sources).all() and (recipe.factors < len(scene.factors)).all()
     if len(shapes) > 1 or around > margin or not known:
-        raise ValueError("terms need maps or pixels that the scene does not have")
+        raise ValueError("taps need maps or pixels that the scene does not have")
 
 
 def _pieces(height: int, width: int) -> list[tuple[int, int]]:
@@ -226,13 +226,13 @@ def _pieces(height: int, width: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def write_terms(scene: Scene, lists: Lists, rows: slice, out: Tensor) -> None:
+def write_taps(scene: Scene, lists: Lists, rows: slice, out: Tensor) -> None:
     """See ``mambaic_kernels.filter_taps.reference``."""
     operands = (*_operands(scene, lists), out.numpy(), rows.start)
     run(lambda _, *block: _write(*operands, *block), _pieces(*out.shape[1:]))
 
 
-def weighed(scene: Scene, lists: Lists, coefficients: Iterable[Iterable[float]]) -> Tensor:
+def weighted_sums(scene: Scene, lists: Lists, coefficients: Iterable[Iterable[float]]) -> Tensor:
     """See ``mambaic_kernels.filter_taps.reference``."""
     out = torch.empty(len(lists), *scene.deviation.shape)
     every = np.array([value for of in coefficients for value in of], f32)

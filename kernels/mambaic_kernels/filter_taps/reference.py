@@ -1,4 +1,4 @@
-"""Terms of a picture: maps of it, each times some factors at every pixel, and sums of them.
+"""Taps of a picture: maps of it, each times some factors at every pixel, and sums of them.
 
 In float32 on CPUs they are numba passes over pieces of rows in the cache; elsewhere plain torch,
 which is the definition.
@@ -16,18 +16,18 @@ from mambaic_kernels.filter_taps import cpu
 from mambaic_kernels.filter_taps.scene import Lists, Map, Scene
 
 
-def write_terms(scene: Scene, lists: Lists, rows: slice, out: Tensor) -> None:
-    """Every term of some lists, in these rows of a scene, into ``out`` (terms, rows, W)."""
+def write_taps(scene: Scene, lists: Lists, rows: slice, out: Tensor) -> None:
+    """Every tap of some lists, in these rows of a scene, into ``out`` (taps, rows, W)."""
     if not _fused(scene):
-        return write_terms_reference(scene, lists, rows, out)
-    cpu.write_terms(scene, lists, rows, out)
+        return write_taps_reference(scene, lists, rows, out)
+    cpu.write_taps(scene, lists, rows, out)
 
 
-def weighed(scene: Scene, lists: Lists, coefficients: Iterable[Iterable[float]]) -> Tensor:
-    """For each list the sum (lists, H, W) of its terms, each times its coefficient."""
+def weighted_sums(scene: Scene, lists: Lists, coefficients: Iterable[Iterable[float]]) -> Tensor:
+    """For each list the sum (lists, H, W) of its taps, each times its coefficient."""
     if not _fused(scene):
-        return weighed_reference(scene, lists, coefficients)
-    return cpu.weighed(scene, lists, coefficients)
+        return weighted_sums_reference(scene, lists, coefficients)
+    return cpu.weighted_sums(scene, lists, coefficients)
 
 
 def _fused(scene: Scene) -> bool:
@@ -37,13 +37,13 @@ def _fused(scene: Scene) -> bool:
 # -- the definition ----------------------------------------------------------------------------
 
 
-def write_terms_reference(scene: Scene, lists: Lists, rows: slice, out: Tensor) -> None:
-    """``write_terms`` in plain torch."""
+def write_taps_reference(scene: Scene, lists: Lists, rows: slice, out: Tensor) -> None:
+    """``write_taps`` in plain torch."""
     part = _rows(scene, rows)
     following = iter(out)
-    for term in itertools.chain.from_iterable(lists):
-        values = _value(part, term.map)
-        for factor in term.factors:
+    for tap in itertools.chain.from_iterable(lists):
+        values = _value(part, tap.map)
+        for factor in tap.factors:
             torch.mul(values, part.factors[factor], out=next(following))
 
 
@@ -57,18 +57,18 @@ def _rows(scene: Scene, rows: slice) -> Scene:
     )
 
 
-def weighed_reference(
+def weighted_sums_reference(
     scene: Scene, lists: Lists, coefficients: Iterable[Iterable[float]]
 ) -> Tensor:
-    """``weighed`` in plain torch."""
+    """``weighted_sums`` in plain torch."""
     totals = scene.deviation.new_zeros(len(lists), *scene.deviation.shape)
-    for total, terms, of_terms in zip(totals, lists, coefficients, strict=True):
-        following = iter(of_terms)
-        for term in terms:
+    for total, taps, of_taps in zip(totals, lists, coefficients, strict=True):
+        following = iter(of_taps)
+        for tap in taps:
             weight = torch.zeros_like(total)
-            for factor in term.factors:
+            for factor in tap.factors:
                 weight.add_(scene.factors[factor], alpha=next(following))
-            total.addcmul_(_value(scene, term.map), weight)
+            total.addcmul_(_value(scene, tap.map), weight)
     return totals
 
 

@@ -23,19 +23,19 @@ class Map(NamedTuple):
     share: float = 0.0
 
 
-class Term(NamedTuple):
-    """A map, and the factors that it is weighed by: as many terms as factors."""
+class Tap(NamedTuple):
+    """A map, and the factors that it is weighted by: as many taps as factors."""
 
     map: Map
     factors: tuple[int, ...]
 
 
-Terms = tuple[Term, ...]
-Lists = tuple[Terms, ...]
+Taps = tuple[Tap, ...]
+Lists = tuple[Taps, ...]
 
 
 class Scene(NamedTuple):
-    """What terms are made of. ``planes`` (P, H + 2 m, W + 2 m) have m pixels around them, as far as
+    """What taps are made of. ``planes`` (P, H + 2 m, W + 2 m) have m pixels around them, as far as
     offsets reach; ``maps`` and ``factors``, each of them (H, W); ``deviation`` (H, W)."""
 
     planes: Tensor
@@ -44,6 +44,6 @@ class Scene(NamedTuple):
     deviation: Tensor
 
 
-def count_terms(terms: Terms) -> int:
+def count_taps(taps: Taps) -> int:
     """How many there are, a factor after the other."""
-    return sum(len(term.factors) for term in terms)
+    return sum(len(tap.factors) for tap in taps)

@@ -107,7 +107,7 @@ def _over(kernel: Callable[..., None], arrays: list[Array], lifting: Lifting) ->
     run(lambda _, first, last: kernel(*operands, first, last), cut(blocks, 1, share))
 
 
-def _turned(*arrays: Array) -> list[Array]:
+def _rotated(*arrays: Array) -> list[Array]:
     return [array.swapaxes(1, 2) for array in arrays]
 
 
@@ -128,7 +128,7 @@ def separate(x: Tensor, lifting: Lifting) -> Tensor:
     for part in parts:
         low, high = halves[:, : part.stop - part.start]
         low_low, low_high, high_low, high_high = target[:, part]
-        _over(_separate, _turned(source[part], low, high), lifting)
+        _over(_separate, _rotated(source[part], low, high), lifting)
         _over(_separate, [low, low_low, low_high], lifting)
         _over(_separate, [high, high_low, high_high], lifting)
     return bands
@@ -146,5 +146,5 @@ def join(bands: Tensor, lifting: Lifting) -> Tensor:
         low_low, low_high, high_low, high_high = source[:, part]
         _over(_join, [low_low, low_high, low], lifting)
         _over(_join, [high_low, high_high, high], lifting)
-        _over(_join, _turned(low, high, target[part]), lifting)
+        _over(_join, _rotated(low, high, target[part]), lifting)
     return x

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mambaic_kernels.selective_scan.operators import watched
+from mambaic_kernels.scan.operators import watched
 
 # lifting steps (predict, update, predict, update) and the gain that makes both bands orthonormal
 STEPS = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 def _module(backend: str) -> ModuleType:
     """cpu or triton: imported when first used, as both are slow to import."""
-    return importlib.import_module(f"mambaic_kernels.selective_scan.{backend}")
+    return importlib.import_module(f"mambaic_kernels.scan.{backend}")
 
 
 def watched(tensor: Tensor) -> bool:

@@ -277,7 +277,7 @@ def _carried(plan: _Plan, local: Tensor, span: Tensor, A: Tensor, *, reverse: bo
 def scan_forward(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, size: tuple[int, int], reset: bool
 ) -> Tensor:
-    """Same contract as ``mambaic_kernels.selective_scan.cpu.scan_forward``."""
+    """Same contract as ``mambaic_kernels.scan.cpu.scan_forward``."""
     u, dt, A, B, C = (t.contiguous() for t in (u, dt, A, B, C))
     plan = _Plan(u, dt, A, size, reset)
     start = _starts(plan, u, dt, A, B, C)
@@ -299,7 +299,7 @@ def scan_backward(
     size: tuple[int, int],
     reset: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Same contract as ``mambaic_kernels.selective_scan.cpu.scan_backward``."""
+    """Same contract as ``mambaic_kernels.scan.cpu.scan_backward``."""
     grad, u, dt, A, B, C = (t.contiguous() for t in (grad, u, dt, A, B, C))
     plan = _Plan(u, dt, A, size, reset)
     start = _starts(plan, u, dt, A, B, C)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mambaic_kernels.selective_scan.layout import DIRECTIONS, from_sequence, to_sequence
+from mambaic_kernels.scan.layout import DIRECTIONS, from_sequence, to_sequence
 
 
 def recurrence(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:

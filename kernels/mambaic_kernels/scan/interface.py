@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mambaic_kernels.dispatch import pick
-from mambaic_kernels.selective_scan import reference
-from mambaic_kernels.selective_scan.layout import check_lines, from_sequence, to_sequence
-from mambaic_kernels.selective_scan.operators import positive_steps, scan
+from mambaic_kernels.scan import reference
+from mambaic_kernels.scan.layout import check_lines, from_sequence, to_sequence
+from mambaic_kernels.scan.operators import positive_steps, scan
 
 
 def _positive_delta(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
