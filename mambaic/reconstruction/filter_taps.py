@@ -43,8 +43,6 @@ def write_taps(reconstruction: Reconstruction, planes: int, rows: slice, out: Te
 def weighted_sums(
     reconstruction: Reconstruction, coefficients: Sequence[Sequence[float]]
 ) -> Tensor:
-    reconstruction: Reconstruction, coefficients: Sequence[Sequence[float]]
-) -> Tensor:
     """For each of the first planes the sum of its taps, each times its coefficient: (planes, H,
     W)."""
     return kernels.weighted_sums(reconstruction.scene, TAPS[: len(coefficients)], coefficients)
