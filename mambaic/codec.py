@@ -1,14 +1,20 @@
-"""Pictures to .mbic bytes and back: where files and people meet the networks."""
+"""Pictures to .mbic bytes and back: where files and people meet the networks.
+
+    image --read--> pixels --rotate--> --g_a--> y --walk--> symbols --ANS--> payload
+                                                  |                            | container
+    encoder:        post-filter fit <-- g_s <-- y_hat                        .mbic
+                                                                               |
+    image <--clamp-- filter <-- rotate back <-- g_s <-- y_hat <--walk-- symbols
+
+``encoder.picture_encoder`` is the upper way, ``tiling.synthesis`` the lower one from y_hat on;
+``entropy_model.walk`` is the coding order of both.
+"""
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -16,29 +22,16 @@ from torch import Tensor
 
 from mambaic import checkpoint
 from mambaic.container import fields
-from mambaic.container.alpha import decode_alpha, encode_alpha
-from mambaic.container.fields import (
-    MAX_PIXELS,
-    MAX_TILE_LATENTS,
-    MbicFile,
-    largest_tile,
-    stored_quality,
-    tile_grid,
-)
-from mambaic.encoder.filter_fit import Fit
-from mambaic.encoder.filter_rate import cheapest
-from mambaic.encoder.latent_refinement import blocks
-from mambaic.encoder.rotation_search import promising as promising_rotations
-from mambaic.encoder.tile_encoder import CodedTile, TileEncoder
-from mambaic.errors import ConfigError, CorruptStream, DesyncError, DeviceError, WrongModel
+from mambaic.container.alpha import decode_alpha
+from mambaic.container.fields import MAX_PIXELS, MbicFile, tile_grid
+from mambaic.encoder.options import EncodeOptions
+from mambaic.encoder.picture_encoder import EncodedPicture, Progress, encode_picture
+from mambaic.errors import CorruptStream, DesyncError, DeviceError, WrongModel
 from mambaic.imaging.image import Picture, read_image, to_pil
 from mambaic.models.model import MambaIC
 from mambaic.reconstruction.post_filter import PostFilter
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
-from mambaic.tiling.boxes import default_tile
 from mambaic.tiling.synthesis import Synthesis
-
-Progress = Callable[[int, int], None]  # parts done, parts in all
 
 
 class Codec:
@@ -50,14 +43,9 @@ class Codec:
 
     # -- encoding ----------------------------------------------------------------------------
 
-    def encode(self, image: Image.Image | Picture, quality: float = 60.0, **options: Any) -> bytes:
-        """Compress a picture; options as in ``encode_picture``."""
-        picture = image if isinstance(image, Picture) else read_image(image)
-        return self.encode_picture(picture, quality, **options)[0]
-
-    def encode_picture(
+    def encode(
         self,
-        picture: Picture,
+        image: Image.Image | Picture,
         quality: float = 60.0,
         *,
         strip: bool = False,
@@ -67,80 +55,36 @@ class Codec:
         rotation: Rotation | None = None,
         workers: int = 1,
         progress: Progress | None = None,
-    ) -> tuple[bytes, float]:
-        """(file bytes, estimated bits of its latents).
+    ) -> bytes:
+        """Compress a picture to the bytes of a file; options as in ``EncodeOptions``.
 
-        ``strip`` leaves ICC, EXIF and XMP out; ``tile`` is the side of latent tiles (multiple of 4
-        latents of 16 pixels, 0 for one tile, None to choose by size); ``refine`` is the number of
-        steps by which latents are refined for this picture (``encoder.latent_refinement``); without
-        ``post_filter`` decoded pictures are left as they are (``reconstruction.post_filter``);
-        ``rotation`` of colours, None to look for the best (``reconstruction.rotation``);
-        ``workers`` tiles are coded at a time. Raises ConfigError on an option outside its range.
+        ``progress`` is called with (parts done, parts in all). Raises ImageError, ConfigError.
         """
-        if not 0 <= quality <= 100:
-            raise ConfigError(f"quality = {quality} must lie between 0 and 100")
-        width, height = picture.size
-        if tile is None:
-            tile = default_tile(width, height)
-        if refine < 0:
-            raise ConfigError(f"refine = {refine} steps must not be negative")
-        if tile < 0 or tile % 4:
-            raise ConfigError(f"tile = {tile} must be 0 or a multiple of 4 latents")
-        if largest_tile(width, height, tile) > MAX_TILE_LATENTS:
-            raise ConfigError(
-                f"tile = {tile} makes a tile of more than {MAX_TILE_LATENTS} latents: choose at "
-                f"most 256, or leave the choice to the size of the image"
-            )
-        quality = stored_quality(quality)
-        grid = tile_grid(width, height, tile)
-        rotations = [IDENTITY] if rotation is None else [rotation]
-        if rotation is None and not picture.gray:
-            several = len(grid) == 1 and not refine
-            rotations = promising_rotations(self.model, picture.pixels, quality, several=several)
-        advance = _counter(progress, sum(len(blocks(box)) if refine else 1 for box in grid))
-
-        encoder = TileEncoder(self.model, picture.pixels, quality, refine, advance)
-
-        def code(index: int) -> tuple[CodedTile, Fit]:
-            coded = encoder.cheapest(grid[index], rotations)
-            fit = Fit(planes=1 if picture.gray else 3)
-            if post_filter:
-                for region in coded.regions:
-                    fit.add(*region)
-            if not refine:
-                advance()
-            return coded._replace(regions=()), fit
-
-        with ThreadPoolExecutor(max_workers=max(1, min(workers, len(grid)))) as pool:
-            tiles, fits = zip(*pool.map(code, range(len(grid))), strict=True)
-        chunks = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
-        kept = {} if strip else {name: data for name, data in chunks.items() if data}
-        if picture.alpha is not None:
-            kept["alpha"] = encode_alpha(picture.alpha)
-        if post_filter:
-            costs = Fit.of(fits).costs(self.model.config.error_weight(quality), width * height)
-            found = cheapest(costs, self.model.filter_code)
-            if found is not None:
-                kept["filter"] = self.model.filter_code.to_bytes(found)
-        if any(tiles[0].rotation):
-            kept["rotation"] = tiles[0].rotation.to_bytes()
-        file = MbicFile(
-            width=width,
-            height=height,
-            gray=picture.gray,
+        options = EncodeOptions(
             quality=quality,
-            weights_id=self.model.weights_id,
+            strip=strip,
             tile=tile,
-            tiles=tuple(coded.payload for coded in tiles),
-            chunks=kept,
+            refine=refine,
+            post_filter=post_filter,
+            rotation=rotation,
+            workers=workers,
         )
-        return fields.write(file), sum(coded.estimated_bits for coded in tiles)
+        picture = image if isinstance(image, Picture) else read_image(image)
+        return self.encode_picture(picture, options, progress).data
+
+    def encode_picture(
+        self, picture: Picture, options: EncodeOptions, progress: Progress | None = None
+    ) -> EncodedPicture:
+        """Contents of the file of a picture, and the estimated bits of its latents."""
+        return encode_picture(self.model, picture, options, progress)
 
     # -- decoding ----------------------------------------------------------------------------
 
-    def decode(self, data: bytes, **options: Any) -> Image.Image:
-        """Decompress to a Pillow image; options as in ``decode_picture``."""
-        return to_pil(self.decode_picture(data, **options))
+    def decode(
+        self, data: bytes, *, max_pixels: int = MAX_PIXELS, progress: Progress | None = None
+    ) -> Image.Image:
+        """Decompress to a Pillow image. Raises a BitstreamError."""
+        return to_pil(self.decode_picture(data, max_pixels=max_pixels, progress=progress))
 
     def decode_picture(
         self,
@@ -219,18 +163,6 @@ class Codec:
 def _rotation_of(file: MbicFile) -> Rotation:
     chunk = file.chunks.get("rotation")
     return IDENTITY if chunk is None else Rotation.from_bytes(chunk)
-
-
-def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
-    """Call it when one of ``total`` parts is done, from any thread."""
-    lock, done = threading.Lock(), itertools.count(1)
-
-    def advance() -> None:
-        if progress is not None:
-            with lock:
-                progress(next(done), total)
-
-    return advance
 
 
 def pick_device(device: str) -> torch.device:

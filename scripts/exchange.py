@@ -25,7 +25,7 @@ import torch
 from mambaic import load
 from mambaic.coding import decoder as decoding
 from mambaic.coding import encoder as encoding
-from mambaic.encoder.rotation_search import likely
+from mambaic.encoder.rotation_search import find_rotation
 from mambaic.errors import BitstreamError
 from mambaic.imaging.image import read_image
 
@@ -99,7 +99,7 @@ def encode_all(images: Path, qualities: list[float], folder: Path) -> tuple[int,
         picture = read_image(path)
         for quality in qualities:
             # named, so that the picture is coded once
-            rotation = likely(codec.model, picture.pixels, quality)
+            rotation = find_rotation(codec.model, picture.pixels, quality)
             kept.clear()
             data = codec.encode(picture, quality, rotation=rotation)
             indices = np.concatenate(kept)

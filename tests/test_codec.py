@@ -13,7 +13,8 @@ from PIL import Image
 
 from mambaic.codec import Codec
 from mambaic.container.fields import MAX_TILE_LATENTS, largest_tile
-from mambaic.encoder.rate_control import encode_to_target
+from mambaic.encoder.options import EncodeOptions
+from mambaic.encoder.rate_control import Target, encode_to_target
 from mambaic.errors import BitstreamError, ConfigError, ImageError, WrongModel
 from mambaic.imaging.atomic_files import atomic_write
 from mambaic.imaging.image import read_image
@@ -131,9 +132,10 @@ def test_other_weights_are_named(codec, private_unit_model):
 def test_target_size_is_met_or_refused(codec):
     image = read_image(photo(256, 192))
     middle = len(codec.encode(image, 55.0))
-    assert len(encode_to_target(codec, image, size=middle)) == pytest.approx(middle, rel=0.01)
+    data = encode_to_target(codec, image, Target("size", middle), EncodeOptions())
+    assert len(data) == pytest.approx(middle, rel=0.01)
     with pytest.raises(ConfigError, match="out of reach"):
-        encode_to_target(codec, image, size=10)
+        encode_to_target(codec, image, Target("size", 10), EncodeOptions())
 
 
 def test_quality_outside_its_range_is_refused(codec):

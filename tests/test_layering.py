@@ -44,7 +44,7 @@ MAY_IMPORT = {
     # g_a and g_s piece by piece
     "tiling": "container nn reconstruction models",
     # every search: no decoder needs it
-    "encoder": "errors config container imaging coding nn reconstruction models tiling",
+    "encoder": "errors config container entropy_model imaging coding nn reconstruction models tiling",
     "codec": "errors container imaging reconstruction models checkpoint tiling encoder",
     # Pillow and CompressAI
     "integrations": "errors config container imaging models checkpoint codec",

@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -16,23 +16,22 @@ from mambaic_cli.inputs import IMAGE_SUFFIXES, MBIC_SUFFIX, Job, check_target, n
 
 if TYPE_CHECKING:
     from mambaic.codec import Codec, Progress
+    from mambaic.encoder.options import EncodeOptions
+    from mambaic.encoder.rate_control import Target
+
+
+TARGETS: tuple[Literal["bpp", "size", "psnr"], ...] = ("bpp", "size", "psnr")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asked for."""
+    """What the command line asked for beside the settings of the encoder."""
 
-    quality: float
-    target: dict[str, float]
-    strip: bool
-    tile: int | None
-    refine: int
-    post_filter: bool
-    rotation: bool
+    encode: EncodeOptions
+    target: Target | None
     force: bool
     verify: bool
     delete_source: bool
-    workers: int
     max_pixels: int
 
 
@@ -97,9 +96,8 @@ class Options:
 @click.option("--quiet", is_flag=True)
 def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     """Compress photographs to .mbic files. IN are files, folders, globs, or - for stdin."""
-    names = {"bpp": "target_bpp", "size": "target_size", "psnr": "target_psnr"}
-    target = {key: given[name] for key, name in names.items() if given[name] is not None}
-    if len(target) + (given["quality"] is not None) > 1:
+    targets = [unit for unit in TARGETS if given[f"target_{unit}"] is not None]
+    if len(targets) + (given["quality"] is not None) > 1:
         raise click.UsageError("give one of --quality, --target-bpp, --target-size, --target-psnr")
     jobs = plan_jobs(inputs, out, suffixes=IMAGE_SUFFIXES, new_suffix=MBIC_SUFFIX)
     if given["delete_source"]:
@@ -108,21 +106,26 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
         if any(job.source is None or job.target is None for job in jobs):
             raise click.UsageError("--delete-source needs input and output files, not a pipe")
     from mambaic.codec import load
+    from mambaic.encoder.options import EncodeOptions
+    from mambaic.encoder.rate_control import Target
+    from mambaic.reconstruction.rotation import IDENTITY
 
     codec = load(given["model"], given["device"])
     options = Options(
-        quality=60.0 if given["quality"] is None else given["quality"],
-        target=target,
-        strip=given["strip"],
-        tile=given["tile"],
-        refine=given["refine"],
-        post_filter=given["post_filter"],
-        rotation=given["rotation"],
+        encode=EncodeOptions(
+            quality=60.0 if given["quality"] is None else given["quality"],
+            strip=given["strip"],
+            tile=given["tile"],
+            refine=given["refine"],
+            post_filter=given["post_filter"],
+            rotation=None if given["rotation"] else IDENTITY,
+            # one big file runs its tiles in parallel, many files run beside each other
+            workers=given["jobs"] if len(jobs) == 1 else 1,
+        ),
+        target=Target(targets[0], given[f"target_{targets[0]}"]) if targets else None,
         force=given["force"],
         verify=given["delete_source"] if given["verify"] is None else given["verify"],
         delete_source=given["delete_source"],
-        # one big file runs its tiles in parallel, many files run beside each other
-        workers=given["jobs"] if len(jobs) == 1 else 1,
         max_pixels=given["max_pixels"],
     )
     return run_jobs(
@@ -143,7 +146,6 @@ def _compress(
     from mambaic.encoder.rate_control import encode_to_target
     from mambaic.imaging.atomic_files import atomic_write
     from mambaic.imaging.image import read_image
-    from mambaic.reconstruction.rotation import IDENTITY
 
     check_target(job, options.force)
     source = sys.stdin.buffer.read() if job.source is None else job.source
@@ -151,19 +153,10 @@ def _compress(
     for note in picture.notes:
         click.echo(f"mambaic: {name_of(job.source)}: note: {note}", err=True)
     started = time.perf_counter()
-    settings: dict[str, Any] = {
-        "strip": options.strip,
-        "tile": options.tile,
-        "refine": options.refine,
-        "post_filter": options.post_filter,
-        "rotation": None if options.rotation else IDENTITY,
-        "workers": options.workers,
-        "progress": progress,
-    }
-    if options.target:
-        data = encode_to_target(codec, picture, **options.target, **settings)
+    if options.target is not None:
+        data = encode_to_target(codec, picture, options.target, options.encode, progress)
     else:
-        data = codec.encode(picture, options.quality, **settings)
+        data = codec.encode_picture(picture, options.encode, progress).data
     if options.verify:
         codec.verify(data)
     seconds = time.perf_counter() - started

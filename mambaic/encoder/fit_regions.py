@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic.encoder.filter_fit import Comparison
+from mambaic.encoder.filter_fit import Comparison, Fit
 from mambaic.models.model import MambaIC
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.analysis import visible_region
@@ -37,7 +37,7 @@ def reconstructed_regions(
     quality: float,
     rotation: Rotation = IDENTITY,
 ) -> Iterator[Comparison]:
-    """Regions of a tile, reconstruction from its decoded latents."""
+    """Regions of a tile, reconstructed from its decoded latents."""
     regions = chosen_regions(tile, REGIONS, REGION)
     for region in regions:
         outer = grow(region, model.config.halo // 4, tile)  # what other tiles hold is not at hand
@@ -47,3 +47,19 @@ def reconstructed_regions(
         yield Comparison(reconstruction.cut(slice(x.shape[1]), slice(x.shape[2])), x)
         if len(regions) > 1:
             return_memory()
+
+
+def fit_tile(
+    model: MambaIC,
+    pixels: np.ndarray,
+    tile: Box,
+    latents: Tensor,
+    quality: float,
+    rotation: Rotation,
+    planes: int = 3,
+) -> Fit:
+    """Least squares of the post-filter over the regions of a tile."""
+    fit = Fit(planes)
+    for region in reconstructed_regions(model, pixels, tile, latents, quality, rotation):
+        fit.add(*region)
+    return fit

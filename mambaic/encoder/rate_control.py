@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mambaic.container.fields import stored_quality
+from mambaic.encoder.options import EncodeOptions
+from mambaic.encoder.picture_encoder import EncodedPicture, Progress
 from mambaic.errors import ConfigError
 from mambaic.imaging.image import Picture
 from mambaic.imaging.metrics import psnr_db
@@ -29,65 +32,83 @@ MAX_TRIES = 24
 class PictureCodec(Protocol):
     """What the search needs of a ``Codec``, which is made of this room and so stands above it."""
 
-    def encode(self, image: Picture, quality: float, **options: Any) -> bytes: ...
+    def encode_picture(
+        self, picture: Picture, options: EncodeOptions, progress: Progress | None
+    ) -> EncodedPicture: ...
 
     def decode_picture(self, data: bytes) -> Picture: ...
+
+
+class Target(NamedTuple):
+    """``value`` bits per pixel, bytes, or decibels."""
+
+    unit: Literal["bpp", "size", "psnr"]
+    value: float
+
+
+class _Measure(NamedTuple):
+    """A goal on a scale that is nearly straight over quality: what a file measures there, how it is
+    said, the tolerance, and the slope per step of quality."""
+
+    of: Callable[[bytes], float]
+    say: Callable[[float], str]
+    goal: float
+    tolerance: float
+    slope: float
 
 
 def encode_to_target(
     codec: PictureCodec,
     picture: Picture,
-    *,
-    bpp: float | None = None,
-    size: float | None = None,
-    psnr: float | None = None,
-    **options: Any,
+    target: Target,
+    options: EncodeOptions,
+    progress: Progress | None = None,
 ) -> bytes:
-    """File whose rate is within 1 % of ``bpp`` (bits per pixel) or ``size`` (bytes), or whose
-    PSNR is within 0.05 dB of ``psnr``; the nearest one where quality has no finer step.
+    """File whose rate is within 1 % of a target in bits per pixel or bytes, or whose PSNR is within
+    0.05 dB of one in decibels; the nearest one where quality has no finer step.
 
-    Raises ConfigError if no quality from 0 to 100 gets there.
+    The quality of ``options`` is not used. Raises ConfigError if no quality from 0 to 100 gets
+    there.
     """
-    if sum(value is not None for value in (bpp, size, psnr)) != 1:
-        raise ConfigError("give exactly one of bpp, size and psnr")
-    if psnr is not None:
+    measure = _measure(codec, picture, target)
 
-        def measure(data: bytes) -> float:
-            return psnr_db(picture.pixels, codec.decode_picture(data).pixels)
+    def attempt(settings: EncodeOptions, quality: float) -> tuple[float, bytes]:
+        told = progress if settings.refine == options.refine else None
+        data = codec.encode_picture(picture, replace(settings, quality=quality), told).data
+        return measure.of(data), data
 
-        def describe(value: float) -> str:
-            return f"{value:.2f} dB"
-
-        goal, tolerance, slope = psnr, PSNR_TOLERANCE_DB, DB_PER_QUALITY
-    else:
-        pixels = picture.size[0] * picture.size[1]
-        n_bytes = size if size is not None else (bpp or 0.0) * pixels / 8
-
-        def measure(data: bytes) -> float:
-            return math.log(len(data))
-
-        goal, tolerance = math.log(max(n_bytes, 1.0)), math.log1p(SIZE_TOLERANCE)
-        slope = LOG_BYTES_PER_QUALITY
-
-        def describe(value: float) -> str:
-            return f"{math.exp(value):.0f} bytes"
-
-    def attempt(settings: dict[str, Any], quality: float) -> tuple[float, bytes]:
-        data = codec.encode(picture, quality, **settings)
-        return measure(data), data
-
+    scale = measure.goal, measure.tolerance, measure.slope
     first = FIRST_QUALITY
-    if options.get("refine"):
+    if options.refine:
         # unrefined tries cost next to nothing beside refined ones, and end a step or two away
-        unrefined = partial(attempt, options | {"refine": 0, "progress": None})
-        first = _search(unrefined, goal, tolerance, slope, first).quality
-    found = _search(partial(attempt, options), goal, tolerance, slope, first)
+        first = _search(partial(attempt, replace(options, refine=0)), *scale, first).quality
+    found = _search(partial(attempt, options), *scale, first)
     if not found.within_reach:
         raise ConfigError(
             f"the target is out of reach: at quality {found.quality:g} this picture has "
-            f"{describe(found.value)}"
+            f"{measure.say(found.value)}"
         )
     return found.data
+
+
+def _measure(codec: PictureCodec, picture: Picture, target: Target) -> _Measure:
+    if target.unit == "psnr":
+        return _Measure(
+            of=lambda data: psnr_db(picture.pixels, codec.decode_picture(data).pixels),
+            say=lambda value: f"{value:.2f} dB",
+            goal=target.value,
+            tolerance=PSNR_TOLERANCE_DB,
+            slope=DB_PER_QUALITY,
+        )
+    pixels = picture.size[0] * picture.size[1]
+    n_bytes = target.value if target.unit == "size" else target.value * pixels / 8
+    return _Measure(
+        of=lambda data: math.log(len(data)),
+        say=lambda value: f"{math.exp(value):.0f} bytes",
+        goal=math.log(max(n_bytes, 1.0)),
+        tolerance=math.log1p(SIZE_TOLERANCE),
+        slope=LOG_BYTES_PER_QUALITY,
+    )
 
 
 class _Found(NamedTuple):

@@ -1,8 +1,9 @@
-"""The rotation of colours that suits a picture: the encoder's affair.
+"""Search for the rotation of colours that suits a picture.
 
-What a picture will cost is told well enough by its wavelet coefficients, before any network: bits
-grow with their logarithms, and those of channels that are not kept are an error. A rotation mixes
-them three by three.
+Wavelet coefficients predict the cost of a picture well enough, without any network: bits grow with
+their logarithms, and those of channels that are not coded are an error. A rotation mixes the three
+colour planes of every coefficient. On Kodak the rotation found so is 0.1 % worse than the better
+one of it and none.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 
 from mambaic.config import ModelConfig
-from mambaic.encoder.fit_regions import REGION as DRAWN
 from mambaic.encoder.fit_regions import chosen_regions
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
@@ -21,7 +21,7 @@ from mambaic.nn.gains import linear_step
 from mambaic.nn.wavelet import PACKED, WaveletPacking
 from mambaic.reconstruction.rotation import IDENTITY, Rotation, matrix
 from mambaic.tiling.analysis import read_region
-from mambaic.tiling.boxes import cut, picture_box
+from mambaic.tiling.boxes import picture_box
 
 SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its logarithm
 # the first guesses beside 0, in degrees: about gray photographs differ most
@@ -29,31 +29,18 @@ GUESSES_DEG = ((15, 0, 0), (0, 4, 0), (0, 0, 4))
 TRIALS = 40
 PRECISION_RAD, PRECISION_BITS = 1e-2, 1e-6  # bits of a coefficient
 REGIONS, REGION = 24, 8  # of a picture whose coefficients are looked at, and their sides in latents
-# regions, as a file's own drawing takes them, of a picture that is coded twice: none is left out
-SMALL = 4
 
 
-def promising(
-    model: MambaIC, pixels: np.ndarray, quality: float, *, several: bool
-) -> list[Rotation]:
-    """Those that a picture (H, W, 3) uint8 is worth coding with at a quality: the one that
-    coefficients tell, which photographs hardly ever lose by, and before it, if ``several`` are
-    wanted and the picture is not large, none."""
-    found = likely(model, pixels, quality)
-    if several and len(cut(picture_box(pixels), DRAWN)) <= SMALL:
-        return list(dict.fromkeys([IDENTITY, found]))
-    return [found]
-
-
-def likely(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
-    """What coefficients tell; nothing for transforms without the wavelet."""
+def find_rotation(model: MambaIC, pixels: np.ndarray, quality: float) -> Rotation:
+    """Rotation of least expected cost of a picture (H, W, 3) uint8; none for transforms without the
+    wavelet."""
     if not isinstance(model.transform, WaveletTransform):
         return IDENTITY
-    return expect(model.transform.wavelet, model.config, pixels, quality)
+    return search(model.transform.wavelet, model.config, pixels, quality)
 
 
 @torch.no_grad()
-def expect(
+def search(
     wavelet: WaveletPacking,
     config: ModelConfig,
     pixels: np.ndarray,
@@ -64,7 +51,7 @@ def expect(
     learned changes it."""
     from scipy.optimize import minimize  # here, as decoders would wait for it, too
 
-    cost = _Expected(wavelet, config, pixels, quality, regions)
+    cost = _ExpectedCost(wavelet, config, pixels, quality, regions)
     simplex = np.radians([(0, 0, 0), *GUESSES_DEG])
     precision = {"maxfev": TRIALS, "xatol": PRECISION_RAD, "fatol": PRECISION_BITS}
     options = {"initial_simplex": simplex, **precision}
@@ -72,7 +59,7 @@ def expect(
     return Rotation.nearest(found.x)
 
 
-class _Expected:
+class _ExpectedCost:
     """What a picture may cost at a quality."""
 
     def __init__(

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mambaic.codec import Codec
+from mambaic.encoder.options import EncodeOptions
 from mambaic.evaluation.rivals import Rival
 from mambaic.imaging.image import Picture, to_pil
 from mambaic.imaging.metrics import bpp_from_bytes, ms_ssim, psnr_db
@@ -68,7 +69,9 @@ class OurContender:
     refine: int = 0
 
     def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
-        return self.codec.encode_picture(picture, quality, refine=self.refine)
+        options = EncodeOptions(quality=quality, refine=self.refine)
+        encoded = self.codec.encode_picture(picture, options)
+        return encoded.data, encoded.estimated_bits
 
     def decode(self, data: bytes) -> Image.Image:
         return self.codec.decode(data)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mambaic.encoder.rate_control import FIRST_QUALITY, _search, encode_to_target
+from mambaic.encoder.options import EncodeOptions
+from mambaic.encoder.rate_control import FIRST_QUALITY, Target, _search, encode_to_target
 from mambaic.errors import ConfigError
 from mambaic.imaging.image import Picture
 
@@ -65,15 +67,17 @@ class CurveCodec:
     def __init__(self):
         self.tried = []
 
-    def encode(self, picture, quality, *, refine=0, progress=None):
-        self.tried.append((refine, quality))
-        return bytes(round(60 * math.exp(0.042 * quality) * (0.95 if refine else 1.0)))
+    def encode_picture(self, picture, options, progress):
+        self.tried.append((options.refine, options.quality))
+        length = 60 * math.exp(0.042 * options.quality) * (0.95 if options.refine else 1.0)
+        return SimpleNamespace(data=bytes(round(length)))
 
 
-def target(size, **options):
+def target(size, refine=0):
     codec = CurveCodec()
     picture = Picture(pixels=np.zeros((64, 64, 3), np.uint8))
-    return encode_to_target(codec, picture, size=size, **options), codec.tried
+    options = EncodeOptions(refine=refine)
+    return encode_to_target(codec, picture, Target("size", size), options), codec.tried
 
 
 def test_refined_tries_begin_where_the_unrefined_search_ends():

@@ -15,13 +15,11 @@ from torch.nn import functional as F
 from mambaic.codec import load
 from mambaic.config import PRESETS, VSSConfig
 from mambaic.container import fields
-from mambaic.encoder.rotation_search import likely, promising
-from mambaic.encoder.tile_encoder import TileEncoder
+from mambaic.encoder.rotation_search import find_rotation
 from mambaic.errors import CorruptStream
 from mambaic.imaging.colour_axes import PLANES
 from mambaic.imaging.image import read_image
 from mambaic.reconstruction.rotation import IDENTITY, LARGEST, STEP_DEG, Rotation, matrix
-from mambaic.tiling.boxes import picture_box
 
 SOME = Rotation(50, -9, 4)
 
@@ -99,7 +97,7 @@ def test_nearest_keeps_within_what_a_file_can_hold():
 
 @pytest.mark.weights
 @pytest.mark.parametrize("options", [{}, {"tile": 4}, {"refine": 1}])
-def test_decoder_turns_back_what_the_encoder_turned(codec, options):
+def test_decoder_rotates_back_what_the_encoder_rotated(codec, options):
     pixels = smooth(128, 144)
     picture = read_image(Image.fromarray(pixels))
     plain, turned = (
@@ -114,7 +112,7 @@ def test_decoder_turns_back_what_the_encoder_turned(codec, options):
 
 
 @pytest.mark.weights
-def test_filter_is_fitted_to_what_is_turned_back(codec):
+def test_filter_is_fitted_after_rotating_back(codec):
     pixels = photo_pixels(192, 256)
     plain, filtered = (
         codec.encode(Image.fromarray(pixels), 90, rotation=SOME, post_filter=on)
@@ -134,44 +132,22 @@ def test_damaged_rotation_in_a_sound_file_is_named(codec):
 
 
 @pytest.mark.parametrize("angle_deg", [20, -25])
-def test_colours_are_turned_onto_the_axes(linear, angle_deg):
+def test_colours_are_rotated_onto_the_axes(linear, angle_deg):
     pixels = two_colours(angle_deg)
-    found = likely(linear, pixels, 75)
-    assert promising(linear, pixels, 75, several=True) == [IDENTITY, found]
-    assert promising(linear, pixels, 75, several=False) == [found]
+    found = find_rotation(linear, pixels, 75)
     assert STEP_DEG * found.gray == pytest.approx(-angle_deg, abs=3)
     assert max(abs(found.first), abs(found.second)) * STEP_DEG < 3
 
 
 @pytest.mark.weights
-def test_turned_colours_take_fewer_bytes(codec):
+def test_rotated_colours_take_fewer_bytes(codec):
     picture = read_image(Image.fromarray(two_colours(30)))
     plain = codec.encode(picture, 75, rotation=IDENTITY)
     assert len(codec.encode(picture, 75)) < 0.98 * len(plain)
 
 
-def test_large_pictures_are_turned_without_a_trial(linear, monkeypatch):
-    monkeypatch.setattr("mambaic.encoder.rotation_search.SMALL", 0)
-    pixels = two_colours(20)
-    assert promising(linear, pixels, 75, several=True) == [likely(linear, pixels, 75)]
-
-
-@pytest.mark.weights
-def test_the_rotation_that_costs_least_is_taken(codec):
-    pixels = two_colours(30)
-    encoder = TileEncoder(codec.model, pixels, 75)
-    weight = codec.model.config.error_weight(75)
-    each = [encoder.cheapest(picture_box(pixels), [rotation]) for rotation in (IDENTITY, SOME)]
-    costs = [coded._replace(regions=list(coded.regions)).cost(weight) for coded in each]
-    best = encoder.cheapest(picture_box(pixels), [IDENTITY, SOME])
-    assert (best.rotation, best.cost(weight)) == min(
-        zip((IDENTITY, SOME), costs, strict=True), key=lambda pair: pair[1]
-    )
-    assert costs[0] != costs[1]
-
-
 def test_colours_on_the_axes_stay(linear):
-    found = likely(linear, two_colours(0), 75)
+    found = find_rotation(linear, two_colours(0), 75)
     assert max(map(abs, found)) <= 2
 
 
@@ -184,4 +160,4 @@ def test_gray_pictures_have_none(codec):
 def test_transforms_without_a_wavelet_have_none():
     vss = VSSConfig(d_state=2)
     conv = dataclasses.replace(PRESETS["unit"], transform="conv", N=8, depths=(1, 1, 1, 1), vss=vss)
-    assert promising(make_model(conv), two_colours(30, 64), 75, several=True) == [IDENTITY]
+    assert find_rotation(make_model(conv), two_colours(30, 64), 75) == IDENTITY

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mambaic import checkpoint, load
 from mambaic.config import PRESETS
-from mambaic.encoder.rotation_search import expect
+from mambaic.encoder.rotation_search import search
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.models.model import MambaIC, TrainOutput
 from mambaic_cli.main import main
@@ -156,7 +156,7 @@ def test_crops_come_in_the_colours_that_an_encoder_would_see(photos, unit_model,
     turned.seek(3)
     for image in turned.images:
         wavelet, config = unit_model.transform.wavelet, unit_model.config
-        expected = expect(wavelet, config, image.pixels, ROTATION_QUALITY).matrix
+        expected = search(wavelet, config, image.pixels, ROTATION_QUALITY).matrix
         np.testing.assert_allclose(image.rotation, expected, atol=1e-6)
     assert len({image.rotation.tobytes() for image in turned.images}) > 1
     crops = draw_crops(turned, 3, 64, np.random.default_rng(1))

@@ -21,7 +21,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from mambaic.encoder.rotation_search import expect
+from mambaic.encoder.rotation_search import search
 from mambaic.errors import ConfigError
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
@@ -247,7 +247,7 @@ def rotate_as_encoded(photos: Photos, model: MambaIC) -> None:
     wavelet, config = copy.deepcopy(model.transform.wavelet).cpu(), model.config
 
     def rotation_of(pixels: np.ndarray) -> np.ndarray:
-        rotation = expect(wavelet, config, pixels, ROTATION_QUALITY, ROTATION_REGIONS)
+        rotation = search(wavelet, config, pixels, ROTATION_QUALITY, ROTATION_REGIONS)
         return rotation.matrix.astype(np.float32)
 
     photos.rotate(rotation_of)

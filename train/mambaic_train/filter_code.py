@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from mambaic.coding.binary_arithmetic import ONE
-from mambaic.encoder.filter_fit import Fit
 from mambaic.encoder.filter_rate import NATS, Costs, cheapest, of_plane
-from mambaic.encoder.rotation_search import likely
-from mambaic.encoder.tile_encoder import TileEncoder
+from mambaic.encoder.fit_regions import fit_tile
+from mambaic.encoder.rotation_search import find_rotation
+from mambaic.encoder.tile_encoder import encode_tile
 from mambaic.models.model import MambaIC
 from mambaic.reconstruction.filter_code import LONG, STEPS, FilterCode
 from mambaic.tiling.boxes import picture_box
@@ -45,11 +45,10 @@ def fit_filter_code(model: MambaIC, pictures: Iterable[tuple[np.ndarray, float]]
 def observe(model: MambaIC, pixels: np.ndarray, quality: float) -> tuple[list[Costs], float]:
     """What coefficients cost in a picture, and the bits of its latents."""
     height, width = pixels.shape[:2]
-    rotation = likely(model, pixels, quality)
-    coded = TileEncoder(model, pixels, quality).code(picture_box(pixels), rotation)
-    fit = Fit()
-    for region in coded.regions:
-        fit.add(*region)
+    rotation = find_rotation(model, pixels, quality)
+    picture = model, pixels, picture_box(pixels)
+    coded = encode_tile(*picture, quality, rotation)
+    fit = fit_tile(*picture, torch.cat(coded.decoded, dim=1), quality, rotation)
     costs = fit.costs(model.config.error_weight(quality), width * height)
     return costs, coded.estimated_bits
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from mambaic.codec import Codec
 from mambaic.config import ModelConfig
+from mambaic.encoder.options import EncodeOptions
 from mambaic.errors import ConfigError, ImageError
 from mambaic.evaluation.run import plain
 from mambaic.imaging.image import Picture, read_image
@@ -60,7 +61,8 @@ def rd_points(
     for quality in qualities:
         rows = []
         for picture in pictures:
-            data, bits = codec.encode_picture(picture, quality)
+            encoded = codec.encode_picture(picture, EncodeOptions(quality=quality))
+            data, bits = encoded.data, encoded.estimated_bits
             decoded = codec.decode_picture(data)
             pixels = picture.size[0] * picture.size[1]
             psnr = psnr_db(picture.pixels, decoded.pixels)

@@ -1,0 +1,50 @@
+"""Options of an encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mambaic.container.fields import MAX_TILE_LATENTS, largest_tile, stored_quality
+from mambaic.errors import ConfigError
+from mambaic.reconstruction.rotation import Rotation
+from mambaic.tiling.boxes import default_tile
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """Settings of one encoding. Raises ConfigError on a value outside its range.
+
+    ``quality`` 0 to 100; ``strip`` leaves ICC, EXIF and XMP out; ``tile`` is the side of latent
+    tiles (a multiple of 4 latents of 16 pixels, 0 for one tile, None to choose by size); ``refine``
+    is the number of steps of latent refinement (``encoder.latent_refinement``); ``post_filter``
+    fits a post-filter (``reconstruction.post_filter``); ``rotation`` of colours, None to search for
+    one (``encoder.rotation_search``); ``workers`` tiles are coded at a time.
+    """
+
+    quality: float = 60.0
+    strip: bool = False
+    tile: int | None = None
+    refine: int = 0
+    post_filter: bool = True
+    rotation: Rotation | None = None
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.quality <= 100:
+            raise ConfigError(f"quality = {self.quality} must lie between 0 and 100")
+        if self.refine < 0:
+            raise ConfigError(f"refine = {self.refine} steps must not be negative")
+        if self.tile is not None and (self.tile < 0 or self.tile % 4):
+            raise ConfigError(f"tile = {self.tile} must be 0 or a multiple of 4 latents")
+        # encoder and decoder both use the quality that a file keeps
+        object.__setattr__(self, "quality", stored_quality(self.quality))
+
+    def tile_of(self, width: int, height: int) -> int:
+        """Side of the tiles of a picture. Raises ConfigError if they would be too large."""
+        tile = default_tile(width, height) if self.tile is None else self.tile
+        if largest_tile(width, height, tile) > MAX_TILE_LATENTS:
+            raise ConfigError(
+                f"tile = {tile} makes a tile of more than {MAX_TILE_LATENTS} latents: choose at "
+                f"most 256, or leave the choice to the size of the image"
+            )
+        return tile
