@@ -44,12 +44,13 @@ MAY_IMPORT = {
     # g_a and g_s piece by piece
     "tiling": "container nn reconstruction models",
     # every search: no decoder needs it
-    "encoder": "errors config container entropy_model imaging coding nn reconstruction models tiling",
+    "encoder": "errors config container entropy_model imaging coding nn reconstruction models"
+    " tiling",
     "codec": "errors container imaging reconstruction models checkpoint tiling encoder",
     # Pillow and CompressAI
     "integrations": "errors config container imaging models checkpoint codec",
     "mambaic": "errors codec integrations",
-    "evaluation": "errors imaging codec",
+    "evaluation": "errors imaging encoder codec",
     "mambaic_train": "errors config container imaging coding nn reconstruction models checkpoint "
     "tiling encoder codec evaluation",
     "mambaic_cli": "errors config container imaging reconstruction models encoder codec mambaic "
