@@ -6,28 +6,24 @@ What becomes of unusual inputs is promised in docs/reliability.md.
 from __future__ import annotations
 
 import io
+import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mambaic.container.fields import MAX_PIXELS, MAX_SIDE
 from mambaic.errors import ImageError
+from mambaic.imaging.metadata import INFO_KEYS, fits, open_image, read_metadata, shield
 
-INFO_KEYS = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}  # chunk of a file: Pillow's name
-ORIENTATION = 0x0112
 STRIP = 256  # rows
-# sizes, offsets, compression and the like: true of the source file only
-TIFF_LAYOUT = (
-    254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325,
-    338, 339,
-)  # fmt: skip
+PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 
@@ -62,7 +58,7 @@ def _opened(file: str | Path | BinaryIO) -> Iterator[Image.Image]:
         with _open_lock:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
-                image = Image.open(file)
+                image = open_image(file)
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
         with image:
@@ -70,16 +66,22 @@ def _opened(file: str | Path | BinaryIO) -> Iterator[Image.Image]:
 
 
 def read_image(
-    source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixels: int = MAX_PIXELS
+    source: str | Path | bytes | BinaryIO | Image.Image,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    info: Mapping[str, Any] | None = None,
 ) -> Picture:
-    """Read a picture, by content and not by name. Raises ImageError."""
-    if isinstance(source, Image.Image):
-        return _picture(source, "image", max_pixels)
+    """Read a picture, by content and not by name; ``info`` replaces metadata of an image under
+    Pillow's names (exif, icc_profile, xmp). Raises ImageError."""
     name = str(source) if isinstance(source, str | Path) else "image"
     try:
+        if isinstance(source, Image.Image):
+            return _picture(source, name, max_pixels, info, private=False)
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with _opened(file) as image:
-            return _picture(image, name, max_pixels)
+            return _picture(image, name, max_pixels, info, private=True)
+    except ImageError:
+        raise
     except FileNotFoundError as exc:
         raise ImageError(f"{name}: no such file") from exc
     except IsADirectoryError as exc:
@@ -88,7 +90,18 @@ def read_image(
         raise ImageError(f"{name}: not an image that Pillow can read") from exc
     except Image.DecompressionBombError as exc:
         raise ImageError(f"{name}: {exc}; raise --max-pixels if you trust it") from exc
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as exc:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        AssertionError,
+        struct.error,
+    ) as exc:
         # Pillow's plugins raise all of these on damaged files
         raise ImageError(f"{name}: unreadable image: {exc or type(exc).__name__}") from exc
 
@@ -104,24 +117,33 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         raise ImageError(f"{name}: sides must be 1 to {MAX_SIDE} pixels, not {width}x{height}")
 
 
-def _picture(image: Image.Image, name: str, max_pixels: int) -> Picture:
+def _picture(
+    image: Image.Image,
+    name: str,
+    max_pixels: int,
+    info: Mapping[str, Any] | None,
+    *,
+    private: bool,
+) -> Picture:
+    """``private``: the image is no caller's, and may be changed."""
     _check_size(image, name, max_pixels)
     notes: list[str] = []
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"only the first of {image.n_frames} frames is kept")  # type: ignore[attr-defined]
         image.seek(0)
     deep_file = "16" in str([entry.args for entry in getattr(image, "tile", [])])
+    metadata = read_metadata(image, info)
+    notes += metadata.notes
+    if private:
+        shield(image)
     image.load()
-    icc = image.info.get("icc_profile") or b""
-    exif = image.getexif()
-    orientation = exif.get(ORIENTATION, 1)
-    if orientation != 1:
-        image = ImageOps.exif_transpose(image)
-        exif = image.getexif()
+    image = metadata.upright(image)
+    if image.mode in PREMULTIPLIED:
+        image = image.convert(PREMULTIPLIED[image.mode])
     image, deep = _eight_bits(image)
     if deep or deep_file:  # Pillow itself reduces RGB of 16 bits, by value
         notes.append("reduced to 8 bits a channel")
-    image, icc = _to_srgb_family(image, icc, notes)
+    image, icc = _to_srgb_family(image, metadata.icc, notes)
     alpha = None
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -129,14 +151,17 @@ def _picture(image: Image.Image, name: str, max_pixels: int) -> Picture:
         image = image.convert("LA").getchannel("L") if image.mode == "LA" else rgba.convert("RGB")
         if alpha.min() == 255:
             alpha = None
-    gray = image.mode in ("L", "1", "La")
+    gray = image.mode in ("L", "1")
+    if icc and not fits(icc, image.mode):
+        notes.append("the colour profile is for other channels than these and was dropped")
+        icc = b""
     return Picture(
         pixels=_rgb_pixels(image),
         gray=gray,
         alpha=alpha,
         icc=icc,
-        exif=_exif_bytes(exif),
-        xmp=_xmp_bytes(image.info.get("xmp")),
+        exif=metadata.exif,
+        xmp=metadata.xmp,
         notes=tuple(notes),
     )
 
@@ -193,17 +218,6 @@ def _to_srgb_family(image: Image.Image, icc: bytes, notes: list[str]) -> tuple[I
         assert converted is not None
         return converted, b""
     return image.convert("RGB"), b""
-
-
-def _exif_bytes(exif: Image.Exif) -> bytes:
-    """EXIF without the orientation, which has been applied, and without a TIFF's own layout."""
-    for tag in (ORIENTATION, *TIFF_LAYOUT):
-        exif.pop(tag, None)
-    return exif.tobytes() if len(exif) else b""
-
-
-def _xmp_bytes(xmp: object) -> bytes:
-    return xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else b""
 
 
 def to_pil(picture: Picture) -> Image.Image:
