@@ -6,6 +6,7 @@ MambaICError
 |- ImageError                   input image unreadable, unsupported, too large      exit 3
 |- OutputError                  output exists, folder not writable, disk full       exit 3
 |- DeviceError                  device or kernel asked for is not there             exit 6
+|- MissingPackage(ImportError)  a package that an extra of mambaic brings           exit 6
 `- BitstreamError               anything wrong with a file being decoded            exit 4
    |- NotAnMbicFile             does not start with the magic
    |- UnsupportedVersion        a later version or an unknown flag
@@ -50,6 +51,12 @@ class OutputError(MambaICError):
 
 class DeviceError(MambaICError):
     """The device or kernel asked for is not available; the message says how to get it."""
+
+    exit_code = 6
+
+
+class MissingPackage(MambaICError, ImportError):
+    """A package that not everybody needs is missing; the message says which extra brings it."""
 
     exit_code = 6
 

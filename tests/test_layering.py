@@ -26,10 +26,12 @@ MAY_IMPORT = {
     "mambaic_kernels": "",
     "errors": "",
     "config": "errors",
+    # packages that not everybody needs
+    "extras": "errors",
     # the fields of a file: bytes alone
     "container": "errors",
     # the format has a largest picture
-    "imaging": "errors container",
+    "imaging": "errors extras container",
     # symbols and bits, whatever networks the priors come from; payloads are whole words
     "coding": "errors container mambaic_kernels",
     "nn": "config mambaic_kernels",
@@ -44,17 +46,17 @@ MAY_IMPORT = {
     # g_a and g_s piece by piece
     "tiling": "container nn reconstruction models",
     # every search: no decoder needs it
-    "encoder": "errors config container entropy_model imaging coding nn reconstruction models"
-    " tiling",
+    "encoder": "errors config container imaging coding nn reconstruction entropy_model models "
+    "tiling",
     "codec": "errors container imaging reconstruction models checkpoint tiling encoder",
     # Pillow and CompressAI
-    "integrations": "errors config container imaging models checkpoint codec",
+    "integrations": "errors config extras container imaging models checkpoint codec",
     "mambaic": "errors codec integrations",
-    "evaluation": "errors imaging encoder codec",
-    "mambaic_train": "errors config container imaging coding nn reconstruction models checkpoint "
-    "tiling encoder codec evaluation",
-    "mambaic_cli": "errors config container imaging reconstruction models encoder codec mambaic "
-    "evaluation mambaic_train",
+    "evaluation": "errors extras imaging encoder codec",
+    "mambaic_train": "errors config extras container imaging coding nn reconstruction models "
+    "checkpoint tiling encoder codec evaluation",
+    "mambaic_cli": "errors config extras container imaging reconstruction models encoder codec "
+    "mambaic evaluation mambaic_train",
 }
 NETWORKS = {"nn", "entropy_model", "models"}
 

@@ -34,6 +34,9 @@ BESIDE = ("jpeg", "webp", "avif")
 def command(image: Path | None, out: Path, model: str, device: str) -> int:
     """Compress IMAGE (by default a photograph that matplotlib ships) at three qualities, beside
     JPEG, WebP and AVIF at the same size."""
+    from mambaic.extras import require
+
+    require("eval")
     from mambaic.codec import load
     from mambaic.imaging.atomic_files import atomic_write
     from mambaic.imaging.image import Picture, read_image, to_pil

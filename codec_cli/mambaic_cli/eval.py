@@ -71,6 +71,9 @@ def command(
 ) -> int:
     """Measure rate-distortion curves of the images INPUTS (files, folders, globs) by real files,
     beside other codecs, and write a report."""
+    from mambaic.extras import require
+
+    require("eval")
     if compare is not None:
         from mambaic.evaluation.report import compare as difference
 

@@ -9,7 +9,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -17,6 +16,7 @@ from mambaic.evaluation.curves import Curve
 from mambaic.evaluation.measure import Contender, OurContender, at_size
 from mambaic.evaluation.plots import PANELS
 from mambaic.evaluation.report import percent
+from mambaic.extras import require
 from mambaic.imaging.image import Picture, to_pil
 from mambaic.imaging.metrics import bpp_from_bytes, psnr_db
 
@@ -74,7 +74,10 @@ def render(
     gallery: Sequence[Mapping[str, Any]],
     unreadable: Mapping[str, str],
 ) -> str:
-    """HTML of a report whose plots lie in ``folder``."""
+    """HTML of a report whose plots lie in ``folder``. Raises MissingPackage."""
+    require("eval")
+    import jinja2
+
     source = (resources.files("mambaic.evaluation") / "page.html.j2").read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["percent"] = percent

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mambaic.evaluation.curves import Curve
+from mambaic.extras import require
 
 
 def to_db(ms_ssim: list[float]) -> np.ndarray:
@@ -25,7 +26,11 @@ PANELS: dict[str, tuple[str, Callable[[Curve], Any]]] = {
 
 
 def draw(measured: Mapping[str, Curve], known: Mapping[str, dict[str, Any]]) -> dict[str, bytes]:
-    """{file name: content}. Published curves are dashed and only in the PSNR plot."""
+    """{file name: content}. Published curves are dashed and only in the PSNR plot.
+
+    Raises MissingPackage.
+    """
+    require("eval")
     from matplotlib.figure import Figure
 
     files = {}

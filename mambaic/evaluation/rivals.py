@@ -43,7 +43,7 @@ def _jxl() -> Rival:
 
         library, missing = f"pillow-jxl-plugin {getattr(pillow_jxl, '__version__', '')}", ""
     except ImportError:
-        library, missing = "", "pip install pillow-jxl-plugin"
+        library, missing = "", "pip install 'mambaic[jxl]'"
     return Rival(
         "jxl", "JXL", lambda q: {"quality": round(q), "effort": 7}, (10, 25, 40, 55, 70, 85, 95),
         library, missing,

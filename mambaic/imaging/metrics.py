@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from einops import rearrange
+
+from mambaic.extras import require
 
 MS_SSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
 
@@ -20,10 +23,11 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float | None:
     """MS-SSIM of two (H, W, 3) uint8 images; None if a side is too short for its five scales."""
     if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
+    require("eval")
     import torch
     from pytorch_msssim import ms_ssim as compute
 
-    x, y = (torch.from_numpy(v.copy()).permute(2, 0, 1)[None].float() for v in (a, b))
+    x, y = (torch.tensor(rearrange(v, "h w c -> 1 c h w")).float() for v in (a, b))
     return float(compute(x, y, data_range=255.0))
 
 
@@ -57,6 +61,7 @@ def rising(bpp: Sequence[float], psnr: Sequence[float]) -> tuple[np.ndarray, np.
 
 
 def _delta(anchor: RateDistortion, test: RateDistortion, name: str, axis: int) -> float | None:
+    require("eval")
     import bjontegaard
 
     curves = [rising(*curve) for curve in (anchor, test)]

@@ -15,13 +15,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from compressai.entropy_models import EntropyBottleneck
-from compressai.models import CompressionModel
 from torch import Tensor
 
 from mambaic import checkpoint
 from mambaic.config import PRESETS, ModelConfig
+from mambaic.extras import require
 from mambaic.models.model import MambaIC
+
+try:
+    from compressai.entropy_models import EntropyBottleneck
+    from compressai.models import CompressionModel
+except ModuleNotFoundError:
+    require("compressai")
+    raise
 
 
 class MambaICCompressionModel(CompressionModel):

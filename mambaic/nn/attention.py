@@ -6,6 +6,7 @@ Windows are aligned to the top left corner of the map; positions beyond the map 
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,27 +38,23 @@ class WindowAttention(nn.Module):
         return by_rows(self._attend, x, dim=2, multiple=self.window)
 
     def _attend(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
+        batch, _, height, width = x.shape
         size = self.window
         pad_h, pad_w = -height % size, -width % size
-        t = self.norm(x.permute(0, 2, 3, 1))
-        t = F.pad(t, (0, 0, 0, pad_w, 0, pad_h))
+        t = F.pad(self.norm(rearrange(x, "b c h w -> b h w c")), (0, 0, 0, pad_w, 0, pad_h))
         rows, cols = (height + pad_h) // size, (width + pad_w) // size
-        t = t.view(batch, rows, size, cols, size, channels).transpose(2, 3)
-        t = t.reshape(batch * rows * cols, size * size, channels)
-        q, k, v = (
-            part.reshape(-1, size * size, self.heads, channels // self.heads).transpose(1, 2)
-            for part in self.qkv(t).chunk(3, dim=-1)
-        )
+        windows = rearrange(t, "b (rows i) (cols j) c -> (b rows cols) (i j) c", i=size, j=size)
+        of_heads = "n s (part heads c) -> part n heads s c"
+        q, k, v = rearrange(self.qkv(windows), of_heads, part=3, heads=self.heads)
         offset = self.get_buffer("offset")
         bias = self.bias[:, offset].unsqueeze(0)  # (1, heads, S, S)
         if pad_h or pad_w:
             bias = bias + self._padding_mask(height, width, rows, cols, batch)
         t = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        t = self.out(t.transpose(1, 2).reshape(-1, size * size, channels))
-        t = t.view(batch, rows, cols, size, size, channels).transpose(2, 3)
-        t = t.reshape(batch, rows * size, cols * size, channels)[:, :height, :width]
-        return x + t.permute(0, 3, 1, 2)
+        t = self.out(rearrange(t, "n heads s c -> n s (heads c)"))
+        to_map = "(b rows cols) (i j) c -> b (rows i) (cols j) c"
+        t = rearrange(t, to_map, rows=rows, cols=cols, i=size)[:, :height, :width]
+        return x + rearrange(t, "b h w c -> b c h w")
 
     def _padding_mask(self, height: int, width: int, rows: int, cols: int, batch: int) -> Tensor:
         """Large negative for keys beyond the map, (batch * windows, 1, 1, S)."""
@@ -65,6 +62,6 @@ class WindowAttention(nn.Module):
         inside = (torch.arange(rows * size, device=device) < height)[:, None] & (
             torch.arange(cols * size, device=device) < width
         )
-        inside = inside.view(rows, size, cols, size).transpose(1, 2).reshape(rows * cols, 1, 1, -1)
+        inside = rearrange(inside, "(rows i) (cols j) -> (rows cols) 1 1 (i j)", i=size, j=size)
         mask = torch.zeros(inside.shape, device=device, dtype=self.bias.dtype)
         return mask.masked_fill(~inside, -1e4).repeat(batch, 1, 1, 1)

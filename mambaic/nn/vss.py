@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -117,12 +118,13 @@ class VSSBlock(nn.Module):
             self.ffn_out.weight.mul_(0.2)
 
     def forward(self, x: Tensor) -> Tensor:
-        t = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        t = rearrange(x, "b c h w -> b h w c")
         u, gate = self.in_proj(self.norm(t)).chunk(2, dim=-1)
         gate = F.silu(gate)  # before the scan, so that the product's memory is free during it
-        u = F.silu(self._depthwise(u.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        u = F.silu(self._depthwise(rearrange(u, "b h w c -> b c h w")))
+        u = rearrange(u, "b c h w -> b h w c")
         t = by_rows(self._gated, t, self.scan(u), gate, dim=1)
-        return by_rows(self._feed_forward, t, dim=1).permute(0, 3, 1, 2)
+        return rearrange(by_rows(self._feed_forward, t, dim=1), "b h w c -> b c h w")
 
     def _gated(self, t: Tensor, y: Tensor, gate: Tensor) -> Tensor:
         out: Tensor = t + self.out_proj(self.scan_norm(y) * gate)

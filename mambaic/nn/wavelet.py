@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -133,7 +134,7 @@ class WaveletPacking(nn.Module):
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Set colour axes (KLT), kept channels and their deviations from photographs ``x``."""
-        pixels = x.permute(1, 0, 2, 3).flatten(1).double()
+        pixels = rearrange(x, "b c h w -> c (b h w)").double()
         self.mean.copy_(pixels.mean(dim=1))
         _, axes = torch.linalg.eigh(torch.cov(pixels))
         axes = axes.flip(1).T

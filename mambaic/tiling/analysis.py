@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from mambaic.container.fields import LATENT_STRIDE
@@ -23,7 +24,7 @@ def read_region(pixels: np.ndarray, box: Box) -> Tensor:
     rows = np.arange(box[0] * LATENT_STRIDE, (box[0] + box[2]) * LATENT_STRIDE).clip(max=height - 1)
     columns = np.arange(box[1] * LATENT_STRIDE, (box[1] + box[3]) * LATENT_STRIDE)
     region = pixels[rows[:, None], columns.clip(max=width - 1)[None, :]]
-    x = torch.from_numpy(region).permute(2, 0, 1)[None].float().div_(255.0)
+    x = torch.from_numpy(rearrange(region, "h w c -> 1 c h w")).float().div_(255.0)
     return x.contiguous(memory_format=torch.channels_last)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -103,4 +104,5 @@ class Synthesis:
         x_hat = x_hat.mul(255).round().to(torch.uint8)
         top, left = box[0] * LATENT_STRIDE, box[1] * LATENT_STRIDE
         target = self.pixels[top : top + x_hat.shape[1], left : left + x_hat.shape[2]]
-        target[:] = x_hat[:, : target.shape[0], : target.shape[1]].permute(1, 2, 0).cpu().numpy()
+        visible = x_hat[:, : target.shape[0], : target.shape[1]].cpu().numpy()
+        target[:] = rearrange(visible, "c h w -> h w c")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mambaic.container.fields import describe
+from mambaic.extras import EXTRAS
 from mambaic_cli.main import main
 
 pytestmark = pytest.mark.weights
@@ -176,9 +177,13 @@ def test_help_imports_neither_torch_nor_numpy_nor_pillow():
 
 def test_commands_do_not_wait_for_what_they_do_not_need(photograph, tmp_path):
     """torch._dynamo is most of a second of imports, and the first call of an operator does it;
-    scipy.optimize is half a second, and encoders alone need it."""
+    scipy.optimize is half a second, and encoders alone need it. Extras may be missing."""
     file, back = tmp_path / "x.mbic", tmp_path / "x.png"
-    unneeded = {"compress": {"torch._dynamo"}, "decompress": {"torch._dynamo", "scipy.optimize"}}
+    extras = {module for modules in EXTRAS.values() for module in modules}
+    unneeded = {
+        "compress": {"torch._dynamo", *extras},
+        "decompress": {"torch._dynamo", "scipy.optimize", *extras},
+    }
     for (name, modules), (source, made) in zip(
         unneeded.items(), [(photograph, file), (file, back)], strict=True
     ):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from tqdm import tqdm
 
 from mambaic import checkpoint
@@ -53,7 +54,7 @@ def _filter_crops(photos: Photos, seed: int) -> Iterator[tuple[np.ndarray, float
     rng = np.random.default_rng(seed)
     for index in tqdm(range(FILTER_CROPS), "post-filters", unit="crop"):
         (crop,) = draw_crops(photos, 1, FILTER_CROP, rng).pixels
-        yield crop.permute(1, 2, 0).numpy(), stored_quality(100 * (index * GOLDEN % 1))
+        yield rearrange(crop.numpy(), "c h w -> h w c"), stored_quality(100 * (index * GOLDEN % 1))
 
 
 @torch.no_grad()

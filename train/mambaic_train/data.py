@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import psutil
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from mambaic.encoder.rotation_search import search
 from mambaic.errors import ConfigError
+from mambaic.extras import require
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic_train.sources import Source, find_sources
@@ -210,6 +211,9 @@ class Mixture:
 def machine_memory() -> int:
     """Bytes that one training process may fill with images: a share of the machine's memory, or of
     the container's where that is limited."""
+    require("train")
+    import psutil
+
     whole = psutil.virtual_memory().total
     if CONTAINER_LIMIT.exists() and (limit := CONTAINER_LIMIT.read_text().strip()) != "max":
         whole = min(whole, int(limit))
@@ -229,7 +233,8 @@ def draw_crops(
     for slot, (photo, numbers) in enumerate(samples):
         out[slot] = _crop(photo.pixels, size, numbers)
     rotations = np.array([photo.rotation for photo, _ in samples])
-    return Crops(torch.from_numpy(out).permute(0, 3, 1, 2), torch.from_numpy(rotations))
+    pixels = torch.from_numpy(rearrange(out, "n h w c -> n c h w"))
+    return Crops(pixels, torch.from_numpy(rotations))
 
 
 def to_input(crops: Crops, device: torch.device | str = "cpu") -> Tensor:

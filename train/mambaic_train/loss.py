@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mambaic.config import ModelConfig
+from mambaic.extras import require
 from mambaic.models.model import TrainOutput
 from mambaic_train.config import TrainConfig
 
@@ -57,6 +58,7 @@ def rate_distortion(
     if train.metric == "mse":
         distortion = lmbda * 255**2 * mse
     else:
+        require("train")
         from pytorch_msssim import ms_ssim
 
         dissimilar = 1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False)

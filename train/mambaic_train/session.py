@@ -18,6 +18,7 @@ from mambaic import checkpoint
 from mambaic.codec import pick_device
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
+from mambaic.extras import require
 from mambaic.models.growing import grow
 from mambaic.models.model import MambaIC
 from mambaic.nn.precision import multiplies_bfloat16
@@ -92,8 +93,9 @@ class _StopFlag:
 def train(request: Request) -> int:
     """Train, then export the averaged weights to OUT/checkpoint. Returns the exit code.
 
-    Raises ConfigError, CheckpointError or DeviceError before any training.
+    Raises ConfigError, CheckpointError, DeviceError or MissingPackage before any training.
     """
+    require("train")
     with joined(str(pick_device(request.device))) as (world, device):
         return _train(request, world, device)
 
