@@ -1,7 +1,14 @@
-"""Estimates bits of the walk instead of writing them."""
+"""Estimates bits of the walk instead of writing them.
+
+Estimator                rate of files: the symbols that an encoder would write
+  TrainingEstimator      gradients to latents and priors
+    NoiseEstimator       rate of noisy latents, before a model has coding tables
+    TableEstimator       rate of the coding tables, once it has them
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -23,9 +30,9 @@ from mambaic.coding.tables import count_magnitudes, values
 
 
 class Part(NamedTuple):
-    """Latents of some steps, (B, n) each: what is coded (symbols; in training residuals in units
-    of their quantiser's spacing, quantised or noisy), log-scales, the set of tables, and the
-    residuals themselves in units of the spacing."""
+    """Latents of some steps, (B, n) each: ``coded`` are symbols, in training residuals (quantised
+    or noisy) in units of the spacing; then log-scales, table contexts, and the residuals in units
+    of the spacing."""
 
     coded: Tensor
     log_scale: Tensor
@@ -33,91 +40,33 @@ class Part(NamedTuple):
     residual: Tensor
 
 
+class Quantised(NamedTuple):
+    """Rows (B, n, C) of one step: ``coded`` and ``context`` as in ``Part``, and the residuals that
+    walk and synthesis see."""
+
+    coded: Tensor
+    context: Tensor
+    residual: Tensor
+
+
 class Estimator:
-    """Counts bits instead of writing them; differentiable.
+    """Counts the bits of a file: the same symbols, the same tables."""
 
-    In training, walk and synthesis see the quantised latents. Where the model has tables the rate
-    is that of files (``ScaleMixture.relaxed_bits``), and gradients reach latents and means by the
-    expected response of the quantiser (``quantiser.response``). Before, the rate is that of noisy
-    latents, and gradients go straight through ([Minnen2020], arXiv:2007.08739, Sec. 3.3).
-    """
-
-    def __init__(
-        self,
-        latents: Mapping[str, Tensor],
-        mixture: ScaleMixture,
-        *,
-        training: bool,
-        width: float = quantiser.WIDTH,
-    ) -> None:
-        """``width`` of the response to residuals in training."""
+    def __init__(self, latents: Mapping[str, Tensor], mixture: ScaleMixture) -> None:
         self._latents = latents
         self._mixture = mixture
-        self._training = training
-        self._width = width
         self._steps: dict[str, list[Part]] = {}
         self._sources: dict[tuple[str, int, Lattice], tuple[Tensor, ...]] = {}
         self._search: quantiser.Search | None = None
 
     def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
-        residual = self._source(site) - prior.mean
-        if self._training and self._mixture.tables is not None and quantiser.uses_tcq(site):
-            residual = self._followed(residual, prior)
-        coded, context, quantised = self.quantise(site, residual, prior, ahead)
-        step = Part(coded, prior.log_scale, context, residual / quantiser.spacing(site.latent))
+        residual = self._residual(site, prior)
+        quantised = self._quantise(site, residual, prior, ahead)
+        spacing = quantiser.spacing(site.latent)
+        step = Part(quantised.coded, prior.log_scale, quantised.context, residual / spacing)
         steps = self._steps.setdefault(site.latent, [])
         steps.append(Part(*(rows.flatten(1) for rows in step)))
-        return quantised + prior.mean
-
-    def _followed(self, residual: Tensor, prior: Prior) -> Tensor:
-        """The residual with the gradient of what is quantised; what a file leaves out has none."""
-        fixed = residual.detach()
-        slope = quantiser.response(fixed / quantiser.SPACING, self._width)
-        slope = slope.masked_fill(self._mixture.skipped(prior.log_scale), 0.0)
-        return fixed + slope * (residual - fixed)
-
-    def _source(self, site: Site) -> Tensor:
-        """The latents at a site. All slices of a step are taken at once: the gradient of every cut
-        is a map of all latents."""
-        step = site.of or site
-        width = site.channels.stop - site.channels.start
-        key = (step.latent, step.channels.start, step.lattice)
-        if key not in self._sources:
-            self._sources[key] = step.take(self._latents[site.latent]).split(width, dim=-1)
-        return self._sources[key][(site.channels.start - step.channels.start) // width]
-
-    def quantise(
-        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Residuals as they are coded, their tables, and as walk and synthesis see them."""
-        if self._training and residual.device.type != "cpu":
-            rates = self._mixture.quantiser_rates_on(residual.device)
-            rows = residual.detach(), prior.log_scale.detach()
-            symbols, context = quantiser.quantise_on_gpu(site, *rows, rates)
-        else:
-            # in training a latent that a file leaves out is coded as if rounded by itself: at 0 it
-            # could not learn that it is worth its bits; and nobody looks ahead
-            look = None if self._training else look_ahead(ahead, self._source, prior.mean)
-            if self._search is None:
-                tables = self._mixture.rates, self._mixture.skip
-                self._search = quantiser.Search(len(residual), *tables, rounded=self._training)
-            rows = residual, prior.log_scale
-            if self._training:  # the trainer skips a step with NaN, but only at its end
-                rows = rows[0].nan_to_num(), rows[1].nan_to_num()
-            ordered = ordered_residuals(rows[0]), ordered_indices(rows[1])
-            found = self._search.find(site, *ordered, look)
-            symbols, context = (rows_like(part, prior.mean) for part in found)
-            symbols = symbols.to(residual.dtype)
-        quantised = values(symbols, context)
-        if not self._training:
-            return symbols, context, quantised
-        if self._mixture.tables is None:
-            coded = residual / quantiser.spacing(site.latent) + torch.rand_like(residual) - 0.5
-        else:
-            coded = quantised / quantiser.spacing(site.latent)
-            if quantiser.uses_tcq(site):
-                quantised = quantised.masked_fill(self._mixture.skipped(prior.log_scale), 0.0)
-        return coded, context, residual + (quantised - residual).detach()
+        return quantised.residual + prior.mean
 
     def bits(self, latent: str | None = None) -> Tensor:
         """Estimated bits per image (B,), of one latent or of all."""
@@ -133,21 +82,134 @@ class Estimator:
         coded."""
         return {latent: self.likelihood(latent, part) for latent, part in self._parts().items()}
 
+    def likelihood(self, latent: str, part: Part) -> Tensor:
+        """Likelihood of the latents of one part."""
+        return self._mixture.coded_likelihood(part.coded, part.log_scale, part.context)
+
+    def counts(self) -> np.ndarray:
+        """``count_magnitudes`` of all symbols."""
+        return np.sum([count_magnitudes(*part[:3]) for part in self._parts().values()], axis=0)
+
+    def _residual(self, site: Site, prior: Prior) -> Tensor:
+        return self._source(site) - prior.mean
+
+    def _quantise(
+        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None
+    ) -> Quantised:
+        look = look_ahead(ahead, self._source, prior.mean)
+        symbols, context = self._searched(site, residual, prior.log_scale, look)
+        return Quantised(symbols, context, values(symbols, context))
+
+    def _searched(
+        self,
+        site: Site,
+        residual: Tensor,
+        log_scale: Tensor,
+        look: quantiser.Look | None = None,
+        *,
+        rounded: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Symbols and table contexts by the search of files; ``rounded`` as in ``Search``."""
+        if self._search is None:
+            tables = self._mixture.rates, self._mixture.skip
+            self._search = quantiser.Search(len(residual), *tables, rounded=rounded)
+        ordered = ordered_residuals(residual), ordered_indices(log_scale)
+        found = self._search.find(site, *ordered, look)
+        symbols, context = (rows_like(part, residual) for part in found)
+        return symbols.to(residual.dtype), context
+
+    def _source(self, site: Site) -> Tensor:
+        """The latents at a site. All sub-groups of a step are taken at once: the gradient of every
+        part is a map of all latents."""
+        step = site.of or site
+        width = site.channels.stop - site.channels.start
+        key = (step.latent, step.channels.start, step.lattice)
+        if key not in self._sources:
+            self._sources[key] = step.take(self._latents[site.latent]).split(width, dim=-1)
+        return self._sources[key][(site.channels.start - step.channels.start) // width]
+
     def _parts(self) -> dict[str, Part]:
         return {
             latent: Part(*(torch.cat(rows, dim=1) for rows in zip(*steps, strict=True)))
             for latent, steps in self._steps.items()
         }
 
-    def likelihood(self, latent: str, part: Part) -> Tensor:
-        """Likelihood of the latents of one part."""
-        if not self._training:
-            return self._mixture.coded_likelihood(part.coded, part.log_scale, part.context)
-        if self._mixture.tables is not None:
-            return torch.exp2(-self._mixture.relaxed_bits(*part))
-        return self._mixture.likelihood(part.coded, part.log_scale, quantiser.spacing(latent))
+
+class TrainingEstimator(Estimator):
+    """Walk and synthesis see quantised latents; their gradient goes straight through."""
 
     def counts(self) -> np.ndarray:
-        """``count_magnitudes`` of all symbols."""
-        assert not self._training, "only symbols can be counted"
-        return np.sum([count_magnitudes(*part[:3]) for part in self._parts().values()], axis=0)
+        raise TypeError("training rates residuals, not symbols: count in eval mode")
+
+    @abstractmethod
+    def _rated(self, site: Site, residual: Tensor, quantised: Tensor, prior: Prior) -> Tensor:
+        """The residuals that ``likelihood`` rates, in units of the spacing."""
+
+    def _quantise(
+        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None
+    ) -> Quantised:
+        symbols, context = self._searched_here(site, residual, prior)
+        quantised = values(symbols, context)
+        rated = self._rated(site, residual, quantised, prior)
+        seen = self._seen(site, quantised, prior)
+        return Quantised(rated, context, residual + (seen - residual).detach())
+
+    def _seen(self, site: Site, quantised: Tensor, prior: Prior) -> Tensor:
+        """Values that walk and synthesis see."""
+        return quantised
+
+    def _searched_here(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
+        """Symbols and contexts. A latent that files skip is rounded by itself: at 0 it could not
+        learn that it is worth its bits."""
+        if residual.device.type != "cpu":
+            rates = self._mixture.quantiser_rates_on(residual.device)
+            rows = residual.detach(), prior.log_scale.detach()
+            return quantiser.quantise_on_gpu(site, *rows, rates)
+        # the trainer skips a step with NaN, but only at its end
+        rows = residual.nan_to_num(), prior.log_scale.nan_to_num()
+        return self._searched(site, *rows, rounded=True)
+
+
+class NoiseEstimator(TrainingEstimator):
+    """Rate of latents with uniform noise ([Minnen2020], arXiv:2007.08739, Sec. 3.3)."""
+
+    def likelihood(self, latent: str, part: Part) -> Tensor:
+        return self._mixture.likelihood(part.coded, part.log_scale, quantiser.spacing(latent))
+
+    def _rated(self, site: Site, residual: Tensor, quantised: Tensor, prior: Prior) -> Tensor:
+        return residual / quantiser.spacing(site.latent) + torch.rand_like(residual) - 0.5
+
+
+class TableEstimator(TrainingEstimator):
+    """Rate of files (``ScaleMixture.relaxed_bits``). Gradients reach latents and means by the
+    expected response of the quantiser (``quantiser.response``), of the ``width`` given."""
+
+    def __init__(
+        self,
+        latents: Mapping[str, Tensor],
+        mixture: ScaleMixture,
+        width: float = quantiser.WIDTH,
+    ) -> None:
+        super().__init__(latents, mixture)
+        self._width = width
+
+    def likelihood(self, latent: str, part: Part) -> Tensor:
+        return torch.exp2(-self._mixture.relaxed_bits(*part))
+
+    def _residual(self, site: Site, prior: Prior) -> Tensor:
+        """With the gradient of what is quantised; none where a file skips the latent."""
+        residual = super()._residual(site, prior)
+        if not quantiser.uses_tcq(site):
+            return residual
+        fixed = residual.detach()
+        slope = quantiser.response(fixed / quantiser.SPACING, self._width)
+        slope = slope.masked_fill(self._mixture.skipped(prior.log_scale), 0.0)
+        return fixed + slope * (residual - fixed)
+
+    def _rated(self, site: Site, residual: Tensor, quantised: Tensor, prior: Prior) -> Tensor:
+        return quantised / quantiser.spacing(site.latent)
+
+    def _seen(self, site: Site, quantised: Tensor, prior: Prior) -> Tensor:
+        if not quantiser.uses_tcq(site):
+            return quantised
+        return quantised.masked_fill(self._mixture.skipped(prior.log_scale), 0.0)

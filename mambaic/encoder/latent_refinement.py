@@ -17,11 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic.coding.estimator import Estimator
+from mambaic.coding.estimator import Estimator, TableEstimator
 from mambaic.coding.likelihood import Prior
-from mambaic.coding.quantiser import uses_tcq
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import Ahead
 from mambaic.models.model import MambaIC
 from mambaic.nn.precision import multiplies_bfloat16
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
@@ -43,17 +41,12 @@ WIDTHS = (0.2, 0.08)  # of the response, first and last: from a narrow one alone
 QUALITY_OFFSET = 3.0
 
 
-class RefiningEstimator(Estimator):
-    """Prices and quantises as training does, but what a file leaves out costs what a 0 does: no
-    scale is to learn that it were worth its bits."""
+class RefiningEstimator(TableEstimator):
+    """As in training, but a latent that files skip costs what a 0 does: its scale must not learn
+    that it were worth its bits."""
 
-    def quantise(
-        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        coded, context, quantised = super().quantise(site, residual, prior, ahead)
-        if uses_tcq(site):
-            coded = coded.masked_fill(self._mixture.skipped(prior.log_scale), 0.0)
-        return coded, context, quantised
+    def _rated(self, site: Site, residual: Tensor, quantised: Tensor, prior: Prior) -> Tensor:
+        return super()._rated(site, residual, self._seen(site, quantised, prior), prior)
 
 
 def blocks(box: Box) -> list[Box]:
@@ -131,7 +124,7 @@ class _Block:
                 for group in optimiser.param_groups:
                     group["lr"] = peak * min(1.0, 2.0 * (1.0 - step / steps))
                 latents = {"y": y, "z": z}
-                estimator = RefiningEstimator(latents, mixture, training=True, width=width)
+                estimator = RefiningEstimator(latents, mixture, width)
                 with torch.autocast(y.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
                     y_hat = entropy_model.walk((z.shape[-2], z.shape[-1]), self._q, estimator)
                     total = self._total(y_hat, estimator)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mambaic.coding.decoder import Decoder
 from mambaic.coding.encoder import Encoder
-from mambaic.coding.estimator import Estimator
+from mambaic.coding.estimator import Estimator, NoiseEstimator, TableEstimator
 from mambaic.coding.expected_error import ErrorWatch
 from mambaic.coding.likelihood import Prior, ScaleMixture
 from mambaic.coding.sites import Site
@@ -111,9 +111,14 @@ class EntropyModel(nn.Module):
     def estimate(self, y: Tensor, q: Tensor) -> tuple[Tensor, Estimator]:
         """(y_hat, the estimator that has walked). Noisy and differentiable in training mode."""
         latents = {"y": y, "z": self.h_a(y, q).to(y.dtype)}
-        estimator = Estimator(latents, self.mixture(), training=self.training)
+        estimator = self._estimator_class()(latents, self.mixture())
         z_shape = (latents["z"].shape[-2], latents["z"].shape[-1])
         return self.walk(z_shape, q, estimator), estimator
+
+    def _estimator_class(self) -> type[Estimator]:
+        if not self.training:
+            return Estimator
+        return NoiseEstimator if self.tables is None else TableEstimator
 
     # -- files -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mambaic.coding.decoder import Decoder
 from mambaic.coding.encoder import Encoder
-from mambaic.coding.estimator import Estimator
+from mambaic.coding.estimator import Estimator, NoiseEstimator, TableEstimator
 from mambaic.coding.likelihood import WHOLE_SLOPE, Prior, ScaleMixture
 from mambaic.coding.quantiser import ERROR_WEIGHT, Search, response
 from mambaic.coding.sites import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
@@ -70,7 +70,7 @@ def test_three_interpreters_agree(latent, lattice):
     encoded = encoder.code(site, prior)
     payload, _ = encoder.finish()
     decoder = Decoder(payload, TABLES)
-    estimator = Estimator({latent: y}, SHAPE, training=False)
+    estimator = Estimator({latent: y}, SHAPE)
     assert torch.equal(decoder.code(site, prior), encoded)
     decoder.finish()
     assert torch.allclose(estimator.code(site, prior), encoded, atol=1e-5)
@@ -83,7 +83,7 @@ def test_estimate_is_what_the_coder_writes(spread):
     site = Site("y", slice(0, 6))
     mean = site.lattice.put(prior.mean, (40, 40))
     y = mean + (y - mean) * spread
-    encoder, estimator = Encoder({"y": y}, TABLES), Estimator({"y": y}, SHAPE, training=False)
+    encoder, estimator = Encoder({"y": y}, TABLES), Estimator({"y": y}, SHAPE)
     encoder.code(site, prior)
     estimator.code(site, prior)
     payload, bits = encoder.finish()
@@ -114,7 +114,7 @@ def squared_error_and_bits(latent: str, scale: float) -> tuple[float, float]:
     rows = site.take(y)
     prior = Prior(torch.zeros_like(rows), torch.full_like(rows, math.log(scale)))
     shape = ScaleMixture(torch.tensor(1.0).double(), torch.tensor(1.0).double(), None)
-    estimator = Estimator({latent: y}, shape, training=False)
+    estimator = Estimator({latent: y}, shape)
     y_hat = estimator.code(site, prior)
     return float((y_hat - rows).square().mean()), float(estimator.bits().sum()) / y.numel()
 
@@ -199,9 +199,8 @@ def test_a_slice_ends_where_the_next_one_begins_well():
 def test_estimate_in_training_is_differentiable_in_latents_means_and_scales(tables):
     y, prior = random_step(3)
     leaves = [t.clone().requires_grad_() for t in (y, prior.mean, prior.log_scale)]
-    estimator = Estimator(
-        {"y": leaves[0]}, ScaleMixture(SHAPE.weight, SHAPE.ratio, tables), training=True
-    )
+    kind = NoiseEstimator if tables is None else TableEstimator
+    estimator = kind({"y": leaves[0]}, ScaleMixture(SHAPE.weight, SHAPE.ratio, tables))
     y_hat = estimator.code(Site("y", slice(0, 6)), Prior(leaves[1], leaves[2]))
     assert y_hat.shape == prior.mean.shape
     estimator.bits().sum().backward()
@@ -219,7 +218,7 @@ def test_estimate_in_training_is_differentiable_in_latents_means_and_scales(tabl
 def test_in_training_latents_that_files_leave_out_follow_their_means():
     y, prior = random_step(4)
     leaves = [t.clone().requires_grad_() for t in (y, prior.mean)]
-    estimator = Estimator({"y": leaves[0]}, SHAPE, training=True)
+    estimator = TableEstimator({"y": leaves[0]}, SHAPE)
     y_hat = estimator.code(Site("y", slice(0, 6)), Prior(leaves[1], prior.log_scale))
     y_hat.sum().backward()
     skipped = SHAPE.skipped(prior.log_scale)
@@ -259,7 +258,7 @@ def test_in_training_a_number_that_is_none_makes_its_picture_cost_none(lost):
     y, prior = random_step(3)
     y, mean, log_scale = (torch.cat([x, x]) for x in (y, prior.mean, prior.log_scale))
     (y if lost == "latent" else log_scale)[1].flatten()[7] = torch.nan
-    estimator = Estimator({"y": y}, SHAPE, training=True)
+    estimator = TableEstimator({"y": y}, SHAPE)
     estimator.code(Site("y", slice(0, 6)), Prior(mean, log_scale))
     assert estimator.bits().isfinite().tolist() == [True, False]
 
@@ -268,8 +267,8 @@ def test_bits_in_training_are_those_of_files():
     y, prior = random_step(5, 60, 60)
     shape = ScaleMixture(SHAPE.weight, SHAPE.ratio, replace(TABLES, skip=0))
     bits = []
-    for training in (False, True):
-        estimator = Estimator({"y": y}, shape, training=training)
+    for kind in (Estimator, TableEstimator):
+        estimator = kind({"y": y}, shape)
         estimator.code(Site("y", slice(0, 6)), prior)
         bits.append(float(estimator.bits()))
     assert bits[1] == pytest.approx(bits[0], rel=0.01)

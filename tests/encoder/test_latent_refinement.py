@@ -90,13 +90,13 @@ def test_every_step_sees_what_a_file_holds(unit_model):
         return estimator.code(site, priors), estimator
 
     latents = residual.clone().requires_grad_()
-    values, estimator = coded(latents, training=True, width=0.2)
-    assert torch.equal(values.detach(), coded(residual, Estimator, training=False)[0])
+    values, estimator = coded(latents, width=0.2)
+    assert torch.equal(values.detach(), coded(residual, Estimator)[0])
     values.sum().backward()
     assert (latents.grad[skipped] == 0).all()
     assert (latents.grad[~skipped] != 0).float().mean() > 0.9
     far = torch.where(skipped, 100 * residual, residual)
-    assert torch.equal(estimator.bits(), coded(far, training=True)[1].bits())
+    assert torch.equal(estimator.bits(), coded(far)[1].bits())
 
 
 def test_processors_without_bfloat16_refine_in_float32(unit_model, monkeypatch):
