@@ -6,25 +6,34 @@ What becomes of unusual inputs is promised in docs/reliability.md.
 from __future__ import annotations
 
 import io
-import struct
-import threading
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms
 
-from mambaic.container.fields import MAX_PIXELS, MAX_SIDE
+from mambaic.container.fields import MAX_PIXELS
 from mambaic.errors import ImageError
-from mambaic.imaging.metadata import INFO_KEYS, fits, open_image, read_metadata, shield
+from mambaic.imaging.depth import eight_bits, is_deep
+from mambaic.imaging.held import MODE_BITS, Held, held_by_mode, held_in
+from mambaic.imaging.held_tiff import mend_planes
+from mambaic.imaging.metadata import INFO_KEYS, Metadata, fits, read_metadata, shield
+from mambaic.imaging.opening import File, check_size, load_pixels, opened, typed_errors
+from mambaic.imaging.transparency import apply_deep_key, fill_hidden, split_alpha
 
 STRIP = 256  # rows
-PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
-DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+MODES = {
+    "1", "L", "P", "RGB", "RGBA", "RGBX", "RGBa", "LA", "La", "PA", "CMYK", "YCbCr", "LAB", "HSV",
+    *MODE_BITS,
+}  # fmt: skip
+BYTES = (bytes, bytearray, memoryview)
+Source = File | Image.Image | np.ndarray
+EXPECTED = (
+    "expected a Pillow image, an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or a path, a "
+    "binary file or the bytes of an image"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,123 +55,73 @@ class Picture:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-_open_lock = threading.Lock()
-
-
-@contextmanager
-def _opened(file: str | Path | BinaryIO) -> Iterator[Image.Image]:
-    """Pillow's image, its own pixel limit off: ``_check_size`` applies ours before any pixel is
-    read. Pillow's is a global variable, hence the lock around the short time it is changed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        with _open_lock:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = open_image(file)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-        with image:
-            yield image
-
-
 def read_image(
-    source: str | Path | bytes | BinaryIO | Image.Image,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    info: Mapping[str, Any] | None = None,
+    source: Source, *, max_pixels: int = MAX_PIXELS, info: Mapping[str, Any] | None = None
 ) -> Picture:
     """Read a picture, by content and not by name; ``info`` replaces metadata of an image under
-    Pillow's names (exif, icc_profile, xmp). Raises ImageError."""
-    name = str(source) if isinstance(source, str | Path) else "image"
-    try:
-        if isinstance(source, Image.Image):
-            return _picture(source, name, max_pixels, info, private=False)
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with _opened(file) as image:
-            return _picture(image, name, max_pixels, info, private=True)
-    except ImageError:
-        raise
-    except FileNotFoundError as exc:
-        raise ImageError(f"{name}: no such file") from exc
-    except IsADirectoryError as exc:
-        raise ImageError(f"{name}: is a folder, not an image") from exc
-    except UnidentifiedImageError as exc:
-        raise ImageError(f"{name}: not an image that Pillow can read") from exc
-    except Image.DecompressionBombError as exc:
-        raise ImageError(f"{name}: {exc}; raise --max-pixels if you trust it") from exc
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        AssertionError,
-        struct.error,
-    ) as exc:
-        # Pillow's plugins raise all of these on damaged files
-        raise ImageError(f"{name}: unreadable image: {exc or type(exc).__name__}") from exc
+    Pillow's names (exif, icc_profile, xmp). Raises ImageError.
 
-
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name}: {width}x{height} pixels are more than the limit of {max_pixels}: "
-            "raise --max-pixels if you trust it"
-        )
-    if max(width, height) > MAX_SIDE or min(width, height) < 1:
-        raise ImageError(f"{name}: sides must be 1 to {MAX_SIDE} pixels, not {width}x{height}")
-
-
-def _picture(
-    image: Image.Image,
-    name: str,
-    max_pixels: int,
-    info: Mapping[str, Any] | None,
-    *,
-    private: bool,
-) -> Picture:
-    """``private``: the image is no caller's, and may be changed."""
-    _check_size(image, name, max_pixels)
-    notes: list[str] = []
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"only the first of {image.n_frames} frames is kept")  # type: ignore[attr-defined]
-        image.seek(0)
-    deep_file = "16" in str([entry.args for entry in getattr(image, "tile", [])])
-    metadata = read_metadata(image, info)
-    notes += metadata.notes
-    if private:
+    Of a file or its bytes the first frame, of a Pillow image the one it stands at. Arrays are
+    uint8: (H, W) gray, (H, W, 3) or (H, W, 4) with alpha.
+    """
+    if isinstance(source, np.ndarray):
+        source = _as_image(source)
+    if isinstance(source, Image.Image):
+        check_size(source.size, "image", max_pixels)
+        with typed_errors("image"):
+            metadata = read_metadata(source, info)
+            load_pixels(source)
+            return _picture(source, metadata, held_by_mode(source), "image")
+    named = isinstance(source, str | os.PathLike)
+    if not named and not isinstance(source, BYTES) and not hasattr(source, "read"):
+        raise ImageError(f"image: {EXPECTED}, not {type(source).__name__}")
+    name = str(source) if named else "image"
+    with opened(source, name, max_pixels) as (image, file):
+        if image.format == "TIFF":
+            mend_planes(image)
+        held = held_in(image, file)
+        metadata = read_metadata(image, info)
         shield(image)
-    image.load()
-    image = metadata.upright(image)
-    if image.mode in PREMULTIPLIED:
-        image = image.convert(PREMULTIPLIED[image.mode])
-    image, deep = _eight_bits(image)
-    if deep or deep_file:  # Pillow itself reduces RGB of 16 bits, by value
+        load_pixels(image)
+        apply_deep_key(image, file, held)
+        return _picture(image, metadata, held, name)
+
+
+def _as_image(array: np.ndarray) -> Image.Image:
+    """Raises ImageError on arrays that are no picture of 8 bits."""
+    shape = array.shape
+    colours = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not colours or 0 in shape:
+        raise ImageError(f"image: {EXPECTED}, not an array {shape} of {array.dtype}")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _picture(image: Image.Image, metadata: Metadata, held: Held, name: str) -> Picture:
+    """Of an image whose pixels are loaded."""
+    if image.mode not in MODES:
+        raise ImageError(f"{name}: Pillow's mode {image.mode} is not supported: convert it to RGB")
+    notes = [*held.notes, *metadata.notes]
+    image, alpha = split_alpha(metadata.upright(image), held)
+    if is_deep(image, held):
+        image, note = eight_bits(image, held)
+        notes.append(note)
+    elif held.bits > 8:  # Pillow itself has reduced them, by value
         notes.append("reduced to 8 bits a channel")
     image, icc = _to_srgb_family(image, metadata.icc, notes)
-    alpha = None
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        alpha = np.asarray(rgba.getchannel("A"))
-        image = image.convert("LA").getchannel("L") if image.mode == "LA" else rgba.convert("RGB")
-        if alpha.min() == 255:
-            alpha = None
-    gray = image.mode in ("L", "1")
     if icc and not fits(icc, image.mode):
         notes.append("the colour profile is for other channels than these and was dropped")
         icc = b""
+    pixels = _rgb_pixels(image)
+    if alpha is not None and fill_hidden(pixels, alpha):
+        notes.append("colours that alpha hides were replaced")
     return Picture(
-        pixels=_rgb_pixels(image),
-        gray=gray,
+        pixels=pixels,
+        gray=image.mode == "L",
         alpha=alpha,
         icc=icc,
         exif=metadata.exif,
         xmp=metadata.xmp,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -174,21 +133,6 @@ def _rgb_pixels(image: Image.Image) -> np.ndarray:
         bottom = min(top + STRIP, height)
         out[top:bottom] = np.asarray(image.crop((0, top, width, bottom)).convert("RGB"))
     return out
-
-
-def _eight_bits(image: Image.Image) -> tuple[Image.Image, bool]:
-    """16-bit and float images scaled by value to 8 bits (Pillow's own conversion clips)."""
-    if image.mode not in DEEP_MODES:
-        return image, False
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        top = 1.0 if np.nanmax(values, initial=0.0) <= 1.0 else 255.0
-    else:
-        top = 65535.0 if values.max(initial=0) > 255 or image.mode != "I" else 255.0
-    scaled = np.nan_to_num(values / top * 255.0).clip(0, 255)
-    small = Image.fromarray(np.rint(scaled).astype(np.uint8), "L")
-    small.info = {k: v for k, v in image.info.items() if k != "transparency"}
-    return small, True
 
 
 def _to_srgb_family(image: Image.Image, icc: bytes, notes: list[str]) -> tuple[Image.Image, bytes]:

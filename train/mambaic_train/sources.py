@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -10,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from mambaic.errors import ConfigError
+from mambaic.container.fields import MAX_PIXELS
+from mambaic.errors import ConfigError, ImageError
+from mambaic.imaging.image import read_image
+from mambaic.imaging.opening import opened
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
-
-_UNREADABLE = (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -36,21 +35,21 @@ class Source:
             return file.read(self.size)
 
     def shape(self) -> tuple[int, int] | None:
-        """(height, width) by the image's header; None if it has none that can be read."""
+        """Its two sides, of a turned photograph in any order, by the image's header; None if it
+        has none that can be read."""
         try:
-            with Image.open(io.BytesIO(self.read())) as image:
+            with opened(self.read(), self.name, MAX_PIXELS) as (image, _):
                 return image.height, image.width
-        except _UNREADABLE:
-            log.warning("%s: unreadable, skipped", self.name)
+        except (ImageError, OSError) as exc:
+            log.warning("%s; skipped", exc)
             return None
 
     def decode(self) -> np.ndarray | None:
-        """(H, W, 3) uint8; None if the image is damaged."""
+        """(H, W, 3) uint8, the pixels that a codec is given; None if the image is damaged."""
         try:
-            with Image.open(io.BytesIO(self.read())) as image:
-                return np.asarray(image.convert("RGB"))
-        except _UNREADABLE:
-            log.warning("%s: unreadable, skipped", self.name)
+            return read_image(self.read()).pixels
+        except (ImageError, OSError) as exc:
+            log.warning("%s: %s; skipped", self.name, exc)
             return None
 
 
