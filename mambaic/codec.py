@@ -24,10 +24,11 @@ from mambaic import checkpoint
 from mambaic.container import fields
 from mambaic.container.alpha import decode_alpha
 from mambaic.container.fields import MAX_PIXELS, MbicFile, tile_grid
+from mambaic.container.file_bytes import FileBytes, file_bytes
 from mambaic.encoder.options import EncodeOptions
 from mambaic.encoder.picture_encoder import EncodedPicture, Progress, encode_picture
 from mambaic.errors import CorruptStream, DesyncError, DeviceError, WrongModel
-from mambaic.imaging.image import Picture, read_image, to_pil
+from mambaic.imaging.image import Picture, Source, read_image, to_pil
 from mambaic.models.model import MambaIC
 from mambaic.reconstruction.post_filter import PostFilter
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
@@ -45,7 +46,7 @@ class Codec:
 
     def encode(
         self,
-        image: Image.Image | Picture,
+        image: Source | Picture,
         quality: float = 60.0,
         *,
         strip: bool = False,
@@ -57,6 +58,9 @@ class Codec:
         progress: Progress | None = None,
     ) -> bytes:
         """Compress a picture to the bytes of a file; options as in ``EncodeOptions``.
+
+        Pictures are Pillow images, arrays of uint8, paths, binary files or bytes of images
+        (``imaging.image.read_image``).
 
         ``progress`` is called with (parts done, parts in all). Raises ImageError, ConfigError.
         """
@@ -81,14 +85,14 @@ class Codec:
     # -- decoding ----------------------------------------------------------------------------
 
     def decode(
-        self, data: bytes, *, max_pixels: int = MAX_PIXELS, progress: Progress | None = None
+        self, data: FileBytes, *, max_pixels: int = MAX_PIXELS, progress: Progress | None = None
     ) -> Image.Image:
         """Decompress to a Pillow image. Raises a BitstreamError."""
         return to_pil(self.decode_picture(data, max_pixels=max_pixels, progress=progress))
 
     def decode_picture(
         self,
-        data: bytes,
+        data: FileBytes,
         *,
         max_pixels: int = MAX_PIXELS,
         progress: Progress | None = None,
@@ -114,7 +118,7 @@ class Codec:
             xmp=file.chunks.get("xmp", b""),
         )
 
-    def verify(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> None:
+    def verify(self, data: FileBytes, *, max_pixels: int = MAX_PIXELS) -> None:
         """Decode every symbol without making the picture. Raises a BitstreamError."""
         file = self._read(data, max_pixels)
         grid = tile_grid(file.width, file.height, file.tile)
@@ -125,8 +129,8 @@ class Codec:
         if "alpha" in file.chunks:
             decode_alpha(file.chunks["alpha"], file.width, file.height)
 
-    def _read(self, data: bytes, max_pixels: int) -> MbicFile:
-        file = fields.read(data, max_pixels=max_pixels)
+    def _read(self, data: FileBytes, max_pixels: int) -> MbicFile:
+        file = fields.read(file_bytes(data), max_pixels=max_pixels)
         if file.weights_id != self.model.weights_id:
             raise WrongModel(
                 f"the file was made with weights {file.weights_id.hex()}, these are "
@@ -194,9 +198,9 @@ def load(model: str | Path = "s", device: str = "auto") -> Codec:
         return _load(checkpoint.find(model).resolve(), pick_device(device))
 
 
-def load_for(data: bytes, device: str = "auto") -> Codec:
+def load_for(data: FileBytes, device: str = "auto") -> Codec:
     """Codec whose shipped weights made the file ``data``. Raises WrongModel if there is none."""
-    wanted = fields.describe_weights(data)
+    wanted = fields.describe_weights(file_bytes(data))
     for name, path in checkpoint.shipped().items():
         if checkpoint.read_config(path).get("weights_id") == wanted.hex():
             return load(name, device)
@@ -206,8 +210,9 @@ def load_for(data: bytes, device: str = "auto") -> Codec:
     )
 
 
-def decode(data: bytes, device: str = "auto") -> Image.Image:
+def decode(data: FileBytes, device: str = "auto") -> Image.Image:
     """Decompress with the shipped weights that the file names."""
+    data = file_bytes(data)
     return load_for(data, device).decode(data)
 
 

@@ -15,7 +15,7 @@ from mambaic.codec import Codec
 from mambaic.container.fields import MAX_TILE_LATENTS, largest_tile
 from mambaic.encoder.options import EncodeOptions
 from mambaic.encoder.rate_control import Target, encode_to_target
-from mambaic.errors import BitstreamError, ConfigError, ImageError, WrongModel
+from mambaic.errors import BitstreamError, ConfigError, ImageError, NotAnMbicFile, WrongModel
 from mambaic.imaging.atomic_files import atomic_write
 from mambaic.imaging.image import read_image
 from mambaic.tiling import boxes as tiling
@@ -65,6 +65,36 @@ def test_orientation_is_applied_once(codec):
     decoded = codec.decode(codec.encode(read_image(buffer.getvalue())))
     assert decoded.size == (48, 80)
     assert decoded.getexif().get(0x0112, 1) == 1
+
+
+def test_pictures_and_files_of_any_kind(codec, tmp_path):
+    image = photo(24, 17)
+    image.save(tmp_path / "x.png")
+    data = codec.encode(image, 80)
+    (tmp_path / "x.mbic").write_bytes(data)
+    png = (tmp_path / "x.png").read_bytes()
+    for source in (np.asarray(image), tmp_path / "x.png", png, io.BytesIO(png)):
+        assert codec.encode(source, np.float32(80)) == data
+    decoded = codec.decode(data)
+    for source in (bytearray(data), tmp_path / "x.mbic", io.BytesIO(data)):
+        assert codec.decode(source).tobytes() == decoded.tobytes()
+
+
+@pytest.mark.parametrize("quality", ["60", None, [60], float("nan"), 101, np.zeros(3), "high"])
+def test_quality_that_is_no_number_of_the_range_is_named(codec, quality):
+    with pytest.raises(ConfigError, match=r"quality = .* between 0 and 100"):
+        codec.encode(photo(8, 8), quality)
+
+
+@pytest.mark.parametrize("source", [None, 7, [b""], io.StringIO("text"), np.zeros(4)])
+def test_what_is_no_file_is_told_what_one_is(codec, source):
+    with pytest.raises(NotAnMbicFile, match=r"expected the bytes of an \.mbic file, its path"):
+        codec.decode(source)
+
+
+def test_path_of_no_file_is_named(codec, tmp_path):
+    with pytest.raises(ImageError, match=r"nowhere\.mbic: No such file"):
+        codec.decode(tmp_path / "nowhere.mbic")
 
 
 def test_sixteen_bits_are_scaled_by_value():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from mambaic.container.fields import MAX_TILE_LATENTS, largest_tile, stored_quality
 from mambaic.errors import ConfigError
@@ -30,12 +31,15 @@ class EncodeOptions:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.quality <= 100:
-            raise ConfigError(f"quality = {self.quality} must lie between 0 and 100")
-        if self.refine < 0:
-            raise ConfigError(f"refine = {self.refine} steps must not be negative")
-        if self.tile is not None and (self.tile < 0 or self.tile % 4):
-            raise ConfigError(f"tile = {self.tile} must be 0 or a multiple of 4 latents")
+        if not isinstance(self.quality, Real) or not 0 <= self.quality <= 100:
+            raise ConfigError(f"quality = {self.quality!r} must be a number between 0 and 100")
+        if not isinstance(self.refine, Integral) or self.refine < 0:
+            raise ConfigError(f"refine = {self.refine!r} must be a number of steps, not negative")
+        tile = 0 if self.tile is None else self.tile
+        if not isinstance(tile, Integral) or tile < 0 or tile % 4:
+            raise ConfigError(f"tile = {self.tile!r} must be 0 or a multiple of 4 latents")
+        if not isinstance(self.workers, Integral):
+            raise ConfigError(f"workers = {self.workers!r} must be a number of tiles")
         # encoder and decoder both use the quality that a file keeps
         object.__setattr__(self, "quality", stored_quality(self.quality))
 

@@ -18,10 +18,14 @@ from PIL import Image
 from mambaic.imaging.held import MODE_BITS, Held
 
 STRIP = 256  # rows
-# (white, values up to which it is plausible, and from which)
-FLOAT_RANGE = (1.0, 1.5, 4 / 255)
-INTEGER_RANGES = ((255.0, 280.0, 128.0), (65535.0, 72000.0, 32768.0))
-BELOW_ZERO = 0.1  # of white: what filters that sharpen leave
+# (white, the least that is plausible then, the least and the greatest of the brightest number);
+# floats go beyond white and black where a filter has sharpened them
+FLOAT_RANGES = (
+    (1.0, -0.1, 4 / 255, 1.5),
+    (255.0, -25.0, 128.0, 280.0),
+    (65535.0, -6500.0, 32768.0, 72000.0),
+)
+INTEGER_RANGES = ((255.0, 0.0, 128.0, 255.0), (65535.0, 0.0, 32768.0, 65535.0))
 LARGEST = 1e30  # greater ones stand for no value
 
 
@@ -68,9 +72,8 @@ def _range(image: Image.Image, held: Held) -> Range:
     for values in _strips(image, held):
         finite = values[np.isfinite(values)]
         low, high = min(low, finite.min(initial=low)), max(high, finite.max(initial=high))
-    floats = [FLOAT_RANGE] if held.kind == "float" else []
-    for white, most, least in (*floats, *INTEGER_RANGES):
-        if low >= -BELOW_ZERO * white and least <= high <= most:
+    for white, lowest, dark, highest in FLOAT_RANGES if held.kind == "float" else INTEGER_RANGES:
+        if lowest <= low and dark <= high <= highest:
             return Range(0.0, white)
     if low > high:  # not one number
         return Range(0.0, 1.0)

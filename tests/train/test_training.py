@@ -21,6 +21,7 @@ from mambaic import checkpoint, load
 from mambaic.config import PRESETS
 from mambaic.encoder.rotation_search import search
 from mambaic.errors import CheckpointError, ConfigError
+from mambaic.imaging.image import read_image
 from mambaic.models.model import MambaIC, TrainOutput
 from mambaic_cli.main import main
 from mambaic_cli.train import Duration
@@ -214,6 +215,28 @@ def test_bad_images_are_skipped_with_a_count(photos, tmp_path):
     Image.new("RGB", (20, 500)).save(tmp_path / "tiny.png")
     found = PhotoSet([tmp_path], min_side=64)
     assert (len(found), found.skipped) == (4, 3)
+
+
+@pytest.mark.parametrize("kind", ["16-bit", "float", "cmyk", "turned", "alpha"])
+def test_training_reads_what_a_codec_is_given(tmp_path, kind):
+    pixels = photo_pixels(70, 90)
+    if kind == "16-bit":
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "x.png")
+    elif kind == "float":
+        Image.fromarray((pixels[..., 0] / 255).astype(np.float32)).save(tmp_path / "x.tif")
+    elif kind == "cmyk":
+        Image.fromarray(pixels).convert("CMYK").save(tmp_path / "x.jpg")
+    elif kind == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    else:
+        alpha = np.where(np.arange(90) > 40, 255, 0).astype(np.uint8)[None].repeat(70, 0)
+        Image.fromarray(np.dstack([pixels, alpha])).save(tmp_path / "x.png")
+    (path,) = tmp_path.iterdir()
+    (seen,) = PhotoSet([tmp_path], min_side=64).images
+    assert np.array_equal(seen.pixels, read_image(path).pixels)
+    assert 20 < seen.pixels.mean() < 235
 
 
 def test_tar_shards_hold_the_same_images(photos, data, tmp_path):
