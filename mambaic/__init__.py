@@ -21,6 +21,7 @@ from mambaic.errors import (
     DeviceError,
     ImageError,
     MambaICError,
+    MissingPackage,
     NotAnMbicFile,
     OutputError,
     TruncatedStream,
@@ -30,7 +31,7 @@ from mambaic.errors import (
 from mambaic.integrations import pillow as _pillow
 
 if TYPE_CHECKING:
-    from mambaic.codec import Codec, decode, load
+    from mambaic.codec import Codec, EncodeOptions, decode, load, load_for
 
 __version__ = "0.1.0"
 
@@ -42,8 +43,10 @@ __all__ = [
     "CorruptStream",
     "DesyncError",
     "DeviceError",
+    "EncodeOptions",
     "ImageError",
     "MambaICError",
+    "MissingPackage",
     "NotAnMbicFile",
     "OutputError",
     "TruncatedStream",
@@ -51,13 +54,14 @@ __all__ = [
     "WrongModel",
     "decode",
     "load",
+    "load_for",
 ]
 
 _pillow.register()
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Codec", "decode", "load"):
+    if name in ("Codec", "EncodeOptions", "decode", "load", "load_for"):
         from mambaic import codec
 
         return getattr(codec, name)

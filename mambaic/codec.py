@@ -216,4 +216,4 @@ def decode(data: FileBytes, device: str = "auto") -> Image.Image:
     return load_for(data, device).decode(data)
 
 
-__all__ = ["Codec", "decode", "load", "load_for", "pick_device"]
+__all__ = ["Codec", "EncodeOptions", "Progress", "decode", "load", "load_for", "pick_device"]

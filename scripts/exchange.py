@@ -1,6 +1,6 @@
 """Files made here, decoded under other numerics: failures, drift, and what the records cost.
 
-    python tests/exchange.py FOLDER [--qualities 10,30,50,70,90] [--cuda]
+    python scripts/exchange.py FOLDER [--qualities 10,30,50,70,90] [--cuda]
 
 Encodes every image of FOLDER in this process, then decodes all files in processes with one thread,
 without oneDNN, with plain instructions, and with relative noise on every activation of the walk

@@ -1,7 +1,7 @@
 """Random damage to small files: every one must end in a typed error or a picture, in bounded time.
 
-    python tests/fuzz.py --count 100000            damage as it happens: the checksum notices
-    python tests/fuzz.py --count 5000 --forge      checksum put right again: parser and entropy
+    python scripts/fuzz.py --count 100000            damage as it happens: the checksum notices
+    python scripts/fuzz.py --count 5000 --forge      checksum put right again: parser and entropy
                                                    decoder meet the damage themselves
 Prints what the mutations ended in; any other exception or a decode over --limit seconds fails.
 """

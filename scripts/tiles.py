@@ -1,6 +1,6 @@
 """Tiled against untiled files of large photographs: bits, pictures, and errors at tile borders.
 
-    python tests/tiles.py ../shared/data/large/*.jpg --quality 50
+    python scripts/tiles.py photos/*.jpg --quality 50
 
 A photograph of more latents than a file can hold in one tile is cropped to its middle rows.
 """

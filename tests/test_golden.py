@@ -11,10 +11,9 @@ from PIL import Image
 from mambaic.checkpoint import load_model, read_config, shipped
 from mambaic.codec import Codec, load_for
 from mambaic.container.fields import CHUNKS, describe
-from mambaic.errors import UnsupportedVersion, WrongModel
+from mambaic.errors import WrongModel
 
 FOLDER = Path(__file__).parent / "golden" / "v5"
-UNRELEASED = sorted(FOLDER.parent.glob("v[1234]/*.mbic"))
 OURS = sorted(path for path in FOLDER.glob("*.mbic") if not path.name.startswith("s-"))
 SHIPPED = sorted(FOLDER.glob("s-*.mbic"))
 
@@ -50,12 +49,6 @@ def test_golden_file_decodes(codecs, path):
     if path.stem == "metadata":
         assert image.info["xmp"] == b"<x:xmpmeta/>"
         assert image.getexif()[0x010F] == "maker"
-
-
-@pytest.mark.parametrize("path", UNRELEASED, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_file_of_the_format_before_the_first_release_is_refused_by_name(path):
-    with pytest.raises(UnsupportedVersion, match=f"version {path.parent.name[1]} is not known"):
-        load_for(path.read_bytes())
 
 
 @pytest.mark.weights

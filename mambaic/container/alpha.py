@@ -8,18 +8,19 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mambaic.errors import CorruptStream
 
 
-def encode_alpha(alpha: np.ndarray) -> bytes:
+def encode_alpha(alpha: NDArray[np.uint8]) -> bytes:
     """(H, W) uint8 -> bytes."""
     difference = alpha.copy()
     difference[1:] -= alpha[:-1]
     return zlib.compress(difference.tobytes(), 9)
 
 
-def decode_alpha(data: bytes, width: int, height: int) -> np.ndarray:
+def decode_alpha(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
     """Inverse of ``encode_alpha``. Raises CorruptStream; inflates no more than the plane's size."""
     inflater = zlib.decompressobj()
     try:

@@ -30,7 +30,7 @@ except ModuleNotFoundError:
     raise
 
 
-class MambaICCompressionModel(CompressionModel):
+class MambaICCompressionModel(CompressionModel):  # type: ignore[misc]  # it has no types
     """A mambaic model at one quality, with CompressAI's interface. Strings are tiles alone, so what
     belongs to whole files is not in its figures: the container, rotation and post-filter."""
 

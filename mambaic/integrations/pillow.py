@@ -28,7 +28,7 @@ class MbicImageFile(ImageFile.ImageFile):
     format_description = "mambaic learned image"
 
     def _open(self) -> None:
-        from mambaic.imaging.image import INFO_KEYS
+        from mambaic.imaging.metadata import INFO_KEYS
 
         assert self.fp is not None
         data = self.fp.read()
@@ -69,7 +69,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     (steps, default 0)."""
     from mambaic.codec import load
 
-    options = image.encoderinfo  # type: ignore[attr-defined]
+    options = image.encoderinfo
     codec = load(options.get("model", "s"))
     quality = float(options.get("quality", 60))
     strip, refine = bool(options.get("strip", False)), int(options.get("refine", 0))

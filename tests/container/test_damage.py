@@ -1,4 +1,4 @@
-"""Damaged files end in the typed error; see tests/fuzz.py for the long runs."""
+"""Damaged files end in the typed error; see scripts/fuzz.py for the long runs."""
 
 from __future__ import annotations
 
