@@ -21,19 +21,18 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from mambaic_kernels.kernel_cache import enable_cache
+
 LANES = 16  # blocks are multiples of this many elements
 
 f32 = np.float32
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """njit, cached on disk where any cache folder is writable."""
+    """njit, cached on disk (``kernel_cache``)."""
 
     def wrap(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(fastmath=True, error_model="numpy", cache=True, **options)(function)
-        except RuntimeError:  # no folder to cache in
-            return numba.njit(fastmath=True, error_model="numpy", **options)(function)
+        return enable_cache(numba.njit(fastmath=True, error_model="numpy", **options)(function))
 
     return wrap
 
