@@ -9,8 +9,8 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mambaic.coding.tables import CONTEXTS, PRECISION, SCALE_COUNT, Tables
 from mambaic.config import ModelConfig
 from mambaic.container.fields import WEIGHTS_ID_BYTES
 from mambaic.errors import CheckpointError, ConfigError
+from mambaic.imaging.atomic_files import taking_effect, unfinished
 from mambaic.models.model import MambaIC
 
 TABLES = "tables."  # before the names of their tensors
@@ -89,15 +90,17 @@ def save_model(
     tensors = model_tensors(model, half=half)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-            fresh = Path(folder) / "new"
-            fresh.mkdir()
+        with unfinished(path.parent / f".{path.name}-{secrets.token_hex(8)}") as folder:
+            fresh = folder / "new"
+            fresh.mkdir(parents=True)
             _write_folder(fresh, tensors, model.config, card or {})
             if path.exists():
                 _keep_companions(path, fresh)
-                os.replace(path, Path(folder) / "old")
-            os.replace(fresh, path)
-    except OSError as exc:
+            with taking_effect():
+                if path.exists():
+                    os.replace(path, folder / "old")
+                os.replace(fresh, path)
+    except (OSError, SafetensorError) as exc:
         raise CheckpointError(f"{path}: checkpoint not written: {exc}") from exc
 
 

@@ -41,8 +41,8 @@ MAY_IMPORT = {
     "entropy_model": "errors config coding nn",
     # tables of the filter's coefficients belong to the weights
     "models": "errors config coding nn reconstruction entropy_model",
-    # the id of weights is a field of files
-    "checkpoint": "errors config container coding models",
+    # the id of weights is a field of files, and they are written as pictures are
+    "checkpoint": "errors config container imaging coding models",
     # g_a and g_s piece by piece
     "tiling": "container nn reconstruction models",
     # every search: no decoder needs it

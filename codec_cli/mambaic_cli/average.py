@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from mambaic_cli.console import tell
+from mambaic_cli.inputs import GivenPath
+
 
 @click.command()
 @click.argument("checkpoints", nargs=-1, required=True)
@@ -14,16 +17,16 @@ import click
     "paths",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="Photographs to fit the coding tables to, as in train; repeat for more.",
 )
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the new checkpoint."
+    "--out", required=True, type=GivenPath(path_type=Path), help="Folder of the new checkpoint."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the crops of --data.")
 def command(checkpoints: tuple[str, ...], paths: tuple[Path, ...], out: Path, seed: int) -> int:
     """Write the mean of the weights of CHECKPOINTS (shipped names or folders)."""
     from mambaic_train.average import average
 
-    click.echo(f"{out}: weights {average(checkpoints, paths, out, seed).hex()}")
+    tell(f"{out}: weights {average(checkpoints, paths, out, seed).hex()}")
     return 0

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
-from mambaic.errors import MambaICError
-from mambaic_cli.inputs import Job, report
+from mambaic.imaging.atomic_files import Outputs
+from mambaic_cli.jobs import Job
+from mambaic_cli.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from mambaic.codec import Progress
@@ -19,22 +17,30 @@ if TYPE_CHECKING:
 SILENT_S = 1.0  # what takes less needs no bar
 
 
+class Task(NamedTuple):
+    """A job, the outputs that its file is to be one of, and where to tell of its tiles."""
+
+    job: Job
+    outputs: Outputs
+    progress: Progress | None
+
+
 def run_jobs(
     jobs: list[Job],
-    work: Callable[[Job, Progress | None], dict[str, Any]],
+    work: Callable[[Task], dict[str, Any]],
     *,
     line: Callable[[dict[str, Any]], str],
     workers: int,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Exit code: 0, or that of the first job that failed. ``work`` returns what is printed.
+    """Exit code of all (``Outcomes``). ``work`` returns what is printed.
 
-    One bar counts the files, or the tiles of the only one: then ``work`` is given where to tell.
+    One bar counts the files, or the tiles of the only one. An interruption does not wait for the
+    jobs that run; they can write nothing any more.
     """
     from tqdm import tqdm
 
-    failed: list[MambaICError] = []
     single = len(jobs) == 1
 
     def tiles(done: int, count: int) -> None:
@@ -42,39 +48,40 @@ def run_jobs(
             bar.total = count
             bar.update(done - bar.n)
 
-    def guarded(job: Job) -> tuple[Job, dict[str, Any] | MambaICError]:
-        try:
-            return job, work(job, tiles if single else None)
-        except MambaICError as exc:
-            return job, exc
-
-    piped = any(job.target is None for job in jobs)
+    outcomes = Outcomes(
+        line=line, as_json=as_json, quiet=quiet, piped=any(job.piped for job in jobs)
+    )
     bar = tqdm(
         total=None if single else len(jobs),
         unit="tile" if single else "file",
         delay=SILENT_S,
         leave=not single,
-        disable=quiet or not sys.stderr.isatty(),
+        disable=quiet or sys.stderr is None or not sys.stderr.isatty(),
         file=sys.stderr,
     )
-    with bar, ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        futures = [pool.submit(guarded, job) for job in jobs]
-        try:
-            for future in futures:
-                job, result = future.result()
+    outputs, pool = Outputs(), ThreadPoolExecutor(max_workers=max(1, workers))
+    try:
+        with bar:
+            tasks = [Task(job, outputs, tiles if single else None) for job in jobs]
+            futures = [pool.submit(_run, work, task) for task in tasks]
+            for job, future in zip(jobs, futures, strict=True):
+                result = future.result()
                 if not single:
                     bar.update()
-                if isinstance(result, MambaICError):
-                    failed.append(result)
-                    report(job, result)
-                elif as_json and not piped:
-                    click.echo(json.dumps(result))
-                elif not quiet:
-                    # results share the terminal with the bar, and stdout with piped data
-                    tqdm.write(line(result), file=sys.stderr if piped else sys.stdout)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    if len(jobs) > 1 and failed:
-        click.echo(f"mambaic: {len(failed)} of {len(jobs)} files failed", err=True)
-    return failed[0].exit_code if failed else 0
+                with tqdm.external_write_mode(file=sys.stderr):  # lines share its terminal
+                    outcomes.add(job, result)
+    except BaseException:
+        outputs.close()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return outcomes.conclude(len(jobs))
+
+
+def _run(work: Callable[[Task], dict[str, Any]], task: Task) -> dict[str, Any] | Exception:
+    try:
+        if task.job.problem is not None:
+            raise task.job.problem
+        return work(task)
+    except Exception as exc:
+        return exc

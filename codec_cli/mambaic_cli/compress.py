@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mambaic.container.fields import MAX_PIXELS
-from mambaic_cli.batch import run_jobs
-from mambaic_cli.inputs import IMAGE_SUFFIXES, MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
+from mambaic.errors import ImageError
+from mambaic_cli.batch import Task, run_jobs
+from mambaic_cli.console import read_stdin, write_stdout
+from mambaic_cli.inputs import IMAGE_SUFFIXES, MBIC_SUFFIX, GivenPath, read_file
+from mambaic_cli.jobs import check_target, name_of, plan_jobs
+from mambaic_cli.streams import warn
 
 if TYPE_CHECKING:
-    from mambaic.codec import Codec, Progress
+    from mambaic.codec import Codec
     from mambaic.encoder.options import EncodeOptions
     from mambaic.encoder.rate_control import Target
+    from mambaic.imaging.atomic_files import SourceFile
 
 
 TARGETS: tuple[Literal["bpp", "size", "psnr"], ...] = ("bpp", "size", "psnr")
@@ -36,10 +40,8 @@ class Options:
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True)
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Output file or folder; - is stdout."
-)
+@click.argument("inputs", nargs=-1, required=True, type=GivenPath())
+@click.option("-o", "--out", type=GivenPath(), help="Output file or folder (DIR/); - is stdout.")
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100 [default: 60].")
 @click.option(
     "--target-bpp", type=click.FloatRange(min=0, min_open=True), help="Bits per pixel, within 1 %."
@@ -94,7 +96,7 @@ class Options:
 @click.option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @click.option("--quiet", is_flag=True)
-def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
+def command(inputs: tuple[str, ...], out: str | None, **given: Any) -> int:
     """Compress photographs to .mbic files. IN are files, folders, globs, or - for stdin."""
     targets = [unit for unit in TARGETS if given[f"target_{unit}"] is not None]
     if len(targets) + (given["quality"] is not None) > 1:
@@ -103,7 +105,7 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     if given["delete_source"]:
         if given["verify"] is False:
             raise click.UsageError("--delete-source needs --verify")
-        if any(job.source is None or job.target is None for job in jobs):
+        if any(job.source is None or job.piped for job in jobs):
             raise click.UsageError("--delete-source needs input and output files, not a pipe")
     from mambaic.codec import load
     from mambaic.encoder.options import EncodeOptions
@@ -130,7 +132,7 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     )
     return run_jobs(
         jobs,
-        lambda job, progress: _compress(codec, job, options, progress),
+        lambda task: _compress(codec, task, options),
         line=lambda r: (
             f"{r['output']}: {r['bytes']} bytes, {r['bpp']:.3f} bpp, {r['seconds']:.2f} s"
         ),
@@ -140,18 +142,16 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     )
 
 
-def _compress(
-    codec: Codec, job: Job, options: Options, progress: Progress | None
-) -> dict[str, Any]:
+def _compress(codec: Codec, task: Task, options: Options) -> dict[str, Any]:
     from mambaic.encoder.rate_control import encode_to_target
-    from mambaic.imaging.atomic_files import atomic_write
     from mambaic.imaging.image import read_image
 
+    job, progress = task.job, task.progress
     check_target(job, options.force)
-    source = sys.stdin.buffer.read() if job.source is None else job.source
-    picture = read_image(source, max_pixels=options.max_pixels)
+    source, content = _source(job.source, options)
+    picture = read_image(content, max_pixels=options.max_pixels)
     for note in picture.notes:
-        click.echo(f"mambaic: {name_of(job.source)}: note: {note}", err=True)
+        warn(f"mambaic: {name_of(job.source)}: note: {note}")
     started = time.perf_counter()
     if options.target is not None:
         data = encode_to_target(codec, picture, options.target, options.encode, progress)
@@ -160,19 +160,14 @@ def _compress(
     if options.verify:
         codec.verify(data)
     seconds = time.perf_counter() - started
-    if job.target is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    else:
-        atomic_write(job.target, data, force=options.force)
     deleted = options.delete_source and not picture.notes
-    if deleted:
-        assert job.source is not None  # pipes were refused
-        job.source.unlink()
-    elif options.delete_source:
-        click.echo(
-            f"mambaic: {name_of(job.source)}: kept, as it holds more than its file", err=True
-        )
+    if job.target is None:
+        write_stdout(data)
+    else:
+        replaces = source if deleted else None
+        task.outputs.write(job.target, data, force=options.force, replaces=replaces)
+    if options.delete_source and not deleted:
+        warn(f"mambaic: {name_of(job.source)}: kept, as it holds more than its file")
     width, height = picture.size
     return {
         "input": name_of(job.source),
@@ -185,3 +180,18 @@ def _compress(
         "deleted": deleted,
         "notes": list(picture.notes),
     }
+
+
+def _source(path: Path | None, options: Options) -> tuple[SourceFile | None, Path | bytes]:
+    """(the file as it is now, what to read the picture from): bytes of a pipe can be read once.
+    Raises ImageError."""
+    from mambaic.imaging.atomic_files import SourceFile
+
+    if path is None:
+        return None, read_stdin()
+    source = SourceFile.of(path)
+    if source.regular or path.is_dir():
+        return source, path
+    if options.delete_source:
+        raise ImageError(f"{path}: is not a regular file, which alone --delete-source deletes")
+    return source, read_file(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mambaic.container.fields import MAX_PIXELS
-from mambaic.errors import ImageError, OutputError
-from mambaic_cli.batch import run_jobs
-from mambaic_cli.inputs import MBIC_SUFFIX, Job, check_target, name_of, plan_jobs
+from mambaic.errors import OutputError
+from mambaic_cli.batch import Task, run_jobs
+from mambaic_cli.console import read_stdin, write_stdout
+from mambaic_cli.inputs import MBIC_SUFFIX, GivenPath, read_file
+from mambaic_cli.jobs import check_target, name_of, plan_jobs
+from mambaic_cli.streams import warn
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from mambaic.codec import Progress
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP", "ppm": "PPM"}
 # what Pillow's writers keep; the others leave it out without a word
@@ -31,10 +31,8 @@ METADATA = {
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True)
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Output file or folder; - is stdout."
-)
+@click.argument("inputs", nargs=-1, required=True, type=GivenPath())
+@click.option("-o", "--out", type=GivenPath(), help="Output file or folder (DIR/); - is stdout.")
 @click.option(
     "--format",
     "suffix",
@@ -57,17 +55,13 @@ METADATA = {
 @click.option("--max-pixels", type=click.IntRange(min=1), default=MAX_PIXELS, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @click.option("--quiet", is_flag=True)
-def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
+def command(inputs: tuple[str, ...], out: str | None, **given: Any) -> int:
     """Turn .mbic files back into images. IN are files, folders, globs, or - for stdin."""
     suffix = given["suffix"] or "png"
     jobs = plan_jobs(inputs, out, suffixes={MBIC_SUFFIX}, new_suffix=f".{suffix}")
-
-    def work(job: Job, progress: Progress | None) -> dict[str, Any]:
-        return _decompress(job, given, progress)
-
     return run_jobs(
         jobs,
-        work,
+        lambda task: _decompress(task, given),
         line=lambda r: f"{r['output']}: {r['width']}x{r['height']}, {r['seconds']:.2f} s",
         workers=given["jobs"],
         as_json=given["as_json"],
@@ -75,27 +69,23 @@ def command(inputs: tuple[str, ...], out: Path | None, **given: Any) -> int:
     )
 
 
-def _decompress(job: Job, given: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
+def _decompress(task: Task, given: dict[str, Any]) -> dict[str, Any]:
     from mambaic.codec import load, load_for
-    from mambaic.imaging.atomic_files import atomic_write
 
+    job = task.job
     check_target(job, given["force"])
     chosen = _format(job.target, given["suffix"])
-    try:
-        data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
-    except OSError as exc:
-        raise ImageError(f"{job.source}: {exc.strerror or exc}") from exc
+    data = read_stdin() if job.source is None else read_file(job.source)
     device = given["device"]
     codec = load(given["model"], device) if given["model"] else load_for(data, device)
     started = time.perf_counter()
-    image = codec.decode(data, max_pixels=given["max_pixels"], progress=progress)
+    image = codec.decode(data, max_pixels=given["max_pixels"], progress=task.progress)
     seconds = time.perf_counter() - started
     encoded = _image_bytes(image, name_of(job.target), chosen)
     if job.target is None:
-        sys.stdout.buffer.write(encoded)
-        sys.stdout.buffer.flush()
+        write_stdout(encoded)
     else:
-        atomic_write(job.target, encoded, force=given["force"])
+        task.outputs.write(job.target, encoded, force=given["force"])
     return {
         "input": name_of(job.source),
         "output": name_of(job.target),
@@ -122,7 +112,7 @@ def _image_bytes(image: Image.Image, name: str, chosen: str) -> bytes:
     if image.mode in ("RGBA", "LA") and chosen not in ALPHA:
         raise OutputError(f"{name}: .{chosen} would lose the alpha; use {', '.join(sorted(ALPHA))}")
     if lost := [k for k, able in METADATA.items() if k in image.info and chosen not in able]:
-        click.echo(f"mambaic: {name}: note: .{chosen} does not keep {', '.join(lost)}", err=True)
+        warn(f"mambaic: {name}: note: .{chosen} does not keep {', '.join(lost)}")
     options: dict[str, Any] = {
         key: image.info[key]
         for key, able in METADATA.items()

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mambaic_cli.console import tell
+from mambaic_cli.inputs import GivenPath
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -18,11 +21,11 @@ BESIDE = ("jpeg", "webp", "avif")
 
 
 @click.command()
-@click.argument("image", required=False, type=click.Path(path_type=Path))
+@click.argument("image", required=False, type=GivenPath(path_type=Path))
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     default=Path("mambaic-demo"),
     show_default=True,
     help="Folder for the results.",
@@ -45,8 +48,9 @@ def command(image: Path | None, out: Path, model: str, device: str) -> int:
     picture = read_image(source)
     picture = Picture(pixels=picture.pixels)
     codec = load(model, device)
-    click.echo(f"{source}: {picture.size[0]}x{picture.size[1]} pixels, weights {model!r}\n")
-    click.echo(f"{'':12}{'bytes':>9}{'bpp':>8}{'PSNR dB':>9}{'MS-SSIM':>9}{'enc s':>8}{'dec s':>8}")
+    tell(f"{source}: {picture.size[0]}x{picture.size[1]} pixels, weights {model!r}")
+    tell("")
+    tell(f"{'':12}{'bytes':>9}{'bpp':>8}{'PSNR dB':>9}{'MS-SSIM':>9}{'enc s':>8}{'dec s':>8}")
     original = to_pil(picture)
     codec.decode(codec.encode(picture, 50.0))  # first use compiles the kernels: not timed
     rows: list[dict[str, Any]] = []
@@ -55,10 +59,10 @@ def command(image: Path | None, out: Path, model: str, device: str) -> int:
         rows.append(_row(f"mambaic q{quality:.0f}", original, ours, len(data)))
         atomic_write(out / f"{Path(source).stem}-q{quality:.0f}.mbic", data, force=True)
         rows += _rivals(original, len(data))
-        click.echo("")
+        tell("")
     target = out / f"{Path(source).stem}-side-by-side.png"
     atomic_write(target, _side_by_side(original, rows), force=True)
-    click.echo(f"pictures: {target}; files: {out}/*.mbic (mambaic decompress turns them back)")
+    tell(f"pictures: {target}; files: {out}/*.mbic (mambaic decompress turns them back)")
     return 0
 
 
@@ -89,7 +93,7 @@ def _row(name: str, original: Image.Image, result: dict[str, Any], n_bytes: int)
     similarity = ms_ssim(a, b)
     shown = "-" if similarity is None else f"{similarity:.4f}"
     psnr = psnr_db(a, b)
-    click.echo(
+    tell(
         f"{name:12}{n_bytes:>9}{bpp:>8.3f}{psnr:>9.2f}{shown:>9}"
         f"{result['enc_s']:>8.2f}{result['dec_s']:>8.2f}"
     )
@@ -105,7 +109,7 @@ def _rivals(original: Image.Image, n_bytes: int) -> list[dict[str, Any]]:
     for name in BESIDE:
         rival = known[name]
         if rival.missing:
-            click.echo(f"{name:12} not measured: {rival.missing}")
+            tell(f"{name:12} not measured: {rival.missing}")
             continue
         low, high = 0, 100
         while high - low > 1:

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mambaic_cli.console import tell, tell_all
+from mambaic_cli.inputs import IMAGE_SUFFIXES, GivenPath, expand
+from mambaic_cli.streams import printable, warn
+
 if TYPE_CHECKING:
     from mambaic.evaluation.measure import Contender
 
@@ -18,8 +22,8 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
 
 
 @click.command()
-@click.argument("inputs", nargs=-1)
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the report.")
+@click.argument("inputs", nargs=-1, type=GivenPath())
+@click.option("-o", "--out", type=GivenPath(path_type=Path), help="Folder of the report.")
 @click.option(
     "--qualities", default=QUALITIES, show_default=True, help="Qualities of mbic, 0 to 100."
 )
@@ -60,7 +64,7 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
 @click.option(
     "--compare",
     nargs=2,
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="Two codec JSON files of reports: how they differ.",
 )
 @click.option(
@@ -77,7 +81,7 @@ def command(
     if compare is not None:
         from mambaic.evaluation.report import compare as difference
 
-        click.echo(difference(*compare))
+        tell_all(difference(*compare))
         return 0
     if not inputs or out is None:
         raise click.UsageError("give images and the folder of the report with -o")
@@ -97,14 +101,14 @@ def _evaluate(images: list[tuple[str, Path]], out: Path, given: dict[str, Any]) 
     with tqdm(total=total, unit="file", file=sys.stderr) as bar:
         points = run.measure(images, given["jobs"], lambda: bar.update() and None)
     for reason in run.unreadable.values():
-        click.echo(f"mambaic: {reason}", err=True)
+        warn(f"mambaic: {reason}")
     if not points:
         raise ImageError("none of the images could be read: nothing to report")
     libraries = {c.name: c.library for c in contenders}
     table = write_report(out, points, libraries, given["anchor"])
     _write_page(out, points, table, run.unreadable, contenders, images, given)
-    click.echo((out / "report.md").read_text())
-    click.echo(f"report: {out / 'index.html'}")
+    tell_all((out / "report.md").read_text(encoding="utf-8"))
+    tell(f"report: {out / 'index.html'}")
     return ImageError.exit_code if run.unreadable else 0
 
 
@@ -132,14 +136,15 @@ def _write_page(
 
 def _images(inputs: tuple[str, ...]) -> list[tuple[str, Path]]:
     """(name in the report, path); names are paths below the folder that was given."""
-    from mambaic_cli.inputs import IMAGE_SUFFIXES, expand
-
     found: dict[str, Path] = {}
     for name in inputs:
-        for path, below in expand(name, IMAGE_SUFFIXES):
-            if str(below) in found:
-                raise click.UsageError(f"two images would be called {below} in the report")
-            found[str(below)] = path
+        for file in expand(name, IMAGE_SUFFIXES):
+            if file.problem is not None:
+                raise file.problem
+            shown = printable(str(file.below))
+            if shown in found:
+                raise click.UsageError(f"two images would be called {shown} in the report")
+            found[shown] = file.path
     return list(found.items())
 
 
@@ -166,7 +171,7 @@ def _contenders(given: dict[str, Any]) -> list[Contender]:
         elif name not in known:
             raise click.UsageError(f"codec {name!r} is not one of mbic, {', '.join(known)}")
         elif known[name].missing:
-            click.echo(f"{name}: left out: {known[name].missing}", err=True)
+            warn(f"{name}: left out: {known[name].missing}")
         else:
             contenders.append(RivalContender(known[name]))
     if not contenders:

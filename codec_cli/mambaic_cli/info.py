@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from mambaic.errors import ImageError
+from mambaic_cli.console import tell
+from mambaic_cli.inputs import GivenPath, read_file
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=GivenPath(path_type=Path))
 @click.option("--preset", help="Describe a model preset instead: unit, s, b, paper.")
 @click.option("--verify", is_flag=True, help="Decode all symbols and check them; writes nothing.")
 @click.option("--model", help="Checkpoint to verify with [default: the shipped one of the file].")
@@ -25,10 +26,10 @@ def command(
         raise click.UsageError("give a FILE or --preset NAME")
     result = _preset(preset) if preset is not None else _file(file, verify, model)
     if as_json:
-        click.echo(json.dumps(result))
+        tell(json.dumps(result))
     else:
         for key, value in _flat(result):
-            click.echo(f"{key:32} {value}")
+            tell(f"{key:32} {value}")
     return 0
 
 
@@ -45,10 +46,7 @@ def _file(path: Path | None, verify: bool, model: str | None) -> dict[str, Any]:
     from mambaic.container.fields import describe
 
     assert path is not None
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise ImageError(f"{path}: {exc.strerror or exc}") from exc
+    data = read_file(path)
     result = describe(data)
     if verify:
         from mambaic.codec import load, load_for

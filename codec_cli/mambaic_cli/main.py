@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
 import signal
 import sys
 import warnings
-from types import FrameType
 from typing import NoReturn
 
 import click
+
+from mambaic_cli.signals import end_on_signals, exit_code
+from mambaic_cli.streams import flush_all, prepare_streams, warn
 
 # subcommand -> one-line help, here so that `mambaic --help` imports nothing heavy
 COMMANDS = {
@@ -24,7 +27,6 @@ COMMANDS = {
     "average": "Make one checkpoint of several that began at the same weights.",
 }
 
-INTERRUPTED = 130
 # of objects made until the collector looks for cycles: imports make a million that stay
 COLLECT_AFTER = 200_000
 
@@ -55,17 +57,9 @@ def cli() -> None:
     """
 
 
-def _on_terminate(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that half-written files are removed."""
-    raise KeyboardInterrupt
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code of design: 0 ok, 1 bug, 2 usage, 3 image or
     file, 4 bitstream, 5 checkpoint or config, 6 device."""
-    from mambaic.errors import MambaICError
-
-    signal.signal(signal.SIGTERM, _on_terminate)
     # OpenMP threads that wait for one that lost its core spin for milliseconds by default; beside
     # another busy process, decoding took ten times as long
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -74,23 +68,42 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code = cli.main(args=argv, prog_name="mambaic", standalone_mode=False)
     except click.ClickException as exc:
-        exc.show()
-        return 2
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("mambaic: interrupted", err=True)
-        return INTERRUPTED
-    except MambaICError as exc:
-        click.echo(f"mambaic: {exc}", err=True)
+        with contextlib.suppress(OSError):
+            exc.show()
         return exc.exit_code
+    except KeyboardInterrupt:
+        return _interrupted()
+    except click.Abort as exc:
+        if isinstance(exc.__cause__, EOFError):  # which click takes for Ctrl-D at a prompt
+            raise exc.__cause__ from None
+        return _interrupted()
     except BrokenPipeError:
         return 0
+    except Exception as exc:
+        from mambaic_cli.outcomes import as_known
+
+        if (known := as_known(exc)) is None:
+            raise
+        warn(f"mambaic: {known}")
+        return known.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    warn("mambaic: interrupted")
+    return exit_code(signal.SIGINT)
 
 
 def run() -> NoReturn:
     """``main`` as a program. What is left at its end is the system's to free: the collector would
     look through it for most of a second."""
+    prepare_streams()
+    end_on_signals()
     gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
     code = main()
     gc.freeze()
+    if not flush_all():
+        from mambaic.errors import OutputError
+
+        code = code or OutputError.exit_code
     sys.exit(code)

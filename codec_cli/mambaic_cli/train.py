@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from mambaic_cli.inputs import GivenPath
+
 
 class Duration(click.ParamType):
     """Seconds of "90s", "25m", "1.5h", or of plain minutes."""
@@ -33,13 +35,13 @@ class Duration(click.ParamType):
     "paths",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="Folder of images, tar shard, or image; repeat for more.",
 )
 @click.option(
     "--mix",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="More images, drawn for --mix-share of the crops: a fine-tuned model that sees what it was trained on does not forget it.",
 )
 @click.option("--mix-share", type=click.FloatRange(0, 1), default=0.25, show_default=True)
@@ -48,7 +50,7 @@ class Duration(click.ParamType):
     type=click.FloatRange(min=0, min_open=True),
     help="GB of decoded images to hold; more are streamed.  [default: half of the machine's]",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--out", type=GivenPath(path_type=Path), help="Folder of the run.")
 @click.option(
     "--preset",
     help="unit, s, b or paper; with --init the checkpoint's, or one that it can grow into (s into b).  [default: s]",
@@ -104,7 +106,7 @@ class Duration(click.ParamType):
 )
 @click.option(
     "--valid",
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="Folder of held-out images: measured ten times by real files, and the best checkpoint is kept in OUT/best.",
 )
 @click.option(

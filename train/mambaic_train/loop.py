@@ -18,6 +18,7 @@ from torch import Tensor
 from mambaic.coding.tables import Tables
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError, ConfigError
+from mambaic.imaging.atomic_files import taking_effect, unfinished
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic_train.config import TrainConfig
@@ -161,7 +162,6 @@ class Trainer:
 
     def save(self, folder: Path, name: str = STATE_FILE) -> None:
         """Write the state beside the old one, then replace it: a full disk loses nothing."""
-        folder.mkdir(parents=True, exist_ok=True)
         tables = self.model.entropy_model.tables
         state = {
             "model": self.model.state_dict(),
@@ -175,12 +175,13 @@ class Trainer:
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
         }
-        part = folder / (name + ".part")
         try:
-            torch.save(state, part)
-            os.replace(part, folder / name)
-        except OSError as exc:
-            part.unlink(missing_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            with unfinished(folder / (name + ".part")) as part:
+                torch.save(state, part)
+                with taking_effect():
+                    os.replace(part, folder / name)
+        except (OSError, RuntimeError) as exc:  # torch's writer raises the second
             raise CheckpointError(f"{folder}: training state not written: {exc}") from exc
 
     @classmethod

@@ -19,6 +19,7 @@ from mambaic.codec import pick_device
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
 from mambaic.extras import require
+from mambaic.imaging.atomic_files import check_writable
 from mambaic.models.growing import grow
 from mambaic.models.model import MambaIC
 from mambaic.nn.precision import multiplies_bfloat16
@@ -93,7 +94,8 @@ class _StopFlag:
 def train(request: Request) -> int:
     """Train, then export the averaged weights to OUT/checkpoint. Returns the exit code.
 
-    Raises ConfigError, CheckpointError, DeviceError or MissingPackage before any training.
+    Raises ConfigError, CheckpointError, DeviceError, MissingPackage, or OutputError for a folder
+    that cannot be written, before any training.
     """
     require("train")
     with joined(str(pick_device(request.device))) as (world, device):
@@ -106,6 +108,8 @@ def _train(request: Request, world: World, device: str) -> int:
     config = _config(request, torch.device(device))
     if request.restart and not request.resume:
         raise ConfigError("--restart needs --resume: it begins a new schedule in an old run")
+    if world.leads and not request.benchmark:
+        check_writable(request.out / STATE_FILE)
     photos = _photos(request, world)
     if request.benchmark:
         from mambaic_train.benchmark import benchmark
