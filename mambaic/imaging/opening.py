@@ -45,6 +45,19 @@ PLUGINS = (
     ),
 )  # fmt: skip
 
+# where a file says that it is an archive, and how
+ARCHIVES = {
+    "a zip": (0, b"PK\x03\x04"),
+    "a gzip": (0, b"\x1f\x8b"),
+    "an xz": (0, b"\xfd7zXZ\0"),
+    "a bzip2": (0, b"BZh"),
+    "a zstd": (0, b"\x28\xb5\x2f\xfd"),
+    "a 7-Zip": (0, b"7z\xbc\xaf\x27\x1c"),
+    "a RAR": (0, b"Rar!\x1a\x07"),
+    "a tar": (257, b"ustar"),
+}
+START_BYTES = 512  # that tell what a file is
+
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _open_lock = threading.Lock()
@@ -97,7 +110,7 @@ def opened(source: File, name: str, max_pixels: int) -> Iterator[tuple[Image.Ima
     with typed_errors(name), contextlib.ExitStack() as stack:
         file = _as_file(source, stack)
         file.seek(0)
-        start = file.read(64)
+        start = file.read(START_BYTES)
         missing = _load_plugin(start, file, name, max_pixels)
         try:
             with _without_pillows_limit():
@@ -112,9 +125,20 @@ def opened(source: File, name: str, max_pixels: int) -> Iterator[tuple[Image.Ima
                     f"{name}: a TIFF of a kind of pixels that Pillow cannot read: convert it to "
                     "8 or 16 bits a channel"
                 ) from exc
+            if (archive := _archive(start)) is not None:
+                raise ImageError(
+                    f"{name}: {archive} archive, not an image: unpack it and give its folder"
+                ) from exc
             raise
         check_size(image.size, name, max_pixels)
         yield image, file
+
+
+def _archive(start: bytes) -> str | None:
+    """Which archive begins with these bytes."""
+    return next(
+        (kind for kind, (at, mark) in ARCHIVES.items() if start[at:].startswith(mark)), None
+    )
 
 
 def load_pixels(image: Image.Image) -> None:

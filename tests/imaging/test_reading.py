@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import shutil
 import struct
 import sys
 import warnings
@@ -205,3 +206,12 @@ def test_claims_of_a_png_beyond_memory_are_one_line(monkeypatch):
     monkeypatch.setattr("mambaic.imaging.image._rgb_pixels", no_room)
     with pytest.raises(ImageError, match="memory"):
         read_image(data)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar", "bztar", "xztar"])
+def test_archive_is_called_one(kind, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "in" / "a.png")
+    file = shutil.make_archive(str(tmp_path / "photos"), kind, tmp_path / "in")
+    with pytest.raises(ImageError, match="archive, not an image: unpack it"):
+        read_image(file)
