@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 import mambaic_kernels.dispatch as dispatch
+from mambaic.coding.step_coder import StepCoder
 from mambaic.config import PRESETS
 from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
@@ -39,8 +40,8 @@ class Transfers(TorchDispatchMode):
         return out
 
 
-class Zeros:
-    def code(self, site, prior, ahead=None):
+class Zeros(StepCoder):
+    def _code_sub_group(self, step, site, prior):
         assert prior.log_scale.dtype == torch.float64
         return torch.zeros_like(prior.mean)
 

@@ -11,7 +11,8 @@ from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import (
-    Ahead,
+    Step,
+    StepCoder,
     dequantise,
     ordered_scale_positions,
 )
@@ -20,7 +21,7 @@ from mambaic.coding.tables import SCALE_COUNT, Tables
 from mambaic.errors import CorruptStream
 
 
-class Decoder:
+class Decoder(StepCoder):
     """Interprets the walk by reading symbols."""
 
     def __init__(self, payload: bytes, tables: Tables) -> None:
@@ -34,7 +35,7 @@ class Decoder:
         self._near = np.cumsum(self._reader.numbers(recorded) + 1) - 1
         self._sides = self._reader.bits(recorded)
 
-    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
+    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
         indices = self._obey_record(ordered_scale_positions(prior.log_scale)[0])
         state = self._paths.state(site)
         symbols = self._reader.symbols(indices, tcq=quantiser.uses_tcq(site), state=state)

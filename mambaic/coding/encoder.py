@@ -13,17 +13,17 @@ from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import (
     MARGIN,
-    Ahead,
+    Step,
+    StepCoder,
     dequantise,
-    look_ahead,
-    ordered_residuals,
     ordered_scale_positions,
+    search_path,
 )
 from mambaic.coding.symbols import SymbolWriter
 from mambaic.coding.tables import SCALE_COUNT, Tables
 
 
-class Encoder:
+class Encoder(StepCoder):
     """Interprets the walk by writing symbols."""
 
     def __init__(self, latents: Mapping[str, Tensor], tables: Tables) -> None:
@@ -36,13 +36,12 @@ class Encoder:
         self._near: list[np.ndarray] = []
         self._sides: list[np.ndarray] = []
 
-    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
-        index = ordered_scale_positions(prior.log_scale)[0]
-        indices = np.floor(index).astype(np.int64)
-        self._record(index, indices)
-        state, look = self._search.state(site), look_ahead(ahead, self._source, prior.mean)
-        residual = ordered_residuals(self._source(site) - prior.mean)
-        symbols, contexts = self._search.find(site, residual, indices[None], look)
+    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
+        position = ordered_scale_positions(prior.log_scale)[0]
+        indices = np.floor(position).astype(np.int64)
+        self._record(position, indices)
+        state = self._search.state(site)
+        symbols, contexts = search_path(self._search, self._source, step, site, prior)
         self._writer.symbols(symbols[0], indices, tcq=quantiser.uses_tcq(site), state=state)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
         return dequantise(symbols, contexts, prior.mean)
@@ -50,15 +49,15 @@ class Encoder:
     def _source(self, site: Site) -> Tensor:
         return site.take(self._latents[site.latent]).double()
 
-    def _record(self, index: np.ndarray, indices: np.ndarray) -> None:
+    def _record(self, position: np.ndarray, indices: np.ndarray) -> None:
         """Keep which latents lie near a boundary, and on which side of it."""
-        boundary = np.rint(index)
-        near = np.abs(index - boundary) < MARGIN
+        boundary = np.rint(position)
+        near = np.abs(position - boundary) < MARGIN
         near &= (boundary >= max(1, self._tables.skip)) & (boundary < SCALE_COUNT)
         where = np.flatnonzero(near)
         self._near.append(self._count + where)
         self._sides.append(indices[where] >= boundary[where])
-        self._count += len(index)
+        self._count += len(position)
 
     def finish(self) -> tuple[bytes, float]:
         """The payload, and the ideal length of its symbols in bits."""

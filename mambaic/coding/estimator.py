@@ -20,11 +20,12 @@ from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior, ScaleMixture
 from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import (
-    Ahead,
-    look_ahead,
+    Step,
+    StepCoder,
     ordered_indices,
     ordered_residuals,
     rows_like,
+    search_path,
 )
 from mambaic.coding.tables import count_magnitudes, values
 
@@ -49,23 +50,23 @@ class Quantised(NamedTuple):
     residual: Tensor
 
 
-class Estimator:
+class Estimator(StepCoder):
     """Counts the bits of a file: the same symbols, the same tables."""
 
     def __init__(self, latents: Mapping[str, Tensor], mixture: ScaleMixture) -> None:
         self._latents = latents
         self._mixture = mixture
-        self._steps: dict[str, list[Part]] = {}
+        self._recorded: dict[str, list[Part]] = {}
         self._sources: dict[tuple[str, int, Lattice], tuple[Tensor, ...]] = {}
         self._search: quantiser.Search | None = None
 
-    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
+    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
         residual = self._residual(site, prior)
-        quantised = self._quantise(site, residual, prior, ahead)
+        quantised = self._quantise(step, site, residual, prior)
         spacing = quantiser.spacing(site.latent)
-        step = Part(quantised.coded, prior.log_scale, quantised.context, residual / spacing)
-        steps = self._steps.setdefault(site.latent, [])
-        steps.append(Part(*(rows.flatten(1) for rows in step)))
+        part = Part(quantised.coded, prior.log_scale, quantised.context, residual / spacing)
+        parts = self._recorded.setdefault(site.latent, [])
+        parts.append(Part(*(rows.flatten(1) for rows in part)))
         return quantised.residual + prior.mean
 
     def bits(self, latent: str | None = None) -> Tensor:
@@ -93,30 +94,19 @@ class Estimator:
     def _residual(self, site: Site, prior: Prior) -> Tensor:
         return self._source(site) - prior.mean
 
-    def _quantise(
-        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None
-    ) -> Quantised:
-        look = look_ahead(ahead, self._source, prior.mean)
-        symbols, context = self._searched(site, residual, prior.log_scale, look)
+    def _quantise(self, step: Step, site: Site, residual: Tensor, prior: Prior) -> Quantised:
+        search = self._path_search(len(residual))
+        found = search_path(search, self._source, step, site, prior)
+        symbols, context = (rows_like(part, residual) for part in found)
+        symbols = symbols.to(residual.dtype)
         return Quantised(symbols, context, values(symbols, context))
 
-    def _searched(
-        self,
-        site: Site,
-        residual: Tensor,
-        log_scale: Tensor,
-        look: quantiser.Look | None = None,
-        *,
-        rounded: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """Symbols and table contexts by the search of files; ``rounded`` as in ``Search``."""
+    def _path_search(self, batch: int, *, rounded: bool = False) -> quantiser.Search:
+        """The search of files; ``rounded`` as in ``quantiser.quantise``."""
         if self._search is None:
             tables = self._mixture.rates, self._mixture.skip
-            self._search = quantiser.Search(len(residual), *tables, rounded=rounded)
-        ordered = ordered_residuals(residual), ordered_indices(log_scale)
-        found = self._search.find(site, *ordered, look)
-        symbols, context = (rows_like(part, residual) for part in found)
-        return symbols.to(residual.dtype), context
+            self._search = quantiser.Search(batch, *tables, rounded=rounded)
+        return self._search
 
     def _source(self, site: Site) -> Tensor:
         """The latents at a site. All sub-groups of a step are taken at once: the gradient of every
@@ -130,8 +120,8 @@ class Estimator:
 
     def _parts(self) -> dict[str, Part]:
         return {
-            latent: Part(*(torch.cat(rows, dim=1) for rows in zip(*steps, strict=True)))
-            for latent, steps in self._steps.items()
+            latent: Part(*(torch.cat(rows, dim=1) for rows in zip(*parts, strict=True)))
+            for latent, parts in self._recorded.items()
         }
 
 
@@ -145,29 +135,33 @@ class TrainingEstimator(Estimator):
     def _rated(self, site: Site, residual: Tensor, quantised: Tensor, prior: Prior) -> Tensor:
         """The residuals that ``likelihood`` rates, in units of the spacing."""
 
-    def _quantise(
-        self, site: Site, residual: Tensor, prior: Prior, ahead: Ahead | None
-    ) -> Quantised:
-        symbols, context = self._searched_here(site, residual, prior)
+    def _quantise(self, step: Step, site: Site, residual: Tensor, prior: Prior) -> Quantised:
+        symbols, context = self._search_alone(site, residual, prior)
         quantised = values(symbols, context)
-        rated = self._rated(site, residual, quantised, prior)
         seen = self._seen(site, quantised, prior)
-        return Quantised(rated, context, residual + (seen - residual).detach())
+        return Quantised(
+            coded=self._rated(site, residual, quantised, prior),
+            context=context,
+            residual=residual + (seen - residual).detach(),
+        )
 
     def _seen(self, site: Site, quantised: Tensor, prior: Prior) -> Tensor:
         """Values that walk and synthesis see."""
         return quantised
 
-    def _searched_here(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
-        """Symbols and contexts. A latent that files skip is rounded by itself: at 0 it could not
-        learn that it is worth its bits."""
+    def _search_alone(self, site: Site, residual: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
+        """Symbols and contexts, without a look at the next sub-group. A latent that files skip is
+        rounded by itself: at 0 it could not learn that it is worth its bits."""
         if residual.device.type != "cpu":
             rates = self._mixture.quantiser_rates_on(residual.device)
             rows = residual.detach(), prior.log_scale.detach()
             return quantiser.quantise_on_gpu(site, *rows, rates)
+        search = self._path_search(len(residual), rounded=True)
         # the trainer skips a step with NaN, but only at its end
         rows = residual.nan_to_num(), prior.log_scale.nan_to_num()
-        return self._searched(site, *rows, rounded=True)
+        found = search.find(site, ordered_residuals(rows[0]), ordered_indices(rows[1]))
+        symbols, context = (rows_like(part, residual) for part in found)
+        return symbols.to(residual.dtype), context
 
 
 class NoiseEstimator(TrainingEstimator):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import Ahead, StepCoder
+from mambaic.coding.step_coder import ALL, PriorOf, Step, StepCoder
 
 # of coded latents, whose quantisers are 1.75 apart: 1.75**2 / 12, less what the trellis gains
 CODED = 0.2
 
 
-class ErrorWatch:
+class ErrorWatch(StepCoder):
     """Passes a walk on to a coder; adds up the squared errors to expect of the latents of y.
 
     That of a latent is the square of its prior's scale where that is small, as what is not coded is
@@ -27,10 +29,22 @@ class ErrorWatch:
         self._weights = weights
         self.error = weights.new_zeros(1, weights.shape[1], *size)
 
-    def code(self, site: Site, prior: Prior, ahead: Ahead | None = None) -> Tensor:
-        if site.latent == "y":
-            squares = torch.exp(2 * prior.log_scale).clamp(max=CODED).to(self._weights.dtype)
-            height, width = self.error.shape[-2:]
-            sums = squares @ self._weights[site.channels]
-            self.error += site.lattice.put(sums, (height, width))
-        return self._coder.code(site, prior, ahead)
+    def code(self, sites: Sequence[Site], prior_of: PriorOf) -> list[Tensor]:
+        def watched(values: Sequence[Tensor], positions: slice) -> Prior:
+            prior = prior_of(values, positions)
+            if positions == ALL:
+                self._add(sites[len(values)], prior)
+            return prior
+
+        return self._coder.code(sites, watched)
+
+    def _add(self, site: Site, prior: Prior) -> None:
+        if site.latent != "y":
+            return
+        squares = torch.exp(2 * prior.log_scale).clamp(max=CODED).to(self._weights.dtype)
+        height, width = self.error.shape[-2:]
+        sums = squares @ self._weights[site.channels]
+        self.error += site.lattice.put(sums, (height, width))
+
+    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
+        raise AssertionError("the coder inside codes")

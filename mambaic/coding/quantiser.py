@@ -125,10 +125,6 @@ def contexts(
     return context, state
 
 
-# from symbols and contexts (B, n) so far to residuals and scale indices (B, m) of what follows
-Look = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
 class Paths:
     """Where the paths of a batch are, from slice to slice."""
 
@@ -150,39 +146,62 @@ class Paths:
 
 
 class Search(Paths):
-    """Finds the paths that cost least: ``quantise`` and ``settle`` for a batch."""
+    """Finds the paths of least cost, of a batch."""
 
     def __init__(self, batch: int, rates: np.ndarray, skip: int, *, rounded: bool = False) -> None:
         super().__init__(batch, skip)
         self._rates, self._rounded = rates, rounded
+        self._starts: list[int] = []  # states in which the paths of the last site began
 
     def find(
-        self, site: Site, residual: np.ndarray, indices: np.ndarray, look: Look | None = None
+        self, site: Site, residual: np.ndarray, indices: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Symbols int32 and contexts int64 of residuals float64 with scale indices int64, all
-        (B, n) in coding order. ``look`` gives the sub-group that comes next."""
+        (B, n) in coding order."""
         symbols = np.empty(residual.shape, dtype=np.int32)
-        context = np.empty(residual.shape, dtype=np.int64)
-        starts = [self.state(site, row) for row in range(len(residual))]
+        self._starts = [self.state(site, row) for row in range(len(residual))]
         # the pictures of a batch side by side, of one picture parts of its path
         threads = torch.get_num_threads() if len(residual) == 1 else 1
 
-        def first(row: int, begin: int, end: int) -> None:
-            operands = residual[row], indices[row], self._rates, self._skip, starts[row]
+        def find_row(row: int) -> None:
+            operands = residual[row], indices[row], self._rates, self._skip, self._starts[row]
             symbols[row] = quantise(site, *operands, rounded=self._rounded, threads=threads)
-            context[row] = self.follow(site, symbols[row], indices[row], starts[row], row)
 
-        def again(row: int, begin: int, end: int) -> None:
-            operands = residual[row], indices[row], self._rates, self._skip, starts[row]
-            settle(site, symbols[row], *operands, (coming[0][row], coming[1][row]))
-            context[row] = self.follow(site, symbols[row], indices[row], starts[row], row)
+        return symbols, self._follow_rows(site, symbols, indices, find_row)
 
-        rows = [(row, row + 1) for row in range(len(residual))]
-        run(first, rows)
-        if look is not None:
-            coming = look(symbols, context)
-            run(again, rows)
-        return symbols, context
+    def settle(
+        self,
+        site: Site,
+        symbols: np.ndarray,
+        residual: np.ndarray,
+        indices: np.ndarray,
+        ahead: tuple[np.ndarray, np.ndarray],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What ``find`` found last, its ends searched again with the residuals and scale indices
+        (B, m) of what comes next on the same paths."""
+
+        def settle_row(row: int) -> None:
+            operands = residual[row], indices[row], self._rates, self._skip, self._starts[row]
+            settle(site, symbols[row], *operands, (ahead[0][row], ahead[1][row]))
+
+        return symbols, self._follow_rows(site, symbols, indices, settle_row)
+
+    def _follow_rows(
+        self,
+        site: Site,
+        symbols: np.ndarray,
+        indices: np.ndarray,
+        search_row: Callable[[int], None],
+    ) -> np.ndarray:
+        """Table contexts (B, n) after ``search_row`` has filled in the symbols of every row."""
+        contexts = np.empty(symbols.shape, dtype=np.int64)
+
+        def work(row: int, begin: int, end: int) -> None:
+            search_row(row)
+            contexts[row] = self.follow(site, symbols[row], indices[row], self._starts[row], row)
+
+        run(work, [(row, row + 1) for row in range(len(symbols))])
+        return contexts
 
 
 def quantise_on_gpu(

@@ -86,16 +86,16 @@ def as_rows(ordered: Tensor, channels: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Site:
-    """Latents coded in one step: ``channels`` of ``latent`` on one lattice, which may be a slice
-    ``of`` the channels of another site."""
+    """Latents coded in one step: ``channels`` of ``latent`` on one lattice, which may be a
+    sub-group ``of`` another site."""
 
     latent: Literal["y", "z"]
     channels: slice
     lattice: Lattice = Lattice.EVERY
     of: Site | None = None
 
-    def cut(self, count: int) -> list[Site]:
-        """``count`` slices of equal width."""
+    def split(self, count: int) -> list[Site]:
+        """``count`` sub-groups of equal width."""
         first, stop = self.channels.start, self.channels.stop
         width = (stop - first) // count
         return [
@@ -105,7 +105,7 @@ class Site:
 
     @property
     def begins(self) -> bool:
-        """True unless slices of the same site come before."""
+        """True unless sub-groups of the same site come before."""
         return self.of is None or self.channels.start == self.of.channels.start
 
     def take(self, full: Tensor) -> Tensor:

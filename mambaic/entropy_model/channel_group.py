@@ -19,7 +19,7 @@ from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import CHECKERBOARD, COARSE_TO_FINE, DISTANCES, Lattice, Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.config import ModelConfig
-from mambaic.entropy_model.sub_groups import Slices
+from mambaic.entropy_model.sub_groups import SubGroups
 from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation, RowConv2d
 from mambaic.nn.gains import QualityCurve
 
@@ -76,7 +76,7 @@ class ChannelGroup(nn.Module):
         self.between = nn.ModuleList(PriorHead(width, channels, 1, x, gates) for x in between)
         self.spatial = FeatureConv2d(channels, width)
         self.non_anchor = PriorHead(width, channels, 3, last, gates)
-        self.slices = Slices(channels, config.slices, config.slice_width, gates)
+        self.slices = SubGroups(channels, config.slices, config.slice_width, gates)
         self.typical = QualityCurve(config.rate_anchors, channels)
         self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
 

@@ -1,13 +1,14 @@
-"""Slices of a group's channels: coded one after the other within a step, at the same positions.
+"""Sub-groups of a channel group: coded one after the other within a step, at the same positions.
 
 The prior of a step knows earlier groups and lattices, but not the other channels of its own. Most
-of them are the same wavelet band at neighbouring pixels, so what the slices before turned out to
-be, against their priors, says how right the prior of the next one is: where they are larger than
-expected, so is it. Positions are treated alike and alone.
+of them are the same wavelet band at neighbouring pixels, so the normalised residuals of earlier
+sub-groups tell how good the prior of the next one is: where they are larger than expected, so is
+its scale. Positions are treated alike and alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.coding.likelihood import Prior
-from mambaic.coding.quantiser import LOOK
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import Ahead, StepCoder
+from mambaic.coding.step_coder import ALL, StepCoder
 from mambaic.coding.tables import LOG_MAX, LOG_MIN
 from mambaic.nn.blocks import RowConv2d, zero_start
 from mambaic.nn.chunking import POSITIONS_AT_ONCE, at_once
@@ -33,11 +33,15 @@ def _scale(prior: Prior) -> Tensor:
 
 
 class NormalisedResiduals(NamedTuple):
-    """What the latents of a slice turned out to be: deviations from the mean in units of the scale,
-    rows (B, n, C), and features of their magnitudes, rows (B, n, 3 C)."""
+    """Residuals of a coded sub-group in units of its scale, rows (B, n, C), and features of their
+    magnitudes, rows (B, n, 3 C)."""
 
     deviation: Tensor
     magnitudes: Tensor
+
+    def at(self, positions: slice) -> NormalisedResiduals:
+        """Those of some of the positions."""
+        return NormalisedResiduals(self.deviation[:, positions], self.magnitudes[:, positions])
 
 
 def normalised_residuals(coded: Tensor, prior: Prior) -> NormalisedResiduals:
@@ -52,7 +56,7 @@ def normalised_residuals(coded: Tensor, prior: Prior) -> NormalisedResiduals:
     return NormalisedResiduals(deviation, magnitudes)
 
 
-class SliceContext(nn.Module):
+class SubGroupContext(nn.Module):
     """Corrects the prior of a slice of ``channels`` by the ``before`` channels coded already.
 
     Which way deviations of one channel point in another depends on the picture (which way an edge
@@ -82,79 +86,71 @@ class SliceContext(nn.Module):
         return Prior(prior.mean + _scale(prior) * moved, prior.log_scale + widened)
 
 
-class Slices(nn.Module):
-    """The channels of one group in ``count`` slices of equal width."""
+class SubGroups(nn.Module):
+    """The channels of one group in ``count`` sub-groups of equal width."""
 
     def __init__(self, channels: int, count: int, hidden: int, gates: int) -> None:
         super().__init__()
         self.count = count
         width = channels // count
         self.contexts = nn.ModuleList(
-            SliceContext(index * width, width, hidden, gates) for index in range(1, count)
+            SubGroupContext(index * width, width, hidden, gates) for index in range(1, count)
         )
 
     def code(self, site: Site, prior: Prior, gates: Tensor, coder: StepCoder) -> Tensor:
-        """Code a step slice by slice: latents, rows (B, n, channels) as those of ``prior``;
+        """Code a step sub-group by sub-group: latents, rows (B, n, channels) as those of ``prior``;
         ``gates`` (B, n, gates) before their activation."""
         if self.count == 1:
-            return coder.code(site, prior)
-        gates = torch.tanh(gates)
+            return coder.code_alone(site, prior)
         width = prior.mean.shape[-1] // self.count
         means, log_scales = (rows.split(width, dim=-1) for rows in (prior.mean, prior.log_scale))
         alone = [Prior(*of) for of in zip(means, log_scales, strict=True)]
-        sites = site.cut(self.count)
-        coded: list[Tensor] = []
-        known: list[NormalisedResiduals] = []
-        for index, own_site in enumerate(sites):
-            own = self._correct(index, alone[index], known, gates) if index else alone[index]
-            if index + 1 < self.count:
-                then = sites[index + 1], alone[index + 1]
-                values = coder.code(own_site, own, self._ahead(index + 1, then, known, own, gates))
-                known.append(normalised_residuals(values, own))
-            else:
-                values = coder.code(own_site, own)
-            coded.append(values)
-        return torch.cat(coded, dim=-1)
+        priors = _Priors(self.contexts, alone, torch.tanh(gates))
+        return torch.cat(coder.code(site.split(self.count), priors), dim=-1)
 
-    def _ahead(
-        self,
-        index: int,
-        then: tuple[Site, Prior],
-        known: list[NormalisedResiduals],
-        own: Prior,
-        gates: Tensor,
-    ) -> Ahead:
-        """What an encoder may ask before it settles a slice, whose prior is ``own``: where the next
-        one, ``then``, begins, its prior as far as it is known by now."""
-        site, alone = then
-        first = slice(0, LOOK)
 
-        def ahead(values: Tensor) -> tuple[Site, Prior]:
-            new = normalised_residuals(values[:, first], own.at(first))
-            before = [NormalisedResiduals(*(rows[:, first] for rows in of)) for of in known]
-            return site, self._correct(index, alone.at(first), [*before, new], gates[:, first])
+class _Priors:
+    """Priors of the sub-groups of one step: ``PriorOf``."""
 
-        return ahead
+    def __init__(self, contexts: nn.ModuleList, alone: list[Prior], gates: Tensor) -> None:
+        """``alone``: priors without the other sub-groups."""
+        self._contexts, self._alone, self._gates = contexts, alone, gates
+        self._known: list[NormalisedResiduals] = []  # of all sub-groups but the last one coded
+        self._last: Prior | None = None  # of the last one coded
 
-    def _correct(
-        self, index: int, own: Prior, known: list[NormalisedResiduals], gates: Tensor
-    ) -> Prior:
-        """The prior of a slice that knows the ones before; of a large tile part by part, as the
-        features of all its positions side by side would take 100 MB."""
-        count = gates.shape[1]
-        size = count if at_once(count, 1) else POSITIONS_AT_ONCE
-        found = []
-        for first in range(0, count, size):
-            part = slice(first, first + size)
-            deviation, magnitudes = (
-                torch.cat([rows[:, part] for rows in seen], dim=-1)
-                for seen in zip(*known, strict=True)
-            )
-            context = self.contexts[index - 1]
-            found.append(context(deviation, magnitudes, own.at(part), gates[:, part]))
-        if len(found) == 1:
-            return found[0]
-        return Prior(
-            torch.cat([part.mean for part in found], dim=1),
-            torch.cat([part.log_scale for part in found], dim=1),
+    def __call__(self, values: Sequence[Tensor], positions: slice) -> Prior:
+        index = len(values)
+        own = self._alone[index].at(positions)
+        if index:
+            assert self._last is not None
+            last = normalised_residuals(values[-1], self._last.at(positions))
+            known = [*(residuals.at(positions) for residuals in self._known), last]
+            own = _correct(self._contexts[index - 1], own, known, self._gates[:, positions])
+            if positions == ALL:
+                self._known.append(last)
+        if positions == ALL:
+            self._last = own
+        return own
+
+
+def _correct(
+    context: nn.Module, own: Prior, known: list[NormalisedResiduals], gates: Tensor
+) -> Prior:
+    """The prior of a sub-group that knows the ones before; of a large tile chunk by chunk, as the
+    features of all its positions side by side would take 100 MB."""
+    count = gates.shape[1]
+    size = count if at_once(count, 1) else POSITIONS_AT_ONCE
+    found = []
+    for first in range(0, count, size):
+        chunk = slice(first, first + size)
+        deviation, magnitudes = (
+            torch.cat([rows[:, chunk] for rows in features], dim=-1)
+            for features in zip(*known, strict=True)
         )
+        found.append(context(deviation, magnitudes, own.at(chunk), gates[:, chunk]))
+    if len(found) == 1:
+        return found[0]
+    return Prior(
+        torch.cat([chunk.mean for chunk in found], dim=1),
+        torch.cat([chunk.log_scale for chunk in found], dim=1),
+    )

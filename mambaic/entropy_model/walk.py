@@ -3,7 +3,7 @@
       y --h_a--> z --[code z]--> z_hat --h_s--> state
                                                   |
     group 1:  state -> refine -> prior of the first lattice -> [code] -> of the next -> ... y_hat_1
-              ([code] goes slice by slice of the channels: mambaic.entropy_model.sub_groups)
+              ([code] goes sub-group by sub-group of the channels: sub_groups.py)
     group 2:  state + absorb(y_hat_1) -> refine -> ...                                      y_hat_2
     ...                                               y_hat = concatenation of the groups
 
@@ -88,7 +88,7 @@ class EntropyModel(nn.Module):
     def walk(self, z_shape: tuple[int, int], q: Tensor, coder: StepCoder) -> Tensor:
         """Visit every latent once, in coding order; return y_hat (B, M, 4 * z_h, 4 * z_w)."""
         site = Site("z", slice(0, self.config.z_channels))
-        z_hat = site.lattice.put(coder.code(site, self._z_prior(z_shape, q)), z_shape)
+        z_hat = site.lattice.put(coder.code_alone(site, self._z_prior(z_shape, q)), z_shape)
         state = self.h_s(z_hat, q)
         decoded: list[Tensor] = []
         for index, group in enumerate(self.groups):

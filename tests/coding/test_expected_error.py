@@ -17,9 +17,9 @@ def walk(y, log_scale, coder):
     """All latents around means of 0; what is returned, as a map."""
     y_hat = torch.zeros_like(y)
     for lattice in CHECKERBOARD:
-        for site in Site("y", slice(0, y.shape[1]), lattice).cut(2):
+        for site in Site("y", slice(0, y.shape[1]), lattice).split(2):
             rows = site.take(log_scale)
-            values = coder.code(site, Prior(torch.zeros_like(rows), rows))
+            values = coder.code_alone(site, Prior(torch.zeros_like(rows), rows))
             y_hat[:, site.channels] += site.lattice.put(values, y.shape[-2:])
     return y_hat
 

@@ -87,7 +87,7 @@ def test_every_step_sees_what_a_file_holds(unit_model):
     def coded(latents, kind=RefiningEstimator, **options):
         estimator = kind({}, shape, **options)
         estimator._source = lambda site: latents
-        return estimator.code(site, priors), estimator
+        return estimator.code_alone(site, priors), estimator
 
     latents = residual.clone().requires_grad_()
     values, estimator = coded(latents, width=0.2)

@@ -1,4 +1,4 @@
-"""Slices of a step: a later one is told what the earlier ones turned out to be, and where."""
+"""SubGroups of a step: a later one is told what the earlier ones turned out to be, and where."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Lattice, Site
+from mambaic.coding.step_coder import Step, StepCoder
 from mambaic.config import PRESETS
-from mambaic.entropy_model.sub_groups import MAGNITUDES, Slices, normalised_residuals
+from mambaic.entropy_model.sub_groups import MAGNITUDES, SubGroups, normalised_residuals
 from mambaic.errors import ConfigError
 
 POSITIONS = 12
@@ -19,31 +20,31 @@ FIRST = 16  # channel of the group
 GATES = 3
 
 
-def make_slices(*, alive: bool, gates: int = GATES) -> Slices:
+def make_sub_groups(*, alive: bool, gates: int = GATES) -> SubGroups:
     torch.manual_seed(0)
-    slices = Slices(8, 4, 5, gates)
+    slices = SubGroups(8, 4, 5, gates)
     if alive:
         for parameter in slices.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
     return slices.requires_grad_(False)
 
 
-class Fixed:
-    """Coder that serves given latents (1, n, 8) and remembers the priors of the slices."""
+class Fixed(StepCoder):
+    """Coder that serves given latents (1, n, 8) and remembers the priors of the sub-groups."""
 
     def __init__(self, latents: torch.Tensor) -> None:
         self.latents = latents
         self.priors: list[Prior] = []
 
-    def code(self, site: Site, prior: Prior, ahead: object = None) -> torch.Tensor:
+    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> torch.Tensor:
         assert site.lattice is Lattice.ANCHOR
         assert prior.mean.shape == prior.log_scale.shape == (1, POSITIONS, 2)
         self.priors.append(prior)
         return self.latents[..., site.channels.start - FIRST : site.channels.stop - FIRST]
 
 
-def priors_seen(slices: Slices, latents: torch.Tensor, sign: float = 1.0) -> list[Prior]:
-    """The priors under which ``latents`` are coded, slice by slice."""
+def priors_seen(slices: SubGroups, latents: torch.Tensor, sign: float = 1.0) -> list[Prior]:
+    """The priors under which ``latents`` are coded, sub-group by sub-group."""
     generator = torch.Generator().manual_seed(1)
     prior = Prior(*torch.randn(2, *latents.shape, generator=generator))
     gates = sign * torch.randn(1, POSITIONS, GATES, generator=generator)
@@ -58,9 +59,9 @@ def some_latents() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("gates", [0, GATES])
-def test_new_slices_change_no_prior(gates):
-    seen = priors_seen(make_slices(alive=False, gates=gates), some_latents())
-    other = priors_seen(make_slices(alive=False, gates=gates), some_latents() + 1)
+def test_new_sub_groups_change_no_prior(gates):
+    seen = priors_seen(make_sub_groups(alive=False, gates=gates), some_latents())
+    other = priors_seen(make_sub_groups(alive=False, gates=gates), some_latents() + 1)
     assert len(seen) == 4
     for own, same in zip(seen, other, strict=True):
         assert torch.equal(own.mean, same.mean)
@@ -68,12 +69,12 @@ def test_new_slices_change_no_prior(gates):
 
 
 @pytest.mark.parametrize("gates", [0, GATES])
-def test_a_latent_tells_later_slices_at_its_place_alone(gates):
-    slices = make_slices(alive=True, gates=gates)
+def test_a_latent_tells_later_sub_groups_at_its_place_alone(gates):
+    slices = make_sub_groups(alive=True, gates=gates)
     latents = some_latents()
     before = priors_seen(slices, latents)
     changed = latents.clone()
-    changed[0, 5, 3] += 1.0  # of the second slice
+    changed[0, 5, 3] += 1.0  # of the second sub-group
     after = priors_seen(slices, changed)
     for index in range(4):
         for name in ("mean", "log_scale"):
@@ -83,8 +84,8 @@ def test_a_latent_tells_later_slices_at_its_place_alone(gates):
 
 
 def test_gates_turn_what_deviations_say_of_means():
-    """Means alone are gated, and all of a slice's correction but its ungated part turns round."""
-    slices = make_slices(alive=True)
+    """Means alone are gated; all of a correction but its ungated part changes sign."""
+    slices = make_sub_groups(alive=True)
     for context in slices.contexts:
         torch.nn.init.zeros_(context.mean.weight)
     plain, turned = (priors_seen(slices, some_latents(), sign) for sign in (1.0, -1.0))
@@ -115,7 +116,7 @@ def test_groups_that_cannot_be_cut_are_refused():
 
 def test_a_scale_beyond_the_tables_moves_means_no_further_than_theirs():
     """Otherwise what is far off leads to means still further off, until they overflow."""
-    slices, site = make_slices(alive=True), Site("y", slice(FIRST, FIRST + 8), Lattice.ANCHOR)
+    slices, site = make_sub_groups(alive=True), Site("y", slice(FIRST, FIRST + 8), Lattice.ANCHOR)
     coder = Fixed(torch.full((1, POSITIONS, 8), 1e12))
     prior = Prior(torch.zeros(1, POSITIONS, 8), torch.full((1, POSITIONS, 8), 30.0))
     slices.code(site, prior, torch.zeros(1, POSITIONS, GATES), coder)

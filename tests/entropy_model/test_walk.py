@@ -10,6 +10,7 @@ from conftest import photo_like
 
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Lattice, Site
+from mambaic.coding.step_coder import StepCoder
 from mambaic.entropy_model import arithmetic
 from mambaic.entropy_model.arithmetic import DoubleCopy
 from mambaic.entropy_model.walk import EntropyModel
@@ -55,7 +56,7 @@ def test_walk_has_no_access_to_y():
     ]
 
 
-class Tracer:
+class Tracer(StepCoder):
     """Coder that serves random latents and remembers priors; can change one site's latents."""
 
     def __init__(self, change: int | None = None) -> None:
@@ -63,7 +64,7 @@ class Tracer:
         self.change = change
         self.priors: list[tuple[Site, Prior]] = []
 
-    def code(self, site, prior, ahead=None):
+    def _code_sub_group(self, step, site, prior):
         values = torch.randn(prior.mean.shape, generator=self.generator)
         if self.change == len(self.priors):
             values = values + 1.0
