@@ -27,11 +27,10 @@ from mambaic.coding.tables import (
 from mambaic_kernels.mixture.reference import mixture_mass
 
 LIKELIHOOD_MIN = 1e-9
-# Residuals of the trellis's latents have the gradients of what is quantised themselves; of whole
-# numbers the slope to the next one is too much for the many that never leave 0 (docs/training.md,
-# "What a latent costs").
+# Share of the slope from one integer to the next that z's residuals get: most never leave 0
+# (docs/experiments/notebook.md, "What a latent costs"). TCQ residuals have a gradient of their own.
 WHOLE_SLOPE = 0.5
-MIXTURE_MAGNITUDES = 256  # coded while there are no tables; larger ones as the last
+MIXTURE_MAGNITUDES = 256  # in the rate table while there are no coding tables
 
 
 @dataclass(frozen=True)

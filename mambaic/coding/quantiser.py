@@ -27,7 +27,8 @@ from mambaic_kernels.tcq import cpu as tcq
 ERROR_WEIGHT = 60.0
 # The value that a search finds changes by a half, in units of the spacing, where the residual is in
 # the middle of two values, as a logistic function of this width; zero reaches further, as both
-# quantisers offer it. Read off the searches of files (docs/training.md, "What follows a residual").
+# quantisers offer it. Read off the searches of files
+# (docs/experiments/notebook.md, "What follows a residual").
 WIDTH, ZERO_REACH = 0.05, 0.045
 # The end of a slice's path is found again when the next one's prior is known: how many of its coded
 # latents, with how many coded ones among the first LOOK of the next slice. All paths worth taking

@@ -36,7 +36,7 @@ LOG_MIN, LOG_MAX = math.log(SCALE_MIN), math.log(SCALE_MAX)
 LOG_STEP = (LOG_MAX - LOG_MIN) / (SCALE_COUNT - 1)
 SCALES = np.exp(LOG_MIN + np.arange(SCALE_COUNT) * LOG_STEP)
 # latents of a smaller scale are not coded: at a spacing of 1.75 few of them would be anything but 0
-# (docs/training.md, "Trellis")
+# (docs/design/quantisation.md)
 SKIP_SCALE = 0.2
 SKIP = int(np.sum(SCALES < SKIP_SCALE))
 PRECISION = 16  # frequencies of one table sum to 2 ** PRECISION

@@ -11,7 +11,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
     Where a CPU has no instructions for it, as in most laptops, torch's convolutions take longer, up
     to ten times, and with those of AVX-512 alone 1.7 times on Intel's; AMD's and AMX are faster
-    (docs/training.md, "Throughput"). Others have not been measured and count as slower.
+    (docs/experiments/notebook.md, "Throughput"). Others have not been measured and count as slower.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -3,7 +3,7 @@
 A tap is a map of differences or values, many of them once more times how far a pixel may be off,
 the contrast or the brightness around it: where a filter pays depends on these.
 
-Each was taken for what it gains on training pictures (docs/training.md, "The post-filter").
+Each was taken for its gain on training pictures (docs/design/filter.md).
 Format section: docs/format.md, "Filter".
 """
 

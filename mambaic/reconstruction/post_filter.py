@@ -5,7 +5,7 @@ In one picture it does: edges and grain are a little too soft or too sharp, colo
 faint. So the encoder draws the picture, too, and fits by least squares how much of each of TAPS to
 add: an adaptive loop filter as in video codecs ([Tsai2013] doi:10.1109/JSTSP.2013.2271974; clipped
 differences: [Taquet2019] doi:10.1109/ICIP.2019.8803448), outside of any loop. Format section:
-docs/format.md, "Filter". docs/training.md has what it gains.
+docs/format.md, "Filter". Its gain: docs/design/filter.md.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Trainer:
         priced_as_files = config.metric == "mse" and model.entropy_model.tables is not None
         if priced_as_files and isinstance(model.transform, WaveletTransform):
             # what training expects of other quantiser steps is a tenth of the loss from what they
-            # do to files (docs/training.md, "What follows a residual"): they are kept
+            # do to files (docs/experiments/notebook.md, "What follows a residual"): they are kept
             model.transform.step.requires_grad_(False)
         self.optimiser = make_optimiser(self.model, config)
         self.average = WeightAverage(self.model, config.ema)

@@ -15,7 +15,7 @@ def make_optimiser(model: MambaIC, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW without decay; the short second-moment memory follows the sparse wavelet gradients.
 
     The transform networks learn slower than the entropy model (``network_lr``): at the entropy
-    model's rate they diverge in the first hundred steps (docs/training.md).
+    model's rate they diverge in the first hundred steps (docs/experiments/notebook.md).
     """
     branches = (model.transform.analysis, model.transform.synthesis)
     slow = [p for branch in branches for p in branch.parameters()]

@@ -10,7 +10,7 @@ the classes that the lowest bits of states make. Values in units of a quantiser'
 
 [Marcellin1990] Trellis coded quantization of memoryless and Gauss-Markov sources; codes of the
 form of [Ungerboeck1982] Channel coding with multilevel/phase signals, whose parity checks were
-chosen on latents of photographs (docs/training.md, "Trellis"); zero in both quantisers as in
+chosen on latents of photographs (docs/design/quantisation.md); zero in both quantisers as in
 [Schwarz2019] Hybrid video coding with trellis-coded quantization, DCC.
 """
 
