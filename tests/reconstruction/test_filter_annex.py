@@ -1,0 +1,25 @@
+"""The annex of the format lists the taps that the codec runs on."""
+
+from __future__ import annotations
+
+import re
+
+from filter_annex import ANNEX, annex
+
+from mambaic.reconstruction.filter_taps import TAPS, count
+
+
+def test_annex_is_what_the_taps_make():
+    assert ANNEX.read_text() == annex(), "run python scripts/filter_annex.py"
+
+
+def test_annex_has_every_tap_once():
+    sections = annex().split("## Taps of ")[1:]
+    for plane, section in enumerate(sections):
+        rows = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", section, flags=re.MULTILINE)
+        following = 0
+        for first, factors in rows:
+            assert int(first) == following
+            following += len(factors.split(", "))
+        assert following == count(plane)
+    assert len(sections) == len(TAPS)
