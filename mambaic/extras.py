@@ -11,6 +11,7 @@ EXTRAS = {
     "train": ("psutil", "pytorch_msssim", "tensorboard"),
     "eval": ("bjontegaard", "jinja2", "matplotlib", "pytorch_msssim"),
     "compressai": ("compressai",),
+    "cvvdp": ("pycvvdp",),
     "jxl": ("pillow_jxl",),
 }
 

@@ -105,7 +105,7 @@ def _rivals(original: Image.Image, n_bytes: int) -> list[dict[str, Any]]:
     from mambaic.evaluation.rivals import rivals
 
     rows = []
-    known = rivals()
+    known = {rival.name: rival for rival in rivals()}
     for name in BESIDE:
         rival = known[name]
         if rival.missing:

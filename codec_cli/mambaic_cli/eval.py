@@ -14,7 +14,8 @@ from mambaic_cli.inputs import IMAGE_SUFFIXES, GivenPath, expand
 from mambaic_cli.streams import printable, warn
 
 if TYPE_CHECKING:
-    from mambaic.evaluation.measure import Contender
+    from mambaic.evaluation.contenders import Contender
+    from mambaic.evaluation.report import Report
 
 Number = TypeVar("Number", int, float)
 QUALITIES = "5,15,30,45,60,75,90,100"
@@ -27,7 +28,15 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
 @click.option(
     "--qualities", default=QUALITIES, show_default=True, help="Qualities of mbic, 0 to 100."
 )
-@click.option("--codecs", default=CODECS, show_default=True)
+@click.option(
+    "--codecs",
+    default=CODECS,
+    show_default=True,
+    help="Also compressai:NAME, a model of CompressAI's zoo, for its time.",
+)
+@click.option(
+    "--metrics", default="", metavar="NAMES", help="Further metrics: cvvdp (slow; mambaic[cvvdp])."
+)
 @click.option(
     "--model",
     "models",
@@ -79,7 +88,7 @@ def command(
 
     require("eval")
     if compare is not None:
-        from mambaic.evaluation.report import compare as difference
+        from mambaic.evaluation.compare import compare as difference
 
         tell_all(difference(*compare))
         return 0
@@ -92,46 +101,56 @@ def _evaluate(images: list[tuple[str, Path]], out: Path, given: dict[str, Any]) 
     from tqdm import tqdm
 
     from mambaic.errors import ImageError
-    from mambaic.evaluation.report import write_report
+    from mambaic.evaluation.quality_metrics import chosen
+    from mambaic.evaluation.report import make_report
     from mambaic.evaluation.run import Run
 
+    metrics = chosen(given["metrics"].split(","))
     contenders = _contenders(given)
-    run = Run(out, contenders, resume=given["resume"])
+    run = Run(out, contenders, metrics, resume=given["resume"])
     total = len(images) * sum(len(c.qualities) for c in contenders)
     with tqdm(total=total, unit="file", file=sys.stderr) as bar:
         points = run.measure(images, given["jobs"], lambda: bar.update() and None)
-    for reason in run.unreadable.values():
-        warn(f"mambaic: {reason}")
-    if not points:
-        raise ImageError("none of the images could be read: nothing to report")
-    libraries = {c.name: c.library for c in contenders}
-    table = write_report(out, points, libraries, given["anchor"])
-    _write_page(out, points, table, run.unreadable, contenders, images, given)
+    rated = {c.name for c in contenders if not c.times_only}
+    if not any(point.codec in rated for point in points):
+        for reason in [*run.unreadable.values(), *run.failures.values()]:
+            warn(f"mambaic: {reason}")
+        raise ImageError("none of the images could be coded: nothing to report")
+    report = make_report(run, points, given["anchor"])
+    for note in report.notes:
+        warn(f"mambaic: {note}")
+    _write(out, report, contenders, images, given["gallery"])
     tell_all((out / "report.md").read_text(encoding="utf-8"))
     tell(f"report: {out / 'index.html'}")
-    return ImageError.exit_code if run.unreadable else 0
+    return ImageError.exit_code if run.unreadable or run.failures else 0
 
 
-def _write_page(
-    out: Path, points: Any, table: Any, unreadable: dict[str, str],
-    contenders: Sequence[Contender], images: list[tuple[str, Path]], given: dict[str, Any],
+def _write(
+    out: Path, report: Report, contenders: Sequence[Contender], images: list[tuple[str, Path]],
+    pictures: int,
 ) -> None:  # fmt: skip
-    import json
-
-    from mambaic.evaluation.curves import curves
-    from mambaic.evaluation.page import gallery_entry, render
+    from mambaic.evaluation.page import gallery_entry, render, shown_contenders
+    from mambaic.evaluation.plots import draw
+    from mambaic.evaluation.report import write_tables
     from mambaic.evaluation.run import plain
+    from mambaic.evaluation.tables import markdown
     from mambaic.imaging.atomic_files import atomic_write
     from mambaic.imaging.image import read_image
 
-    readable = [(name, path) for name, path in images if name not in unreadable]
-    step = max(1, len(readable) // max(1, given["gallery"]))
-    shown = readable[::step][: given["gallery"]]
-    gallery = [gallery_entry(name, plain(read_image(path)), contenders) for name, path in shown]
-    anchor = json.loads((out / "bd.json").read_text())["anchor"]
-    libraries = {c.name: c.library for c in contenders}
-    html = render(out, curves(points), table, anchor, libraries, gallery, unreadable)
-    atomic_write(out / "index.html", html.encode(), force=True)
+    write_tables(out, report)
+    atomic_write(out / "report.md", markdown(report).encode(), force=True)
+    plots = draw(report)
+    for name, data in plots.items():
+        atomic_write(out / name, data, force=True)
+    coded = {p.image for p in report.points}
+    readable = [(name, path) for name, path in images if name in coded]
+    step = max(1, len(readable) // max(1, pictures))
+    gallery = []
+    for name, path in readable[::step][:pictures]:
+        shown = shown_contenders(contenders, report.points, name)
+        if shown:
+            gallery.append(gallery_entry(name, plain(read_image(path)), shown))
+    atomic_write(out / "index.html", render(report, plots, gallery).encode(), force=True)
 
 
 def _images(inputs: tuple[str, ...]) -> list[tuple[str, Path]]:
@@ -150,32 +169,48 @@ def _images(inputs: tuple[str, ...]) -> list[tuple[str, Path]]:
 
 def _contenders(given: dict[str, Any]) -> list[Contender]:
     """Codecs to measure; those that cannot run here are named and left out."""
-    from mambaic import __version__
-    from mambaic.codec import load
-    from mambaic.evaluation.measure import OurContender, RivalContender
+    from mambaic.evaluation.compressai_models import PREFIX, compressai_contender
+    from mambaic.evaluation.contenders import RivalContender
     from mambaic.evaluation.rivals import rivals
 
     known = rivals()
+    names = list(dict.fromkeys(rival.name for rival in known))
     contenders: list[Contender] = []
     for name in given["codecs"].split(","):
+        rows = [rival for rival in known if rival.name == name]
         if name == "mbic":
-            models = given["models"].split(",")
-            for model in models:
-                codec = load(model, given["device"])
-                label = "mbic" if len(models) == 1 else f"mbic-{Path(model).name}"
-                library = f"mambaic {__version__}, weights {codec.model.weights_id.hex()}"
-                qualities = _numbers("--qualities", given["qualities"], 100, float)
-                for steps in _numbers("--refine", given["refine"], 10_000, int):
-                    curve = f"{label}-refine{steps}" if steps else label
-                    contenders.append(OurContender(curve, qualities, codec, library, steps))
-        elif name not in known:
-            raise click.UsageError(f"codec {name!r} is not one of mbic, {', '.join(known)}")
-        elif known[name].missing:
-            warn(f"{name}: left out: {known[name].missing}")
+            contenders += _ours(given)
+        elif name.startswith(PREFIX):
+            contenders.append(compressai_contender(name.removeprefix(PREFIX)))
+        elif not rows:
+            raise click.UsageError(
+                f"codec {name!r} is not one of mbic, {', '.join(names)}, {PREFIX}NAME"
+            )
+        elif rows[0].missing:
+            warn(f"{name}: left out: {rows[0].missing}")
         else:
-            contenders.append(RivalContender(known[name]))
+            contenders += [RivalContender(rival) for rival in rows]
     if not contenders:
         raise click.UsageError("none of the codecs can run here")
+    return contenders
+
+
+def _ours(given: dict[str, Any]) -> list[Contender]:
+    """A curve for each checkpoint and number of refining steps."""
+    from mambaic import __version__
+    from mambaic.codec import load
+    from mambaic.evaluation.contenders import OurContender
+
+    contenders: list[Contender] = []
+    models = given["models"].split(",")
+    qualities = _numbers("--qualities", given["qualities"], 100, float)
+    for model in models:
+        codec = load(model, given["device"])
+        label = "mbic" if len(models) == 1 else f"mbic-{Path(model).name}"
+        library = f"mambaic {__version__}, weights {codec.model.weights_id.hex()}"
+        for steps in _numbers("--refine", given["refine"], 10_000, int):
+            curve = f"{label}-refine{steps}" if steps else label
+            contenders.append(OurContender(curve, qualities, codec, library, steps))
     return contenders
 
 

@@ -4,52 +4,80 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mambaic.evaluation.curves import Curve
-from mambaic.evaluation.measure import Contender, OurContender, at_size
-from mambaic.evaluation.plots import PANELS
-from mambaic.evaluation.report import percent
+from mambaic.errors import MambaICError
+from mambaic.evaluation.contenders import Contender, at_size
+from mambaic.evaluation.measure import Point
+from mambaic.evaluation.pictures import better_settings
+from mambaic.evaluation.plots import stems
+from mambaic.evaluation.report import Report
+from mambaic.evaluation.tables import tables
 from mambaic.extras import require
 from mambaic.imaging.image import Picture, to_pil
 from mambaic.imaging.metrics import bpp_from_bytes, psnr_db
+from mambaic.imaging.ssimulacra2 import ssimulacra2
 
 GALLERY_QUALITY = 25.0  # low enough that codecs differ to the eye
 LONGEST_SIDE = 1024  # of the pictures in the page; larger ones are cut to their middle
 
 
+def shown_contenders(
+    contenders: Sequence[Contender], points: Iterable[Point], image: str
+) -> list[Contender]:
+    """One contender of each codec that coded the image, at the setting that it took there."""
+    best = {(p.codec, p.setting) for p in better_settings([p for p in points if p.image == image])}
+    return [c for c in contenders if (c.name, c.setting) in best and not c.times_only]
+
+
 def gallery_entry(name: str, picture: Picture, contenders: Sequence[Contender]) -> dict[str, Any]:
     """One picture by every codec, each in the largest file that is no larger than the first
     mambaic model's at ``GALLERY_QUALITY`` (or the first codec's at its middle quality)."""
-    leader = next((c for c in contenders if isinstance(c, OurContender)), contenders[0])
-    ours = isinstance(leader, OurContender)
-    quality = GALLERY_QUALITY if ours else leader.qualities[len(leader.qualities) // 2]
-    goal = len(leader.encode(picture, quality)[0])
+    leader = next((c for c in contenders if c.ours), contenders[0])
+    quality = GALLERY_QUALITY if leader.ours else leader.qualities[len(leader.qualities) // 2]
+    first = leader.encode(picture, quality)[0]
     box = _middle(picture)
     versions = [{"label": "original", "image": _embedded(to_pil(picture).crop(box))}]
     for contender in contenders:
-        if contender is leader:
-            data = leader.encode(picture, quality)[0]
-        else:
-            low, high = min(contender.qualities) / 2, max(contender.qualities)
-            data = at_size(lambda q, c=contender: c.encode(picture, q)[0], goal, low, high)  # type: ignore[misc]
-        decoded = contender.decode(data).convert("RGB")
-        bpp = bpp_from_bytes(len(data), *picture.size)
-        psnr = psnr_db(picture.pixels, np.asarray(decoded))
-        label = f"{contender.name}, {bpp:.3f} bpp, {psnr:.2f} dB"
-        versions.append({"label": label, "image": _embedded(decoded.crop(box))})
+        try:
+            data = first if contender is leader else _like(contender, picture, len(first))
+            decoded = contender.decode(data).convert("RGB")
+        except MambaICError:
+            continue  # qualities between those measured may fail where they did not
+        versions.append(
+            {
+                "label": _label(contender, picture, decoded, len(data)),
+                "image": _embedded(decoded.crop(box)),
+            }
+        )
     return {
         "name": name,
         "width": box[2] - box[0],
         "height": box[3] - box[1],
         "versions": versions,
     }
+
+
+def _like(contender: Contender, picture: Picture, n_bytes: int) -> bytes:
+    low, high = min(contender.qualities) / 2, max(contender.qualities)
+    return at_size(lambda quality: contender.encode(picture, quality)[0], n_bytes, low, high)
+
+
+def _label(contender: Contender, picture: Picture, decoded: Image.Image, n_bytes: int) -> str:
+    pixels = np.asarray(decoded)
+    psnr, score = psnr_db(picture.pixels, pixels), ssimulacra2(picture.pixels, pixels)
+    parts = [
+        f"{contender.name} {contender.setting}".strip(),
+        f"{bpp_from_bytes(n_bytes, *picture.size):.3f} bpp",
+        f"{psnr:.2f} dB" if math.isfinite(psnr) else "exact",
+    ]
+    return ", ".join(parts if score is None else [*parts, f"SSIMULACRA2 {score:.1f}"])
 
 
 def _middle(picture: Picture) -> tuple[int, int, int, int]:
@@ -65,28 +93,18 @@ def _embedded(image: Image.Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def render(
-    folder: Path,
-    measured: Mapping[str, Curve],
-    table: Sequence[Mapping[str, Any]],
-    anchor: str,
-    libraries: Mapping[str, str],
-    gallery: Sequence[Mapping[str, Any]],
-    unreadable: Mapping[str, str],
-) -> str:
-    """HTML of a report whose plots lie in ``folder``. Raises MissingPackage."""
+def render(report: Report, plots: Mapping[str, bytes], gallery: Sequence[Mapping[str, Any]]) -> str:
+    """HTML of a report; ``plots`` as ``draw`` gives them. Raises MissingPackage."""
     require("eval")
     import jinja2
 
     source = (resources.files("mambaic.evaluation") / "page.html.j2").read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["percent"] = percent
-    plots = [
-        "data:image/svg+xml;base64,"
-        + base64.b64encode((folder / f"{stem}.svg").read_bytes()).decode()
-        for stem in PANELS
+    images = [
+        "data:image/svg+xml;base64," + base64.b64encode(plots[f"{stem}.svg"]).decode()
+        for stem in stems(report)
     ]
+    deltas, *rest = tables(report)
     return environment.from_string(source).render(
-        measured=measured, table=table, anchor=anchor, libraries=libraries, gallery=gallery,
-        unreadable=unreadable, plots=plots, similar=any("bd_rate_ms_ssim" in r for r in table),
-    )  # fmt: skip
+        notes=report.notes, deltas=deltas, rest=rest, gallery=gallery, plots=images
+    )

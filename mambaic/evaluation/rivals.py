@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import PIL
@@ -13,18 +14,20 @@ from PIL import Image, features
 
 @dataclass(frozen=True)
 class Rival:
-    """One codec through Pillow: encoder options of a quality, and the library behind it."""
+    """One codec through Pillow: encoder options of a quality, and the library behind it.
+    ``setting`` tells apart the ways of one codec of which every picture takes the better."""
 
     name: str
     format: str
-    settings: Callable[[float], dict[str, Any]]
+    options: Callable[[float], dict[str, Any]]
     qualities: tuple[float, ...]
     library: str
+    setting: str = ""
     missing: str = ""  # why it cannot run here
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         buffer = io.BytesIO()
-        image.save(buffer, self.format, **self.settings(quality))
+        image.save(buffer, self.format, **self.options(quality))
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Image.Image:
@@ -37,41 +40,55 @@ def _version(feature: str) -> str:
     return f"{feature} {features.version(feature) or 'unknown'}, Pillow {PIL.__version__}"
 
 
+def _jpeg(quality: float) -> dict[str, Any]:
+    return {"quality": round(quality), "optimize": True, "progressive": True}
+
+
+def _webp(quality: float) -> dict[str, Any]:
+    return {"quality": round(quality), "method": 6}
+
+
+def _jpeg2000(quality: float) -> dict[str, Any]:
+    return {"quality_mode": "dB", "quality_layers": [quality], "irreversible": True, "mct": 1}
+
+
+def _avif(subsampling: str) -> Rival:
+    built = features.check("avif")
+    return Rival(
+        "avif",
+        "AVIF",
+        lambda q: {"quality": round(q), "speed": 4, "subsampling": subsampling},
+        (10, 25, 40, 58, 75, 92),
+        f"{_version('avif')}, speed 4, chroma 4:2:0 or 4:4:4" if built else "",
+        setting=subsampling,
+        missing="" if built else "this Pillow was built without AVIF",
+    )
+
+
 def _jxl() -> Rival:
     try:
-        import pillow_jxl
+        import pillow_jxl  # noqa: F401  (registers the format)
 
-        library, missing = f"pillow-jxl-plugin {getattr(pillow_jxl, '__version__', '')}", ""
+        library, missing = f"pillow-jxl-plugin {version('pillow-jxl-plugin')}, effort 7", ""
     except ImportError:
         library, missing = "", "pip install 'mambaic[jxl]'"
     return Rival(
-        "jxl", "JXL", lambda q: {"quality": round(q), "effort": 7}, (10, 25, 40, 55, 70, 85, 95),
-        library, missing,
+        "jxl", "JXL", lambda q: {"quality": round(q), "effort": 7}, (10, 30, 50, 70, 85, 95),
+        library, missing=missing,
     )  # fmt: skip
 
 
-def rivals() -> dict[str, Rival]:
-    """All rivals by name; those that cannot run here say why."""
-    avif = "" if features.check("avif") else "this Pillow was built without AVIF"
+def rivals() -> list[Rival]:
+    """All rivals, AVIF once for each chroma setting; those that cannot run here say why."""
     j2k = "" if features.check("jpg_2000") else "this Pillow was built without JPEG 2000"
-    found = [
-        Rival(
-            "jpeg", "JPEG", lambda q: {"quality": round(q), "optimize": True, "progressive": True},
-            (5, 10, 20, 35, 50, 65, 80, 90, 95), _version("jpg"),
-        ),
-        Rival(
-            "webp", "WEBP", lambda q: {"quality": round(q), "method": 6},
-            (1, 10, 25, 45, 60, 75, 85, 92, 97), _version("webp"),
-        ),
-        Rival(
-            "avif", "AVIF", lambda q: {"quality": round(q), "speed": 4, "subsampling": "4:4:4"},
-            (10, 20, 30, 45, 55, 65, 75, 85, 92), _version("avif") if not avif else "", avif,
-        ),
-        Rival(
-            "jpeg2000", "JPEG2000",
-            lambda q: {"quality_mode": "dB", "quality_layers": [q], "irreversible": True, "mct": 1},
-            (26, 28, 30, 32, 34, 36, 38, 40, 42), _version("jpg_2000"), j2k,
-        ),
+    return [
+        Rival("jpeg", "JPEG", _jpeg, (5, 15, 35, 65, 85, 95),
+              f"{_version('jpg')}, progressive, chroma 4:2:0"),
+        Rival("webp", "WEBP", _webp, (1, 20, 45, 70, 88, 97),
+              f"{_version('webp')}, method 6"),
+        _avif("4:2:0"),
+        _avif("4:4:4"),
+        Rival("jpeg2000", "JPEG2000", _jpeg2000, (26, 29, 32, 35, 38, 42),
+              _version("jpg_2000") if not j2k else "", missing=j2k),
         _jxl(),
     ]  # fmt: skip
-    return {rival.name: rival for rival in found}

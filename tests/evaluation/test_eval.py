@@ -14,8 +14,13 @@ from conftest import photo_pixels
 from PIL import Image
 
 from mambaic.checkpoint import save_model
-from mambaic.evaluation.curves import Curve, bd_rate_by_third, delta_table, published
-from mambaic.evaluation.report import markdown
+from mambaic.evaluation.curves import (
+    Curve,
+    bd_rate_between,
+    bd_rate_by_third,
+    delta_table,
+    published,
+)
 from mambaic.imaging.metrics import bd_psnr, bd_rate
 from mambaic_cli.main import main
 
@@ -59,18 +64,19 @@ def rows(report: Path) -> list[dict[str, str]]:
 def test_every_point_is_a_real_file(report):
     found = rows(report)
     assert {row["image"] for row in found} == {"a.png", "below/b.png"}
-    assert len(found) == 2 * (3 + 9)
+    assert len(found) == 2 * (3 + 6)
     for row in found:
         bpp = 8 * int(row["bytes"]) / (int(row["width"]) * int(row["height"]))
         assert float(row["bpp"]) == pytest.approx(bpp)
         assert (row["estimated_bpp"] != "") == (row["codec"] == "mbic")
         assert (row["ms_ssim"] != "") == (row["image"] == "a.png")
+        assert float(row["ssimulacra2"]) <= 100
 
 
 def test_second_run_reproduces_bytes_and_psnr(report, photos, model, tmp_path):
     assert evaluate(photos, model, tmp_path / "again", "--jobs", "2") == 3
     for first, second in zip(rows(report), rows(tmp_path / "again"), strict=True):
-        for key in ("image", "codec", "quality", "bytes", "psnr_db", "ms_ssim"):
+        for key in ("image", "codec", "quality", "bytes", "psnr_db", "ms_ssim", "ssimulacra2"):
             assert first[key] == second[key]
 
 
@@ -163,31 +169,51 @@ def test_published_points_only_for_kodak():
 
 
 def test_plots_and_tables(report):
-    for stem in ("rd-psnr", "rd-ms-ssim", "encode-time", "decode-time"):
+    for stem in ("rd-psnr", "rd-ms-ssim", "rd-ssimulacra2", "encode-time", "decode-time"):
         with Image.open(report / f"{stem}.png") as plot:
             assert plot.size[0] > 500
         assert (report / f"{stem}.svg").read_text().startswith("<?xml")
     table = json.loads((report / "bd.json").read_text())
     assert table["anchor"] == "jpeg"
-    for name in ("bd_rate", "bd_rate_ms_ssim"):
-        value = table["rows"][0][name]
-        assert value is None or math.isfinite(value)
-    assert "at equal MS-SSIM" in (report / "report.md").read_text()
+    rates = table["rows"][0]["bd_rate"]
+    assert set(rates) == {"psnr_db", "ms_ssim", "ssimulacra2"}
+    assert all(value is None or math.isfinite(value) for value in rates.values())
+    text = (report / "report.md").read_text()
+    assert "by SSIMULACRA2" in text
+    assert "worst picture" in text
+    for duel in table["pictures"]:
+        assert (duel["codec"], duel["against"]) == ("mbic", "jpeg")
+        assert duel["bd_rate"][duel["worst"]] == max(duel["bd_rate"].values())
 
 
-def test_rate_at_equal_ms_ssim_is_of_measured_curves_alone():
+def test_rates_at_equal_ms_ssim_are_of_measured_curves_alone():
     """Ten percent more rate at every MS-SSIM; a published curve has none."""
     bpp, psnr, similar = [0.1, 0.2, 0.5, 1.0], [25.0, 28, 31, 34], [0.9, 0.95, 0.98, 0.99]
-    rest = {"encode_s": bpp, "decode_s": bpp, "qualities": bpp, "images": 1}
-    first = Curve("first", bpp, psnr, similar, **rest)
-    second = Curve("second", [1.1 * rate for rate in bpp], psnr[::-1], similar, **rest)
+    rest = {"encode_s": bpp, "decode_s": bpp, "qualities": bpp, "images": 1, "rates": {}}
+    values = {"psnr_db": psnr, "ms_ssim": similar}
+    first = Curve(name="first", bpp=bpp, values=values, **rest)
+    second = Curve(
+        name="second",
+        bpp=[1.1 * rate for rate in bpp],
+        values=values | {"psnr_db": psnr[::-1]},
+        **rest,
+    )
     measured, known = {"first": first, "second": second}, {"VTM": {"bpp": bpp, "psnr": psnr}}
     rows = {row["codec"]: row for row in delta_table(measured, known, "first")}
-    assert rows["second"]["bd_rate_ms_ssim"] == pytest.approx(10.0, abs=1e-6)
-    assert "bd_rate_ms_ssim" not in rows["VTM"]
-    assert all("bd_rate_ms_ssim" not in row for row in delta_table(measured, known, "VTM"))
-    table = markdown(measured, list(rows.values()), "first")
-    assert {line.count("|") for line in table.splitlines()[:4]} == {6}
+    assert rows["second"]["bd_rate"]["ms_ssim"] == pytest.approx(10.0, abs=1e-6)
+    assert set(rows["VTM"]["bd_rate"]) == {"psnr_db"}
+    assert all(set(row["bd_rate"]) == {"psnr_db"} for row in delta_table(measured, known, "VTM"))
+
+
+def test_rate_at_high_scores_counts_those_alone():
+    """Equal below a score of 60, twice the rate above."""
+    score = [20.0, 40.0, 60.0, 70.0, 80.0, 90.0]
+    bpp = [0.1, 0.2, 0.4, 0.6, 1.0, 1.8]
+    more = [rate * (1 if value <= 60 else 2) for rate, value in zip(bpp, score, strict=True)]
+    low, high = bd_rate_between((bpp, score), (more, score), [20, 55, 100])
+    assert low == pytest.approx(0.0, abs=6)
+    assert 60 < high < 100
+    assert bd_rate_between((bpp, score), (more, score), [95, 100]) == [None]
 
 
 def test_page_needs_no_network(report):

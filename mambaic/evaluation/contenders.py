@@ -1,0 +1,121 @@
+"""What is measured: a mambaic checkpoint or a codec of another library, behind one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from PIL import Image
+
+from mambaic.codec import Codec
+from mambaic.encoder.options import EncodeOptions
+from mambaic.errors import ImageError
+from mambaic.evaluation.rivals import Rival
+from mambaic.imaging.image import Picture, to_pil
+
+T = TypeVar("T")
+
+
+class Contender(Protocol):
+    """A name, its qualities, and how it codes. Contenders of one name and different ``setting``
+    are one codec, of which each picture takes the better setting."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def setting(self) -> str: ...
+
+    @property
+    def qualities(self) -> Sequence[float]: ...
+
+    @property
+    def library(self) -> str:
+        """What codes, with its version and fixed options."""
+
+    @property
+    def ours(self) -> bool: ...
+
+    @property
+    def times_only(self) -> bool:
+        """Its rates and distortions mean nothing."""
+
+    def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
+        """(file, estimated bits or None). Raises MambaICError where it cannot."""
+
+    def decode(self, data: bytes) -> Image.Image: ...
+
+
+@dataclass(frozen=True)
+class OurContender:
+    """A mambaic checkpoint."""
+
+    name: str
+    qualities: Sequence[float]
+    codec: Codec
+    library: str
+    refine: int = 0
+    setting: str = ""
+    ours: bool = True
+    times_only: bool = False
+
+    def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
+        options = EncodeOptions(quality=quality, refine=self.refine)
+        encoded = self.codec.encode_picture(picture, options)
+        return encoded.data, encoded.estimated_bits
+
+    def decode(self, data: bytes) -> Image.Image:
+        return self.codec.decode(data)
+
+
+@dataclass(frozen=True)
+class RivalContender:
+    """A codec of another library. Whatever that raises becomes an ImageError."""
+
+    rival: Rival
+    ours: bool = False
+    times_only: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.rival.name
+
+    @property
+    def setting(self) -> str:
+        return self.rival.setting
+
+    @property
+    def qualities(self) -> Sequence[float]:
+        return self.rival.qualities
+
+    @property
+    def library(self) -> str:
+        return self.rival.library
+
+    def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
+        return _guarded(lambda: self.rival.encode(to_pil(picture), quality)), None
+
+    def decode(self, data: bytes) -> Image.Image:
+        return _guarded(lambda: self.rival.decode(data))
+
+
+def _guarded(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except Exception as exc:  # other libraries raise anything, MemoryError and SystemError among it
+        raise ImageError(f"{type(exc).__name__}: {exc}") from exc
+
+
+def at_size(encode: Callable[[float], bytes], n_bytes: int, low: float, high: float) -> bytes:
+    """The largest file of at most ``n_bytes`` over qualities [low, high], to 1/64 of the range;
+    the smallest file if none fits."""
+    best = encode(low)
+    for _ in range(6):
+        middle = (low + high) / 2
+        data = encode(middle)
+        if len(data) <= n_bytes:
+            low, best = middle, data
+        else:
+            high = middle
+    return best
