@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.eval $(VENV)/.dev: $(VENV)/.%: pyproject.toml
+$(VENV)/.eval $(VENV)/.dev $(VENV)/.dev,browser: $(VENV)/.%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[$*]'
 	touch $@
@@ -21,7 +21,7 @@ demo: $(VENV)/.eval ## compress a real photograph with the shipped weights, besi
 test: $(VENV)/.dev ## run the tests (no GPU, no network)
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.dev ## also the slow tests
+test-all: $(VENV)/.dev,browser ## also the slow tests
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 check: $(VENV)/.dev ## ruff and mypy

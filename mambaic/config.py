@@ -13,7 +13,6 @@ from typing import Any, Literal
 from mambaic.errors import ConfigError
 
 LATENT_STRIDE = 16
-HYPER_STRIDE = 64
 BLOCK_FIELDS = ("analysis8", "analysis16", "synthesis16", "synthesis8", "context_blocks")
 
 

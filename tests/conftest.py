@@ -49,6 +49,13 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of training fit their coding tables to a few crops."""
+    monkeypatch.setattr("mambaic_train.export.TABLE_CROPS", 2)
+    monkeypatch.setattr("mambaic_train.average.BATCHES", 2)
+
+
 def photo_pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
     """``photo_like`` as (height, width, 3) uint8."""
     x = photo_like(height, width, seed)[0]

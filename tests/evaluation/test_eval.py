@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from conftest import photo_pixels
@@ -222,6 +226,22 @@ def test_page_needs_no_network(report):
     assert "broken.png" in html
 
 
+def test_page_holds_what_its_script_asks_for(report):
+    """Every element by its id; plots and pictures decode."""
+    html = (report / "index.html").read_text()
+    asked = set(re.findall(r"""\bat\(["']([\w-]+)["']\)""", html))
+    assert {"zoom", "divide", "picture"} <= asked <= set(re.findall(r'id="([\w-]+)"', html))
+    kinds = set()
+    for kind, encoded in re.findall(r"data:image/([\w+]+);base64,([\w+/=]+)", html):
+        kinds.add(kind)
+        data = base64.b64decode(encoded)
+        if kind == "svg+xml":
+            assert ElementTree.fromstring(data).tag.endswith("svg")
+        else:
+            Image.open(io.BytesIO(data)).load()
+    assert kinds == {"svg+xml", "webp"}
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium of PyQt6-WebEngine; on some systems its libraries are missing."""
@@ -232,6 +252,7 @@ def browser():
     return str(Path(__file__).parent / "browser.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1200], ids=["phone", "desktop"])
 def test_page_in_a_browser(report, browser, width):
     """The slider works, every picture loads, and nothing is wider than the screen."""

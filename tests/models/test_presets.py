@@ -9,8 +9,10 @@ from PIL import Image
 
 from mambaic.codec import Codec
 from mambaic.config import PRESETS
+from mambaic.imaging.metrics import psnr_db
 from mambaic.models.complexity import count
 from mambaic.models.model import MambaIC
+from mambaic.models.wavelet_transforms import WaveletTransform
 
 SIZES = [(1, 1), (17, 5), (64, 64), (257, 131)]
 BIG = pytest.param("paper", marks=pytest.mark.slow)
@@ -35,12 +37,13 @@ def noise(height, width):
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_round_trip(codec, size):
-    """A decode has the size of the picture and is what the decoder's own latents give."""
-    picture = noise(*size)
-    data = codec.encode(picture, 50)
-    decoded = codec.decode(data)
-    assert decoded.size == picture.size
-    assert np.array_equal(np.asarray(decoded), np.asarray(codec.decode(data)))
+    """Untrained networks add nothing to the wavelet shortcut, which alone gives the picture back;
+    the published transforms have none."""
+    pixels = np.asarray(noise(*size))
+    decoded = np.asarray(codec.decode(codec.encode(Image.fromarray(pixels), 50)))
+    assert decoded.shape == pixels.shape
+    if isinstance(codec.model.transform, WaveletTransform):
+        assert psnr_db(pixels, decoded) > 15
 
 
 def test_batch_forward_equals_single(codec):

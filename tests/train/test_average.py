@@ -13,6 +13,7 @@ from mambaic_cli.main import main
 from mambaic_train import average
 
 UNIT = PRESETS["unit"]
+pytestmark = pytest.mark.usefixtures("small_tables")
 
 
 @pytest.fixture

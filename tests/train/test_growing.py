@@ -27,6 +27,9 @@ DEEP = replace(
 )
 
 
+pytestmark = pytest.mark.usefixtures("small_tables")
+
+
 def computed(model, quality=40.0):
     with torch.no_grad():
         return model.eval()(photo_like(128, 64), torch.tensor([quality]))

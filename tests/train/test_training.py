@@ -44,6 +44,7 @@ from mambaic_train.optim import learning_rate
 from mambaic_train.session import _StopFlag
 from mambaic_train.validate import rd_points, score, validation_pictures
 
+pytestmark = pytest.mark.usefixtures("small_tables")
 CONFIG = TrainConfig(preset="unit", steps=12, batch=4, crop=64, large_crop=64, warmup_steps=2)
 
 
@@ -105,9 +106,9 @@ def test_quantiser_steps_are_kept_where_tables_price_the_rate(data, tables, metr
 
 
 def test_loss_falls(data):
-    config = TrainConfig(preset="unit", steps=60, batch=4, crop=64, large_crop=64, warmup_steps=5)
-    curve = losses(new_trainer(config), data, 60)
-    assert np.mean(curve[-15:]) < 0.97 * np.mean(curve[:15])
+    config = replace(CONFIG, steps=30, warmup_steps=5)
+    curve = losses(new_trainer(config), data, 30)
+    assert np.mean(curve[-8:]) < 0.95 * np.mean(curve[:8])
 
 
 def test_non_finite_step_is_skipped_and_counted(data):
@@ -313,7 +314,7 @@ def train(photos, out, *more):
 @pytest.mark.filterwarnings("ignore")
 def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, capsys):
     out = tmp_path / "run"
-    assert train(photos, out, "--steps", "6", "--valid", str(photos)) == 0
+    assert train(photos, out, "--steps", "6", "--valid", str(photos / "0.png")) == 0
     card = (out / "checkpoint" / "MODEL_CARD.md").read_text()
     assert "| steps | 6 |" in card
     assert "| quality | bpp |" in card
@@ -387,6 +388,7 @@ def test_a_new_schedule_begins_before_the_cooldown(photos, tmp_path, capsys):
     assert (out / "plateau.pt").read_bytes() != plateau
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_fine_tuning_compresses_a_persons_photographs_better(tmp_path):
     """A folder of 20 pictures of a kind the shipped weights do not know, for some seconds: each is
@@ -436,6 +438,23 @@ def curve_of(out):
     return [event.value for event in events.Scalars("train/loss")]
 
 
+def test_gradients_become_the_mean_of_all_processes(monkeypatch):
+    """The other process has 10 wherever this one has a gradient."""
+
+    def all_reduce(tensor, operation):
+        assert operation == torch.distributed.ReduceOp.SUM
+        tensor += 10
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), (5,))]
+    parameters[0].grad, parameters[2].grad = torch.arange(6.0).view(2, 3), torch.arange(5.0)
+    World(0, 2).average_gradients(parameters)
+    assert torch.equal(parameters[0].grad, torch.arange(6.0).view(2, 3) / 2 + 5)
+    assert parameters[1].grad is None
+    assert torch.equal(parameters[2].grad, torch.arange(5.0) / 2 + 5)
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_learn_like_one(photos, tmp_path):
     """Same global batches; only the quantisation noise differs."""

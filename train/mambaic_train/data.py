@@ -90,7 +90,6 @@ class PhotoSet:
         self._sources = [source for source, good in zip(found, usable, strict=True) if good]
         sizes = [3 * s[0] * s[1] for s, good in zip(shapes, usable, strict=True) if s and good]
         self.bytes = sum(sizes)
-        self._min_side = min_side
         self._rotation_of: Callable[[np.ndarray], np.ndarray] = lambda pixels: IDENTITY
         self._images: deque[Photo | None] = deque()
         self._coming: deque[Future[Photo | None]] = deque()
