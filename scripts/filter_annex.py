@@ -61,7 +61,8 @@ def annex() -> str:
     parts = [HEAD]
     for plane, taps in enumerate(TAPS):
         parts.append(
-            f"\n## Taps of p{plane}\n\n| first | map | of | clip | factors |\n|---|---|---|---|---|\n"
+            f"\n## Taps of p{plane}\n\n"
+            "| first | map | of | clip | factors |\n|---|---|---|---|---|\n"
         )
         first = 0
         for tap in taps:
