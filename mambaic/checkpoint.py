@@ -27,6 +27,7 @@ from mambaic.container.fields import WEIGHTS_ID_BYTES
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.imaging.atomic_files import taking_effect, unfinished
 from mambaic.models.model import MambaIC
+from mambaic.numerics import own_numerics
 
 TABLES = "tables."  # before the names of their tensors
 CONFIG_FILE = "config.json"
@@ -150,6 +151,7 @@ def read_config(name_or_path: str | Path) -> dict[str, Any]:
     return description
 
 
+@own_numerics()
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> MambaIC:
     """Model of a checkpoint, in eval mode, weights as fp32. Raises CheckpointError."""
     folder = find(name_or_path)
@@ -182,8 +184,9 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
 
 
 def _empty_model(config: ModelConfig) -> MambaIC:
-    """Model whose weights will all be loaded; random initialisation would only cost time."""
-    with torch.random.fork_rng(devices=[]):
+    """Model whose weights will all be loaded: it has none of its own, whatever the default dtype,
+    and draws no random numbers."""
+    with torch.device("meta"):
         return MambaIC(config)
 
 

@@ -13,8 +13,10 @@
 from __future__ import annotations
 
 import threading
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from PIL import Image
@@ -30,9 +32,24 @@ from mambaic.encoder.picture_encoder import EncodedPicture, Progress, encode_pic
 from mambaic.errors import CorruptStream, DesyncError, DeviceError, WrongModel
 from mambaic.imaging.image import Picture, Source, read_image, to_pil
 from mambaic.models.model import MambaIC
+from mambaic.numerics import own_numerics
 from mambaic.reconstruction.post_filter import PostFilter
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.synthesis import Synthesis
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _coding(method: Callable[Concatenate[Codec, P], R]) -> Callable[Concatenate[Codec, P], R]:
+    """A method of a codec in the codec's own numerics."""
+
+    @wraps(method)
+    def coding(self: Codec, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with own_numerics(self.device):
+            return method(self, *args, **kwargs)
+
+    return coding
 
 
 class Codec:
@@ -76,6 +93,7 @@ class Codec:
         picture = image if isinstance(image, Picture) else read_image(image)
         return self.encode_picture(picture, options, progress).data
 
+    @_coding
     def encode_picture(
         self, picture: Picture, options: EncodeOptions, progress: Progress | None = None
     ) -> EncodedPicture:
@@ -90,6 +108,7 @@ class Codec:
         """Decompress to a Pillow image. Raises a BitstreamError."""
         return to_pil(self.decode_picture(data, max_pixels=max_pixels, progress=progress))
 
+    @_coding
     def decode_picture(
         self,
         data: FileBytes,
@@ -118,6 +137,7 @@ class Codec:
             xmp=file.chunks.get("xmp", b""),
         )
 
+    @_coding
     def verify(self, data: FileBytes, *, max_pixels: int = MAX_PIXELS) -> None:
         """Decode every symbol without making the picture. Raises a BitstreamError."""
         file = self._read(data, max_pixels)

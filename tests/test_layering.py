@@ -25,6 +25,8 @@ MAY_IMPORT = {
     # operations on arrays and tensors, of use to anybody
     "mambaic_kernels": "",
     "errors": "",
+    # torch's settings while the codec works
+    "numerics": "",
     "config": "errors",
     # packages that not everybody needs
     "extras": "errors",
@@ -42,15 +44,15 @@ MAY_IMPORT = {
     # tables of the filter's coefficients belong to the weights
     "models": "errors config coding nn reconstruction entropy_model",
     # the id of weights is a field of files, and they are written as pictures are
-    "checkpoint": "errors config container imaging coding models",
+    "checkpoint": "errors numerics config container imaging coding models",
     # g_a and g_s piece by piece
     "tiling": "container nn reconstruction models",
     # every search: no decoder needs it
-    "encoder": "errors config container imaging coding nn reconstruction entropy_model models "
-    "tiling",
-    "codec": "errors container imaging reconstruction models checkpoint tiling encoder",
+    "encoder": "errors numerics config container imaging coding nn reconstruction entropy_model "
+    "models tiling",
+    "codec": "errors numerics container imaging reconstruction models checkpoint tiling encoder",
     # Pillow and CompressAI
-    "integrations": "errors config extras container imaging models checkpoint codec",
+    "integrations": "errors numerics config extras container imaging models checkpoint codec",
     "mambaic": "errors codec integrations",
     "evaluation": "errors extras imaging encoder codec",
     "mambaic_train": "errors config extras container imaging coding nn reconstruction models "

@@ -95,7 +95,7 @@ def response(residual: Tensor, width: float = WIDTH) -> Tensor:
     spacing: 1 on average, 0 near the values, 2.5 between them; flatter with a larger ``width``."""
     size = residual.abs()
     cell = torch.floor(2 * size)
-    middle = 0.5 * cell + 0.25 + ZERO_REACH * (cell == 0)
+    middle = 0.5 * cell + 0.25 + ZERO_REACH * (cell == 0).to(size.dtype)
     risen = torch.sigmoid((size - middle) / width)
     return 0.5 / width * risen * (1 - risen)
 

@@ -52,7 +52,7 @@ def scale_position(log_scale: Tensor) -> Tensor:
 
 def values(symbols: Tensor, context: Tensor) -> Tensor:
     """Values of symbols in their table contexts, in units of the latents."""
-    spacing = torch.where(context == ROUNDED, 1.0, SPACING).to(symbols)
+    spacing = 1 + (SPACING - 1) * (context != ROUNDED).to(symbols.dtype)
     return spacing * (symbols - 0.5 * symbols.sign() * is_odd(context))
 
 

@@ -96,7 +96,7 @@ class _Block:
     def __init__(self, model: MambaIC, x: Tensor, quality: float) -> None:
         self._model = model
         self._x = x
-        self._q = torch.tensor([quality], device=x.device)
+        self._q = x.new_tensor([quality])
         self._weight = model.config.error_weight(quality + QUALITY_OFFSET)
 
     def _total(self, y_hat: Tensor, estimator: Estimator) -> Tensor:

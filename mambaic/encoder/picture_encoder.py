@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -26,6 +25,7 @@ from mambaic.encoder.rotation_search import find_rotation
 from mambaic.encoder.tile_encoder import encode_tile
 from mambaic.imaging.image import Picture
 from mambaic.models.model import MambaIC
+from mambaic.numerics import worker_threads
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.boxes import Box
 
@@ -111,7 +111,7 @@ def _encode_tiles(
             advance()
         return _Tile(stream.payload, stream.estimated_bits, fit)
 
-    with ThreadPoolExecutor(max_workers=max(1, min(options.workers, len(grid)))) as pool:
+    with worker_threads(max(1, min(options.workers, len(grid)))) as pool:
         return list(pool.map(encode, grid))
 
 

@@ -1,4 +1,4 @@
-"""Numerics of the walk: the same operations in the same precision on every device.
+"""Arithmetic of the walk: the same operations in the same precision on every device.
 
 Files are coded in float64: what two devices' arithmetic makes of it differs by so little that the
 margin of the boundary record (``mambaic.coding.coders``) covers it a hundred thousand times.
@@ -7,9 +7,9 @@ margin of the boundary record (``mambaic.coding.coders``) covers it a hundred th
 from __future__ import annotations
 
 import copy
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -23,65 +23,68 @@ M = TypeVar("M", bound=nn.Module)
 STRIP_BYTES = 8 << 20
 
 
-class StripConv2d(nn.Conv2d):
-    """3x3 convolution of float64 on CPUs, some rows at a time.
+class StripConv2d(nn.Module):
+    """A 3x3 convolution of float64 on CPUs, some rows at a time, of ``features`` of its input.
 
     torch has no such convolution but unfolding the map into one matrix, nine times its size: over a
     gigabyte for a large tile, and slower than what fits a cache (docs/benchmarks.md).
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return self._convolve(input)
+    def __init__(self, conv: nn.Conv2d, features: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        # only such that are 0 where their input is, as what lies beyond a map is
+        self._features = features or (lambda strip: strip)
 
-    def _convolve(self, input: Tensor, row: int = 0, column: int = 0, stride: int = 1) -> Tensor:
-        """At every ``stride``-th row from ``row`` and column from ``column``."""
+    def forward(self, input: Tensor, row: int = 0, column: int = 0, stride: int = 1) -> Tensor:
+        """At every ``stride``-th row from ``row`` and column from ``column``, as ``GridConv2d``."""
+        out_channels, in_channels = self.weight.shape[:2]
         height = -(-(input.shape[-2] - row) // stride)
         width = -(-(input.shape[-1] - column) // stride)
-        rows = max(1, height if input.is_cuda else STRIP_BYTES // (72 * self.in_channels * width))
-        out = input.new_empty(input.shape[0], self.out_channels, height, width)
+        rows = max(1, height if input.is_cuda else STRIP_BYTES // (72 * in_channels * width))
+        out = input.new_empty(input.shape[0], out_channels, height, width)
         for top in range(0, height, rows):
             bottom = min(height, top + rows)
             above, below = row + stride * top - 1, row + stride * (bottom - 1) + 2
-            strip = self.features(input[..., max(0, above) : below, :])
+            strip = self._features(input[..., max(0, above) : below, :])
             beyond = max(0, -above), max(0, below - input.shape[-2])
             strip = F.pad(strip, (1 - column, 1, *beyond))
             out[..., top:bottom, :] = F.conv2d(strip, self.weight, self.bias, stride)
         return out
 
-    def features(self, strip: Tensor) -> Tensor:
-        return strip
 
-
-class StripFeatureConv2d(StripConv2d):
-    """The same of log features, which are 0 where latents are."""
-
-    def features(self, strip: Tensor) -> Tensor:
-        return log_features(strip)
-
-
-class StripGridConv2d(StripConv2d):
-    """The same on a grid."""
-
-    def forward(self, input: Tensor, row: int, column: int, stride: int) -> Tensor:  # type: ignore[override]
-        return self._convolve(input, row, column, stride)
-
-
-STRIPS = {
-    nn.Conv2d: StripConv2d,
-    FeatureConv2d: StripFeatureConv2d,
-    GridConv2d: StripGridConv2d,
-}
+def _in_strips(conv: nn.Module) -> nn.Module | None:
+    """The same convolution in strips; None for anything but a plain one of 3x3."""
+    # a stride, a dilation or groups would need other strips
+    if type(conv) not in (nn.Conv2d, FeatureConv2d, GridConv2d):
+        return None
+    assert isinstance(conv, nn.Conv2d)
+    plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+    if not plain or conv.kernel_size != (3, 3) or conv.padding != (1, 1):
+        return None
+    return StripConv2d(conv, log_features if isinstance(conv, FeatureConv2d) else None)
 
 
 def _double(module: M) -> M:
     module = copy.deepcopy(module).double()
-    for conv in module.modules():
-        # a stride, a dilation or groups would need other strips
-        if isinstance(conv, nn.Conv2d) and type(conv) in STRIPS:
-            plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-            if plain and conv.kernel_size == (3, 3) and conv.padding == (1, 1):
-                conv.__class__ = STRIPS[type(conv)]
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if (strips := _in_strips(child)) is not None:
+                parent.add_module(name, strips)
     return module
+
+
+_copying = threading.Lock()
+
+
+def _after_fork() -> None:
+    """The thread of the parent that may have held the lock is not in the child."""
+    global _copying
+    _copying = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class DoubleCopy:
@@ -91,14 +94,13 @@ class DoubleCopy:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._state: list[tuple[int, int]] = []
+        self._state: list[tuple[int, int]] | None = None
         self._copy: nn.Module | None = None
 
     def of(self, module: M) -> M:
-        state = [(t.data_ptr(), t._version) for t in (*module.parameters(), *module.buffers())]
-        with self._lock:
-            if self._copy is None or self._state != state:
+        state = _state_of(module)
+        with _copying:
+            if self._copy is None or state is None or self._state != state:
                 self._copy, self._state = _double(module), state
             assert isinstance(self._copy, type(module))
             return self._copy
@@ -107,19 +109,10 @@ class DoubleCopy:
         return DoubleCopy()
 
 
-@contextmanager
-def coding_mode(device: torch.device) -> Iterator[None]:
-    """No autocast, no TF32, no cuDNN autotuning while latents are coded."""
-    with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
-            yield
-            return
-        matmul = torch.backends.cuda.matmul.allow_tf32
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        ):
-            torch.backends.cuda.matmul.allow_tf32 = False
-            try:
-                yield
-            finally:
-                torch.backends.cuda.matmul.allow_tf32 = matmul
+def _state_of(module: nn.Module) -> list[tuple[int, int]] | None:
+    """Differs from any before if a weight has changed; None if that cannot be told, as of a module
+    that was made in inference mode."""
+    tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
+    if any(torch.is_inference(t) for t in tensors):
+        return None
+    return [(t.data_ptr(), t._version) for t in tensors]

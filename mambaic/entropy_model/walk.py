@@ -29,7 +29,7 @@ from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.coding.tables import Tables, build_tables
 from mambaic.config import ModelConfig
-from mambaic.entropy_model.arithmetic import DoubleCopy, coding_mode
+from mambaic.entropy_model.arithmetic import DoubleCopy
 from mambaic.entropy_model.channel_group import ChannelGroup
 from mambaic.entropy_model.hyperprior import HyperAnalysis, HyperSynthesis
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
@@ -127,11 +127,10 @@ class EntropyModel(nn.Module):
         """Code one latent tile (1, M, h, w), h and w multiples of 4, at ``quality``; ``weights``
         (M, n) of squared errors as in ``ErrorWatch``, none by default."""
         tables = self._ready()
-        with coding_mode(y.device):
-            z = self.h_a(y, torch.tensor([quality], device=y.device, dtype=y.dtype))
-            encoder = Encoder({"y": y, "z": z}, tables)
-            size = y.shape[-2], y.shape[-1]
-            decoded = self._walk_in_double(encoder, size, quality, weights)
+        z = self.h_a(y, y.new_tensor([quality]))
+        encoder = Encoder({"y": y, "z": z}, tables)
+        size = y.shape[-2], y.shape[-1]
+        decoded = self._walk_in_double(encoder, size, quality, weights)
         return LatentStream(*encoder.finish(), decoded)
 
     @torch.no_grad()
@@ -142,25 +141,22 @@ class EntropyModel(nn.Module):
 
         Raises DesyncError if the symbols differ from the encoder's: never silent garbage.
         """
-        device = self.shape_logit.device
         decoder = Decoder(payload, self._ready())
-        with coding_mode(device):
-            try:
-                decoded = self._walk_in_double(decoder, size, quality, weights)
-                decoder.finish()
-            except CorruptStream as exc:
-                # once a table is wrong, what follows is noise: the same cause as a wrong CRC
-                raise DesyncError(_DESYNC.format(exc)) from exc
+        try:
+            decoded = self._walk_in_double(decoder, size, quality, weights)
+            decoder.finish()
+        except CorruptStream as exc:
+            # once a table is wrong, what follows is noise: the same cause as a wrong CRC
+            raise DesyncError(_DESYNC.format(exc)) from exc
         return decoded
 
     def _walk_in_double(
         self, coder: StepCoder, size: tuple[int, int], quality: float, weights: Tensor | None
     ) -> DecodedLatents:
-        device = self.shape_logit.device
         if weights is None:
-            weights = torch.empty(self.config.M, 0, device=device)
+            weights = self.shape_logit.new_empty(self.config.M, 0)
         watch = ErrorWatch(coder, weights, size)
-        q = torch.tensor([quality], device=device, dtype=torch.float64)
+        q = weights.new_tensor([quality], dtype=torch.float64)
         y_hat = self._double.of(self).walk((size[0] // 4, size[1] // 4), q, watch)
         return DecodedLatents(y_hat.float(), watch.error)
 

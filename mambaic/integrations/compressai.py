@@ -21,6 +21,7 @@ from mambaic import checkpoint
 from mambaic.config import PRESETS, ModelConfig
 from mambaic.extras import require
 from mambaic.models.model import MambaIC
+from mambaic.numerics import own_numerics
 
 try:
     from compressai.entropy_models import EntropyBottleneck
@@ -54,22 +55,22 @@ class MambaICCompressionModel(CompressionModel):  # type: ignore[misc]  # it has
         output = self.model(x, self._q(x))
         return {"x_hat": output.x_hat, "likelihoods": output.estimator.likelihoods()}
 
-    @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
         """x (B, 3, H, W), sides multiples of 64 -> {"strings": [B strings], "shape": latents}."""
-        y = self.model.g_a(x, self._q(x))
-        strings = []
-        for row in range(len(x)):
-            stream = self.model.entropy_model.encode(y[row : row + 1], self.quality)
-            strings.append(stream.payload)
+        with own_numerics(x.device):
+            y = self.model.g_a(x.float(), self._q(x))
+            strings = []
+            for row in range(len(x)):
+                stream = self.model.entropy_model.encode(y[row : row + 1], self.quality)
+                strings.append(stream.payload)
         return {"strings": [strings], "shape": tuple(y.shape[-2:])}
 
-    @torch.no_grad()
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
         """Inverse of ``compress``: {"x_hat": (B, 3, H, W) in [0, 1]}. Raises a BitstreamError."""
         decode = partial(self.model.entropy_model.decode, size=shape, quality=self.quality)
-        y_hat = torch.cat([decode(payload).y_hat for payload in strings[0]])
-        return {"x_hat": self.model.g_s(y_hat, self._q(y_hat)).clamp(0, 1)}
+        with own_numerics(next(self.parameters()).device):
+            y_hat = torch.cat([decode(payload).y_hat for payload in strings[0]])
+            return {"x_hat": self.model.g_s(y_hat, self._q(y_hat)).clamp(0, 1)}
 
     def update(self, *args: Any, force: bool = False, **kwargs: Any) -> bool:
         """Build the coding tables, if there are none yet or ``force``; other arguments are for
@@ -89,7 +90,7 @@ class MambaICCompressionModel(CompressionModel):  # type: ignore[misc]  # it has
         return adapter
 
     def _q(self, x: Tensor) -> Tensor:
-        return torch.full((len(x),), self.quality, device=x.device)
+        return torch.full((len(x),), self.quality, dtype=torch.float32, device=x.device)
 
 
 def _description(buffer: Tensor) -> dict[str, Any]:

@@ -76,8 +76,8 @@ class MambaIC(nn.Module):
     @torch.no_grad()
     def error_weights(self, quality: float) -> Tensor:
         """What squared errors of latents add to those of pixels, (M, n): for ``ErrorWatch``."""
-        device = next(self.parameters()).device
-        return self.transform.error_weights(torch.tensor([quality], device=device))
+        q = next(self.parameters()).new_tensor([quality])
+        return self.transform.error_weights(q)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
@@ -104,7 +104,7 @@ class MambaIC(nn.Module):
         if not isinstance(self.transform, WaveletTransform):
             return
         anchors = self.config.rate_anchors
-        for row, quality in enumerate(torch.linspace(0, 100, anchors).tolist()):
+        for row, quality in enumerate(np.linspace(0, 100, anchors).tolist()):
             step = linear_step(self.config, quality)
             deviation = self.transform.wavelet.get_buffer("deviation")
             log_scale = torch.log(deviation / step).clamp(-3, 5)

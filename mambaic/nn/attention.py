@@ -5,6 +5,7 @@ Windows are aligned to the top left corner of the map; positions beyond the map 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -29,10 +30,12 @@ class WindowAttention(nn.Module):
         with torch.no_grad():
             self.out.weight.mul_(0.2)
         self.bias = nn.Parameter(torch.zeros(self.heads, (2 * window - 1) ** 2))
-        row, col = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-        drow = row.reshape(-1, 1) - row.reshape(1, -1) + window - 1
-        dcol = col.reshape(-1, 1) - col.reshape(1, -1) + window - 1
-        self.register_buffer("offset", drow * (2 * window - 1) + dcol, persistent=False)
+        row, col = np.divmod(np.arange(window**2), window)
+        drow = row[:, None] - row + window - 1
+        dcol = col[:, None] - col + window - 1
+        # in no checkpoint, so by NumPy: there also in a model that is made without memory
+        offset = torch.from_numpy(drow * (2 * window - 1) + dcol)
+        self.register_buffer("offset", offset, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return by_rows(self._attend, x, dim=2, multiple=self.window)

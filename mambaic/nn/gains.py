@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,10 +42,10 @@ class QuantiserStep(QualityCurve):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config.rate_anchors, config.M)
-        qualities = torch.linspace(0, 100, config.rate_anchors)
+        qualities = np.linspace(0, 100, config.rate_anchors).tolist()
         with torch.no_grad():
             for row, quality in zip(self.values, qualities, strict=True):
-                row.fill_(math.log(linear_step(config, float(quality))))
+                row.fill_(math.log(linear_step(config, quality)))
 
     def forward(self, q: Tensor) -> Tensor:
         return torch.exp(super().forward(q))

@@ -122,7 +122,7 @@ class WaveletPacking(nn.Module):
         for level in range(1, LEVELS + 1):
             side = 2 ** (LEVELS - level)
             # of a coefficient at each place of a band: which blocks it falls on, 4**-level a pixel
-            places = torch.eye(side**2).view(-1, 1, side, side)
+            places = torch.eye(side**2, dtype=self.deviation.dtype).view(-1, 1, side, side)
             if side > BLOCKS:
                 blocks = F.avg_pool2d(places, side // BLOCKS)
             else:

@@ -45,13 +45,12 @@ def analyse(
 ) -> Tensor:
     """Latents (1, M, rows, columns) of one box of the picture (H, W, 3) uint8."""
     picture = picture_box(pixels)
-    device = next(model.parameters()).device
-    q = torch.tensor([quality], device=device)
-    latents = torch.empty(1, model.config.M, box[2], box[3], device=device)
+    latents = next(model.parameters()).new_empty(1, model.config.M, box[2], box[3])
+    q = latents.new_tensor([quality])
     pieces = cut(box)
     for piece in pieces:
         outer = grow(piece, model.config.halo, picture)
-        y = model.g_a(rotation.rotate(read_region(pixels, outer).to(device)), q)
+        y = model.g_a(rotation.rotate(read_region(pixels, outer).to(latents.device)), q)
         latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
         if len(pieces) > 1:
             return_memory()

@@ -33,7 +33,7 @@ def reconstruct(
     squared error to expect of each 4x4 pixels, (1, M + BLOCKS**2, h, w)."""
     y_hat, error = latents.tensor_split([model.config.M], dim=1)
     where = (..., *in_pixels(box, outer))
-    x_hat = model.g_s(y_hat, torch.tensor([quality], device=y_hat.device))[where]
+    x_hat = model.g_s(y_hat, y_hat.new_tensor([quality]))[where]
     x_hat = rotation.rotate_back(x_hat)[0].clamp(0, 1)
     # interpolated with what lies around the box, so that pieces agree
     variance = F.pixel_shuffle(error, BLOCKS)

@@ -188,7 +188,7 @@ def test_strips_of_log_features_are_the_convolution(monkeypatch):
     y = torch.randn(1, 5, 97, 40, dtype=torch.float64)
     weights = (conv.weight.double(), conv.bias.double())
     expected = torch.nn.functional.conv2d(log_features(y), *weights, padding=1)
-    assert type(double[0]) is arithmetic.StripFeatureConv2d
+    assert type(double[0]) is arithmetic.StripConv2d
     torch.testing.assert_close(double(y), expected)
 
 
@@ -204,7 +204,7 @@ def test_a_convolution_on_a_grid_is_the_convolution_there(monkeypatch, grid, ker
         expected = expected[(..., *grid.slices)]
         torch.testing.assert_close(conv(x, *grid), expected)
         (double,) = DoubleCopy().of(torch.nn.ModuleList([conv]))
-        assert type(double) is (arithmetic.StripGridConv2d if kernel == 3 else GridConv2d)
+        assert type(double) is (arithmetic.StripConv2d if kernel == 3 else GridConv2d)
         torch.testing.assert_close(double(x.double(), *grid).float(), expected)
 
 

@@ -234,7 +234,7 @@ def write_taps(scene: Scene, lists: Lists, rows: slice, out: Tensor) -> None:
 
 def weighted_sums(scene: Scene, lists: Lists, coefficients: Iterable[Iterable[float]]) -> Tensor:
     """See ``mambaic_kernels.filter_taps.reference``."""
-    out = torch.empty(len(lists), *scene.deviation.shape)
+    out = scene.planes.new_empty(len(lists), *scene.deviation.shape)
     every = np.array([value for of in coefficients for value in of], f32)
     operands = (*_operands(scene, lists), every, out.numpy())
     run(lambda _, *block: _weighed(*operands, *block), _pieces(*out.shape[1:]))

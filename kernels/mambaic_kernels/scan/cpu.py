@@ -227,7 +227,7 @@ def positive_steps_backward(gdt: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
     gdelta = torch.empty_like(dt)
     rows = [t.view(-1, t.shape[-1]).numpy() for t in (gdt.contiguous(), dt, gdelta)]
     blocks = _blocks(len(rows[0]), dt.numel(), len(rows[0]))
-    gbias = torch.zeros(len(blocks), *dt.shape[2:])
+    gbias = dt.new_zeros(len(blocks), *dt.shape[2:])
     sums = gbias.numpy()
 
     def task(index: int, first: int, last: int) -> None:
@@ -273,8 +273,8 @@ def scan_backward(
     gdt = torch.empty_like(dt, memory_format=torch.contiguous_format)
     blocks = _blocks(u.shape[-1], dt.numel() * A.shape[1])
     # every block sums over its own channels, so that threads never write to the same place
-    gB = torch.zeros(len(blocks), *B.shape)
-    gC = torch.zeros(len(blocks), *C.shape)
+    gB = B.new_zeros(len(blocks), *B.shape)
+    gC = C.new_zeros(len(blocks), *C.shape)
     outs = [t.numpy() for t in (gu, gdt, gA)]
     gB_array, gC_array = gB.numpy(), gC.numpy()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -51,7 +50,7 @@ def _box_mean(padded, out, radius, first, last):  # type: ignore[no-untyped-def]
 def box_mean(padded: Tensor, radius: int) -> Tensor:
     """Of maps with ``radius`` pixels around them."""
     planes, height, width = padded.shape
-    out = torch.empty(planes, height - 2 * radius, width - 2 * radius)
+    out = padded.new_empty(planes, height - 2 * radius, width - 2 * radius)
     operands = padded.numpy(), out.numpy(), radius
     run(lambda _, *rows: _box_mean(*operands, *rows), cut(out.shape[1], 1, ROWS))
     return out
@@ -147,7 +146,7 @@ def bilateral(
     rows, columns = np.array(offsets, dtype=np.int64).T
     height, width = (side - 2 * margin for side in padded.shape[1:])
     padded = F.pad(padded, [0, -width % WIDE])
-    out = torch.empty(2, 3, height, padded.shape[2] - 2 * margin)
+    out = padded.new_empty(2, 3, height, padded.shape[2] - 2 * margin)
     at = 4 * (rows * padded.shape[2] + columns)
     narrow = F.pad(1 / (2 * widths) ** 2, [0, -width % WIDE])
     operands = padded.numpy(), at, narrow.numpy(), out.numpy(), margin

@@ -121,7 +121,7 @@ def _parts(planes: int, samples: int) -> list[slice]:
 def separate(x: Tensor, lifting: Lifting) -> Tensor:
     """x (P, 2h, 2w) -> its four bands (4, P, h, w): low, high along columns, along rows, both."""
     planes, height, width = x.shape
-    bands = torch.empty(4, planes, height // 2, width // 2)
+    bands = x.new_empty(4, planes, height // 2, width // 2)
     source, target = x.detach().contiguous().numpy(), bands.numpy()
     parts = _parts(planes, height * width)
     halves = np.empty((2, parts[0].stop, height, width // 2), f32)
@@ -137,7 +137,7 @@ def separate(x: Tensor, lifting: Lifting) -> Tensor:
 def join(bands: Tensor, lifting: Lifting) -> Tensor:
     """Four bands (4, P, h, w) -> x (P, 2h, 2w)."""
     _, planes, height, width = bands.shape
-    x = torch.empty(planes, 2 * height, 2 * width)
+    x = bands.new_empty(planes, 2 * height, 2 * width)
     source, target = bands.detach().contiguous().numpy(), x.numpy()
     parts = _parts(planes, 4 * height * width)
     halves = np.empty((2, parts[0].stop, 2 * height, width), f32)
