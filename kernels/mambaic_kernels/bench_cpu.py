@@ -1,4 +1,4 @@
-"""Benchmarks of what CPUs alone have kernels for: wavelet, smoothing, taps, trellis."""
+"""Benchmarks of kernels for CPUs alone: wavelet, smoothing, filter taps, TCQ."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def bench_filter_taps(height: int, width: int) -> None:
 
 
 @numba.njit
-def _plain_search(x, prices, weight):  # type: ignore[no-untyped-def]
+def _plain_search(x, rates, weight):  # type: ignore[no-untyped-def]
     """The Viterbi algorithm as one would first write it: over states, into the next ones."""
     states = tcq.STATES
     cost, new = np.full(states, np.inf), np.empty(states)
@@ -109,8 +109,8 @@ def _plain_search(x, prices, weight):  # type: ignore[no-untyped-def]
                 half = 0.5 * (magnitude + 0.5 * odd - parity)
                 best = max(2 * int(np.floor(half + 0.5)) + parity, parity)
                 error = magnitude - best + (0.5 * odd if best else 0.0)
-                total = weight * error * error + prices[odd, min(best, prices.shape[1] - 1)]
-                zero = weight * magnitude * magnitude + prices[odd, 0]
+                total = weight * error * error + rates[odd, min(best, rates.shape[1] - 1)]
+                zero = weight * magnitude * magnitude + rates[odd, 0]
                 if parity == 0 and zero < total:
                     best, total = 0, zero
                 branch[odd, parity], symbol[odd, parity] = total, best
@@ -133,16 +133,16 @@ def _plain_search(x, prices, weight):  # type: ignore[no-untyped-def]
 
 
 def bench_tcq(count: int) -> None:
-    """Search through the trellis for ``count`` Laplacian latents of one level."""
+    """TCQ search of ``count`` Laplacian latents of one scale."""
     x = np.random.default_rng(0).laplace(size=count)
     level = np.zeros(count, dtype=np.int64)
-    prices = (1.0 + 1.5 * np.arange(64, dtype=np.float32)) * np.ones((2, 1, 1), np.float32)
-    found = tcq.search(x, level, prices, 180.0)
-    if np.mean(found != _plain_search(x, prices[:, 0], 180.0)) > 1e-3:  # rounding may decide a tie
+    rates = (1.0 + 1.5 * np.arange(64, dtype=np.float32)) * np.ones((2, 1, 1), np.float32)
+    found = tcq.search(x, level, rates, 180.0)
+    if np.mean(found != _plain_search(x, rates[:, 0], 180.0)) > 1e-3:  # rounding may decide a tie
         raise SystemExit("the search disagrees with the plain loop")
     rows = [
-        ("plain numba loop", seconds(lambda: _plain_search(x, prices[:, 0], 180.0))),
-        ("cpu", seconds(lambda: tcq.search(x, level, prices, 180.0))),
+        ("plain numba loop", seconds(lambda: _plain_search(x, rates[:, 0], 180.0))),
+        ("cpu", seconds(lambda: tcq.search(x, level, rates, 180.0))),
     ]
     title = f"search of {count} latents through {tcq.STATES} states, one thread"
     table(title, 2 * tcq.STATES * count, rows, "branches")

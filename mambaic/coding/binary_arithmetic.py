@@ -1,4 +1,4 @@
-"""Arithmetic coding of a few yes-or-no decisions, exact in whole numbers of any length.
+"""Arithmetic coding of a few binary decisions, exact in integers of any length.
 
 [Rissanen1979] doi:10.1147/rd.232.0149. The coder of symbols (``mambaic_kernels.entropy_coder``)
 spends up to six bytes on its state; this one ends within a byte of the information of its

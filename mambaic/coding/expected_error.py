@@ -1,4 +1,4 @@
-"""How far decoded latents may be off: what a decoder knows besides their values."""
+"""Expected squared error of decoded latents, which a decoder knows besides their values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import ALL, PriorOf, Step, StepCoder
 
-# of coded latents, whose quantisers are 1.75 apart: 1.75**2 / 12, less what the trellis gains
+# squared error of coded latents: 1.75**2 / 12 for a spacing of 1.75, less the gain of TCQ
 CODED = 0.2
 
 

@@ -76,7 +76,7 @@ class ScaleMixture:
 
         ``quantised`` and ``residual`` in units of the spacing. Linear in the scale between indices,
         so that scales learn what symbols cost; in the residual with the slope from one value
-        of the quantisers to the next, of whole numbers with WHOLE_SLOPE of it.
+        of the quantisers to the next, of integers with WHOLE_SLOPE of it.
         """
         assert self.tables is not None
         rates = self.tables.on_device("grid_rates", log_scale.device).to(log_scale.dtype)

@@ -22,17 +22,16 @@ from mambaic.coding.tables import RANGES, ROUNDED, SPACING, TCQ, next_range, sca
 from mambaic_kernels.simd import run
 from mambaic_kernels.tcq import cpu as tcq
 
-# Bits that a squared error of one latent is worth. Error alone would be infinite; the 9 that a
-# quantiser of unit step has at a high rate zero so many latents that contexts are misled.
+# Bits per squared error of a latent. At the 9 that theory gives for a quantiser of unit step at
+# high rates, so many latents become zero that contexts are misled.
 ERROR_WEIGHT = 60.0
-# The value that a search finds changes by a half, in units of the spacing, where the residual is in
-# the middle of two values, as a logistic function of this width; zero reaches further, as both
-# quantisers offer it. Read off the searches of files
-# (docs/experiments/notebook.md, "What follows a residual").
+# The expected value of a search is a logistic function of the residual between two values, of this
+# width in units of the spacing; zero reaches further, as both quantisers offer it. Measured on
+# files (docs/experiments/notebook.md, "What follows a residual").
 WIDTH, ZERO_REACH = 0.05, 0.045
-# The end of a slice's path is found again when the next one's prior is known: how many of its coded
-# latents, with how many coded ones among the first LOOK of the next slice. All paths worth taking
-# are one over such a distance.
+# When the next prior is known, the last TAIL coded latents of a sub-group are searched again with
+# AHEAD coded ones among the first LOOK of the next sub-group. All good paths merge over such a
+# distance.
 TAIL, AHEAD, LOOK = 256, 128, 1024
 
 
@@ -127,7 +126,7 @@ def contexts(
 
 
 class Paths:
-    """Where the paths of a batch are, from slice to slice."""
+    """TCQ states that the paths of a batch have reached, from sub-group to sub-group."""
 
     def __init__(self, batch: int, skip: int) -> None:
         self._states = np.zeros(batch, dtype=np.int64)

@@ -22,7 +22,7 @@ from mambaic_kernels.entropy_coder import ans
 from mambaic_kernels.tcq.cpu import CLASSES, CODE
 
 SYMBOL_MAX = 1 << 20
-# tables of a ``place`` in a state of each class, of whole numbers (which have no states) and of y
+# rows of tables by class of the state, of z (which has no states) and of y
 _ROWS = [
     np.arange(contexts.start * SCALE_COUNT, contexts.stop * SCALE_COUNT).reshape(classes, -1)
     for contexts, classes in ((range(ROUNDED, TCQ), 1), (range(TCQ, CONTEXTS), CLASSES))

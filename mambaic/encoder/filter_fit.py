@@ -18,7 +18,7 @@ RIDGE = 1e-6  # taps that float32 cannot tell apart share their weight
 
 
 class Comparison(NamedTuple):
-    """A region as a decoder draws it and as it is, (3, H, W) in [0, 1]."""
+    """A region as a decoder reconstructs it, and the original (3, H, W) in [0, 1]."""
 
     reconstruction: Reconstruction
     x: Tensor

@@ -1,4 +1,4 @@
-"""The numbers of a filter that cost least, in bits and error together: the encoder's affair."""
+"""Coefficients of a filter with the least cost, in bits and error together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mambaic.reconstruction.filter_code import (
     STEPS,
     CodedFilter,
     FilterCode,
-    price,
+    rate,
 )
 
 CHUNK_BITS = 16  # of a filter's presence: the length before it, and the byte that it ends in
@@ -63,7 +63,7 @@ def of_plane(
     directions = code.directions(own, fineness)
     gram, cross = costs = Costs(directions.T @ costs.gram @ directions, directions.T @ costs.cross)
     zero, last = code.probabilities(own, fineness)
-    bits = [price(*chance) for chance in zip(zero, last, strict=True)]
+    bits = [rate(*chance) for chance in zip(zero, last, strict=True)]
     chances = (torch.tensor(of, dtype=torch.float64) / ONE for of in (zero, last))
     start = _expected(costs, *chances)
     start = start.round().clamp(-LARGEST, LARGEST)

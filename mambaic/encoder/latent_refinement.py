@@ -1,8 +1,8 @@
 """Latents refined for one picture: less error in as many bits, for encoding time alone.
 
-g_a answers for all pictures at once. What it leaves to gain in one is found by gradient descent on
-the latents through walk and synthesis, as in [Campos2019] (Content Adaptive Optimization for Neural
-Image Compression, arXiv:1906.01223). Every step searches the trellis as files do; gradients pass it
+g_a is optimal over all pictures, not for one. Gradient descent on the latents through walk and
+synthesis finds the difference, as in [Campos2019] (Content Adaptive Optimization for Neural
+Image Compression, arXiv:1906.01223). Every step runs the TCQ search of files; gradients pass it
 by the response of training, at first of a much larger width, so that latents learn of values
 further away. The decoder knows nothing of it. A large picture is refined block by block, so memory
 is bounded.

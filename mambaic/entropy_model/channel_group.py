@@ -6,7 +6,7 @@ Differs from [Zeng2025] in presets s and b: one set of refining blocks serves al
 hidden state is carried from group to group instead of being rebuilt from all decoded groups, and
 the anchors of the first group, half of them blind guesses of the local brightness otherwise, are
 coded coarse to fine (hierarchical progressive context, [Li2025] HPCM, arXiv:2507.19125). Within a
-step channels are coded in slices (``mambaic.entropy_model.sub_groups``).
+step channels are coded in sub-groups (``entropy_model.sub_groups``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mambaic.nn.gains import QualityCurve
 
 class PriorHead(nn.Module):
     """Hidden state (B, C, h, w) -> prior of ``channels`` latents on one lattice and ``gates`` for
-    its slices, rows (B, n, gates). Means and log-scales are in units of the latents' typical
+    its sub-groups, rows (B, n, gates). Means and log-scales are in units of the latents' typical
     log-scale at this quality (B, channels, 1, 1)."""
 
     def __init__(

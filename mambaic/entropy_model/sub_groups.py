@@ -22,13 +22,13 @@ from mambaic.coding.tables import LOG_MAX, LOG_MIN
 from mambaic.nn.blocks import RowConv2d, zero_start
 from mambaic.nn.chunking import POSITIONS_AT_ONCE, at_once
 
-MAGNITUDES = 3  # features of a coded latent that do not know its sign
+MAGNITUDES = 3  # features of a coded latent that are even in its sign
 DEVIATIONS_MAX = 4.0
 
 
 def _scale(prior: Prior) -> Tensor:
-    """Scales of a prior, within those of the tables: they can be divided by, and where a slice is
-    far from its mean the next one's does not follow it any further."""
+    """Scales of a prior, clamped to those of the tables: never 0, and a sub-group far from its mean
+    moves the mean of the next one no further."""
     return torch.exp(prior.log_scale.clamp(LOG_MIN, LOG_MAX))
 
 
@@ -45,23 +45,23 @@ class NormalisedResiduals(NamedTuple):
 
 
 def normalised_residuals(coded: Tensor, prior: Prior) -> NormalisedResiduals:
-    """Those of latents (B, n, C)."""
+    """Of latents (B, n, C)."""
     scale = _scale(prior)
     residual = coded - prior.mean
     deviation = (residual / scale).clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX)
     energy = torch.log1p(residual.square() / (scale.square() + 0.25))
-    # how much energy to expect: next to none of latents whose scale is far under their spacing
+    # expected energy: next to none of latents whose scale is far under their spacing
     expected = torch.sigmoid(2 * prior.log_scale)
     magnitudes = torch.cat([energy, expected, deviation.abs()], dim=-1)
     return NormalisedResiduals(deviation, magnitudes)
 
 
 class SubGroupContext(nn.Module):
-    """Corrects the prior of a slice of ``channels`` by the ``before`` channels coded already.
+    """Corrects the prior of a sub-group of ``channels`` by the ``before`` channels coded already.
 
     Which way deviations of one channel point in another depends on the picture (which way an edge
-    runs, which colours meet), so a part of what they tell is weighed by ``gates``. Without them the
-    log-scale has a linear path instead, which costs as much and tells less.
+    runs, which colours meet), so a part of the correction is weighted by ``gates``. Without them
+    the log-scale has a linear path instead, which costs as much and predicts less.
     """
 
     def __init__(self, before: int, channels: int, hidden: int, gates: int) -> None:
@@ -75,8 +75,8 @@ class SubGroupContext(nn.Module):
         self.log_scale = linear
 
     def forward(self, deviation: Tensor, magnitudes: Tensor, prior: Prior, gates: Tensor) -> Prior:
-        """``prior`` of the slice without them, (B, n, channels); the others of those before, as
-        ``normalised_residuals`` gives them, one slice after the other; gates (B, n, gates)."""
+        """``prior`` (B, n, channels) of the sub-group alone; deviation and magnitudes of the
+        sub-groups before, one after the other (``NormalisedResiduals``); gates (B, n, gates)."""
         hidden = self.hidden(torch.cat([magnitudes, prior.log_scale], dim=-1))
         moved, widened = self.mean(deviation), self.out(F.leaky_relu(hidden, 0.1))
         if self.gated is not None and self.gated_mean is not None:

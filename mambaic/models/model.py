@@ -65,7 +65,8 @@ class MambaIC(nn.Module):
     def cost(
         self, y_hat: Tensor, estimator: Estimator, x: Tensor, q: Tensor, weight: float
     ) -> Tensor:
-        """Bits of latents and error of what they draw together, summed over pictures, () float.
+        """Bits of latents plus weighted error of their reconstruction, summed over pictures, ()
+        float.
 
         x (B, 3, H, W), without what the latents say of pixels beyond; ``weight`` bits for a squared
         error.
@@ -91,7 +92,7 @@ class MambaIC(nn.Module):
         """Move the coding tables to the symbols of photographs, (x, q) as in ``forward``.
 
         In eval mode, with tables; see ``mambaic.coding.tables``. In TABLE_PASSES, as the paths that
-        the trellis takes depend on the tables.
+        TCQ takes depend on the tables.
         """
         latents = [(self.g_a(x, q), q) for x, q in batches]
         for _ in range(TABLE_PASSES):

@@ -1,7 +1,7 @@
-"""How a file keeps the post-filter: numbers along typical filters, by their probabilities.
+"""Code of the post-filter's coefficients: integers along a learned basis, by their probabilities.
 
-Taps resemble each other, so the coefficients of one picture do, too, and each must be fine where
-others make up for it. A checkpoint therefore has a basis for every plane, in which numbers are
+Taps resemble each other, so their coefficients are correlated, and each one alone would have to be
+quantised finely. A checkpoint therefore has a basis for every plane, in which numbers are
 independent, matter alike, and are the smaller the later they come: learned from photographs'
 filters (``mambaic_train.filter_code``), as are the probabilities of its numbers. Format section:
 docs/format.md, "Filter".
@@ -29,7 +29,7 @@ UNTRAINED = 2.0**-6  # a coefficient for a step of 1, before there is a basis
 
 
 class CodedFilter(NamedTuple):
-    """What a file has: whole numbers of as many planes as its picture has, one per tap."""
+    """Integers of every plane, one per tap, and their common fineness."""
 
     fineness: int
     numbers: tuple[tuple[int, ...], ...]
@@ -136,7 +136,7 @@ def _number(decisions: Decisions, zero: int, last: int, value: int) -> int:
     return -size if negative else size
 
 
-def price(zero: int, last: int) -> Callable[[int], float]:
+def rate(zero: int, last: int) -> Callable[[int], float]:
     """Bits that a number takes, by its size."""
     log = np.log2
     end, more = log(ONE / last), log(ONE / (ONE - last))

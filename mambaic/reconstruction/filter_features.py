@@ -19,8 +19,8 @@ from mambaic_kernels.smoothing.reference import bilateral, box_mean
 
 REACH = 2  # pixels to each side whose differences count
 AVERAGED = 3  # pixels to each side that contrast and brightness are measured over
-# Similar pixels are looked for on rings of 16, each turned by half a step against the one before;
-# how similar: the differences of colours at which a pixel counts much and little
+# Similar pixels are taken from rings of 16, each rotated by half a step against the one before;
+# WIDTHS are colour differences at which a pixel counts much and little
 RADII = (2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30)
 WIDTHS = (0.04, 0.09)
 NEAREST = (1, 2, 3, 4)  # rings of their own
@@ -37,7 +37,7 @@ CONSTANT = 0.125
 
 
 class Source(enum.IntEnum):
-    """What is known of every plane."""
+    """Maps that exist for every plane."""
 
     VALUE = 0
     CONSTANT = enum.auto()
@@ -189,7 +189,7 @@ class Reconstruction:
 
     @functools.cached_property
     def guided(self) -> tuple[Tensor, ...]:
-        """Differences (3, H, W) to planes as lines over the brightness tell them: a guided filter
+        """Differences (3, H, W) to planes predicted linearly from the brightness: a guided filter
         ([He2013] doi:10.1109/TPAMI.2012.213), smoothing within FLAT and within FLAT_SHARES of
         ``deviation``."""
         guide = self.planes[:1]

@@ -1,9 +1,9 @@
-"""The post-filter: a few numbers in a file that fit what g_s draws to its picture.
+"""The post-filter: coefficients in a file that fit the output of g_s to its picture.
 
-g_s answers for all pictures at once, and over all of them nothing around a pixel tells its error.
-In one picture it does: edges and grain are a little too soft or too sharp, colours a little too
-faint. So the encoder draws the picture, too, and fits by least squares how much of each of TAPS to
-add: an adaptive loop filter as in video codecs ([Tsai2013] doi:10.1109/JSTSP.2013.2271974; clipped
+Over all pictures nothing around a pixel predicts the error that g_s leaves. In one picture it does:
+edges and grain are a little too soft or too sharp, colours a little too faint. So the encoder
+reconstructs the picture, too, and finds the multiple of each of TAPS to add by least squares: an
+adaptive loop filter as in video codecs ([Tsai2013] doi:10.1109/JSTSP.2013.2271974; clipped
 differences: [Taquet2019] doi:10.1109/ICIP.2019.8803448), outside of any loop. Format section:
 docs/format.md, "Filter". Its gain: docs/design/filter.md.
 """
@@ -24,7 +24,7 @@ BAND = 512  # rows that are corrected at once: taps take many times the memory o
 
 @dataclass(frozen=True)
 class PostFilter:
-    """``coefficients``: how much of each of ``TAPS`` is added, of the first planes or of all."""
+    """``coefficients`` of ``TAPS``, of the first planes or of all."""
 
     coefficients: tuple[Tensor, ...] = ()
 

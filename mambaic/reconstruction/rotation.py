@@ -4,7 +4,7 @@ The networks learned axes of colours that suit photographs as a whole. Those of 
 of its door or the orange of its dusk, lie between them, and then cost more bits than they need to.
 So an encoder rotates all colours about middle gray before analysis, and a decoder rotates them back
 after its synthesis; squared errors stay what they are. Format section: docs/format.md, "Rotation".
-Which rotation is best is the encoder's affair (``mambaic.encoder.rotation_search``).
+The encoder searches for it (``mambaic.encoder.rotation_search``).
 """
 
 from __future__ import annotations

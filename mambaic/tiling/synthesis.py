@@ -65,7 +65,7 @@ class Synthesis:
 
     def run(self, decode: Callable[[int], Tensor]) -> Iterator[tuple[int, int]]:
         """Decode and place everything; yields (pieces done, pieces in all). ``decode(i)`` gives
-        the latents of tile i, as ``draw`` takes them, once."""
+        the latents of tile i, as ``reconstruct`` takes them, once."""
         picture = (0, 0, *self._size)
         pieces = cut(picture)
         for step, piece in enumerate(pieces):

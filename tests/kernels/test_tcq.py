@@ -87,7 +87,7 @@ def test_windows_of_a_long_sequence_decide_as_the_whole(monkeypatch):
     whole = cost()
     monkeypatch.setattr(tcq, "WINDOW", 100)
     assert cost() == pytest.approx(whole, rel=1e-4)
-    monkeypatch.setattr(tcq, "AHEAD", 0)  # each window then ends as if nothing followed
+    monkeypatch.setattr(tcq, "OVERLAP", 0)  # each window then ends as if nothing followed
     assert cost() > 1.001 * whole
 
 
@@ -98,7 +98,7 @@ def test_windows_at_a_time_are_those_one_after_the_other(monkeypatch):
     prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
     monkeypatch.setattr(tcq, "WINDOW", 1500)
     for ahead in (768, 20):  # 20 do not tell the path: windows are searched again
-        monkeypatch.setattr(tcq, "AHEAD", ahead)
+        monkeypatch.setattr(tcq, "OVERLAP", ahead)
         one, three = (tcq.search(x, level, prices, WEIGHT, 77, threads=n) for n in (1, 3))
         assert np.array_equal(one, three)
 

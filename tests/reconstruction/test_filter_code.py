@@ -13,7 +13,7 @@ from mambaic import checkpoint
 from mambaic.coding.binary_arithmetic import BITS, ONE, Reader, Writer
 from mambaic.encoder.filter_rate import Costs, cheapest, of_plane
 from mambaic.errors import CheckpointError, CorruptStream
-from mambaic.reconstruction.filter_code import LONG, STEPS, CodedFilter, FilterCode, price
+from mambaic.reconstruction.filter_code import LONG, STEPS, CodedFilter, FilterCode, rate
 from mambaic.reconstruction.filter_taps import TAPS, count
 from mambaic_train.filter_code import fit_filter_code, observe
 
@@ -52,13 +52,13 @@ def test_filter_reads_back_as_written(reach, planes):
         assert code.from_bytes(code.to_bytes(written), planes) == written
 
 
-def test_prices_are_what_a_file_takes():
+def test_rates_are_those_of_files():
     code = FilterCode()
     zero, last = ONE // 5, ONE // 3
     for plane in code.planes:
         plane.zero.fill_(zero)
         plane.last.fill_(last)
-    bits = price(zero, last)
+    bits = rate(zero, last)
     numbers = some_numbers(12)
     expected = 4 + sum(bits(abs(number)) for row in numbers.numbers for number in row)
     assert 8 * len(code.to_bytes(numbers)) == pytest.approx(expected, abs=8)
@@ -82,7 +82,7 @@ def test_search_moves_numbers_that_rounding_leaves_wrong():
     root, cross = (torch.from_numpy(RNG.normal(size=size)) for size in ((taps, taps), taps))
     costs = Costs(1e4 * (root @ root.T / taps + torch.eye(taps)), 300 * cross)
     total, numbers = of_plane(costs, code, 0, 8)
-    bits = price(ONE - ONE // 8, ONE // 4)
+    bits = rate(ONE - ONE // 8, ONE // 4)
     directions = code.directions(0, 8)
 
     def cost(values):

@@ -26,7 +26,7 @@ from mambaic_train.filter_code import fit_filter_code
 BATCHES = 24  # that tables are fitted to: once, so more of them than at every export of a run
 FILTER_CROPS, FILTER_CROP = 480, 512  # and the code of post-filters, which exports leave as it is
 FITTED = "filter_code."  # buffers that are fitted anew
-GOLDEN = (5**0.5 - 1) / 2  # multiples of it, less whole numbers, spread evenly
+GOLDEN = (5**0.5 - 1) / 2  # fractional parts of its multiples spread evenly
 
 
 def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0) -> bytes:

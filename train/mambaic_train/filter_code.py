@@ -1,9 +1,10 @@
 """Learns a checkpoint's code of post-filters from those of photographs.
 
 The coefficients of a picture are taken as samples of a Gaussian, whose covariance is found by
-expectation-maximisation ([Dempster1977]) over pictures, each known as well as its pixels tell them:
-no picture's filter has to be chosen first. Its axes, in the metric of what coefficients cost in a
-typical picture, are the basis; probabilities are counted from filters found with it.
+expectation-maximisation ([Dempster1977]) over pictures, each weighted by how well its pixels
+determine them: no picture's filter has to be chosen first. Its axes, in the metric of what
+coefficients cost in a typical picture, are the basis; probabilities are counted from filters found
+with it.
 """
 
 from __future__ import annotations

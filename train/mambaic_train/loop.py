@@ -57,8 +57,8 @@ class Trainer:
         self.config = config
         self.device = torch.device(device)
         self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
-        priced_as_files = config.metric == "mse" and model.entropy_model.tables is not None
-        if priced_as_files and isinstance(model.transform, WaveletTransform):
+        rated_as_files = config.metric == "mse" and model.entropy_model.tables is not None
+        if rated_as_files and isinstance(model.transform, WaveletTransform):
             # what training expects of other quantiser steps is a tenth of the loss from what they
             # do to files (docs/experiments/notebook.md, "What follows a residual"): they are kept
             model.transform.step.requires_grad_(False)
@@ -197,7 +197,7 @@ class Trainer:
         state = read_state(folder, name)
         model = MambaIC(ModelConfig.from_dict(state["model_config"]))
         model.load_state_dict(state["model"])
-        if state.get("tables"):  # older states have none, and priced noise
+        if state.get("tables"):  # older states have none
             model.entropy_model.tables = Tables.from_tensors(state["tables"])
         trainer = cls(model, config or TrainConfig(**state["train_config"]), device, world)
         trainer.optimiser.load_state_dict(state["optimiser"])

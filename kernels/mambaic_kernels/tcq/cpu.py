@@ -1,9 +1,9 @@
-"""Trellis-coded quantisation: the path of states, and the search for the best one.
+"""Trellis-coded quantisation (TCQ): the path of states, and the search for the best one.
 
-A trellis of 4,096 states; each offers one of two scalar quantisers, and the parity of the symbol
-that is chosen decides the state of the next latent. What is likely depends on the state further
-than by its quantiser (on which one an even symbol leads to, first of all), so prices are those of
-the classes that the lowest bits of states make. Values in units of a quantiser's spacing:
+Each of 4,096 states offers one of two scalar quantisers, and the parity of the chosen symbol
+decides the state of the next latent. Probabilities depend on the state beyond its quantiser, first
+of all on the one that an even symbol leads to, so rates are given by class, the lowest bits of a
+state. Values in units of a quantiser's spacing:
 
     even states: 0, +-1, +-2, ...           the integers
     odd states:  0, +-1/2, +-3/2, ...       symbol k stands for sign(k) (|k| - 1/2)
@@ -33,14 +33,14 @@ CLASSES = 8  # a state's class are its lowest bits
 # parity checks 17751 and 5436 (octal) without their lowest bit: what an odd state and an odd symbol
 # add to the state, shifted by one, that follows
 CODE = FEEDBACK, INPUT = 0o17751 >> 1, 0o5436 >> 1
-# Costs are whole numbers of 16 bits, which a vector holds twice as many of as of floats. The
-# largest one of a branch is COARSEST; states are 12 branches apart at most, so no cost saturates.
+# Costs are 16-bit integers: a vector holds twice as many as of floats. The largest cost of a branch
+# is COARSEST; states are 12 branches apart at most, so no cost saturates.
 COARSEST = 4096.0
 LEAST, MOST = -(1 << 15), (1 << 15) - 1
 RELATE = 4  # latents after which costs are brought back to LEAST
 # latents whose decisions are held at once, and how many of them are decided again with the next
 # ones, when what follows them is known: by then all paths worth taking have long been one
-WINDOW, AHEAD = 1 << 13, 768
+WINDOW, OVERLAP = 1 << 13, 768
 ANY = -1  # state to begin with
 HALF_BLOCKS = HALF // LANES
 VECTOR = ir.VectorType(ir.IntType(16), LANES)
@@ -77,14 +77,14 @@ def _nearest(magnitude, odd, parity):  # type: ignore[no-untyped-def]
 
 
 @jit(inline="always")
-def _choose(magnitude, odd, parity, prices, weight):  # type: ignore[no-untyped-def]
+def _choose(magnitude, odd, parity, rates, weight):  # type: ignore[no-untyped-def]
     """Best symbol of a parity, the nearest or 0, and its cost in bits."""
-    last = len(prices) - 1
+    last = len(rates) - 1
     symbol = _nearest(magnitude, odd, parity)
     error = magnitude - symbol + (0.5 * odd if symbol else 0.0)
-    cost = f32(weight * error * error) + prices[min(symbol, last)]
+    cost = f32(weight * error * error) + rates[min(symbol, last)]
     if symbol and not parity:
-        to_zero = f32(weight * magnitude * magnitude) + prices[0]
+        to_zero = f32(weight * magnitude * magnitude) + rates[0]
         if to_zero < cost:
             return np.int64(0), to_zero
     return symbol, cost
@@ -169,10 +169,10 @@ def _relate(costs):  # type: ignore[no-untyped-def]
 
 
 @jit(nogil=True)
-def _search(x, level, prices, weight, scale, state, mark, symbols, decisions):  # type: ignore[no-untyped-def]
+def _search(x, index, rates, weight, scale, state, mark, symbols, decisions):  # type: ignore[no-untyped-def]
     """From ``state`` on, which may be ANY; returns the state before latent ``mark``. A bit costs
     ``scale``."""
-    mask = len(prices) - 1
+    mask = len(rates) - 1
     costs = np.full((2, STATES), MOST, dtype=np.int16)  # before and after a latent, in turn
     if state == ANY:
         costs[0] = LEAST
@@ -185,7 +185,7 @@ def _search(x, level, prices, weight, scale, state, mark, symbols, decisions):  
     for i in range(len(x)):
         for kind in range(CLASSES):
             for parity in range(2):
-                row = prices[kind & mask, level[i]]
+                row = rates[kind & mask, index[i]]
                 _, cost = _choose(abs(x[i]), kind & 1, parity, row, weight)
                 whole = np.int16(min(scale * cost + f32(0.5), f32(COARSEST)))
                 for lane in range(kind >> 1, LANES, CLASSES // 2):
@@ -207,21 +207,21 @@ def _search(x, level, prices, weight, scale, state, mark, symbols, decisions):  
         p = np.int64(decisions[i, state >> 3] >> (state & 7)) & 1
         z = state >> (BITS - 1)
         state = (((state ^ (z * FEEDBACK) ^ (p * INPUT)) << 1) & (STATES - 1)) | z
-        symbol, _ = _choose(abs(x[i]), z, p, prices[state & mask, level[i]], weight)
+        symbol, _ = _choose(abs(x[i]), z, p, rates[state & mask, index[i]], weight)
         symbols[i] = symbol if x[i] >= 0 else -symbol
         if i == mark:
             marked = state
     return marked
 
 
-# latents, levels, prices, the weight of errors, and what a bit costs
+# latents, scale indices, rates, the weight of errors, and the cost of a bit
 Operands = tuple[np.ndarray, np.ndarray, np.ndarray, float, np.float32]
 
 
 def search(
     x: np.ndarray,
-    level: np.ndarray,
-    prices: np.ndarray,
+    index: np.ndarray,
+    rates: np.ndarray,
     weight: float,
     state: int = 0,
     *,
@@ -231,18 +231,18 @@ def search(
 
         weight * squared error + bits
 
-    of ``x`` (n,) float64 in units of the spacing. ``prices`` (CLASSES, levels, m) float32: bits of
-    a symbol of a magnitude (the last price is that of all larger ones) in a state of each class, at
-    the ``level`` (n,) int64 of its latent; or (2, levels, m) where only its lowest bit counts.
+    of ``x`` (n,) float64 in units of the spacing. ``rates`` (CLASSES, SCALE_COUNT, m) float32:
+    bits of a magnitude (the last is that of all larger ones) in a state of each class, at the scale
+    ``index`` (n,) int64 of its latent; or (2, SCALE_COUNT, m) by the lowest bit of the state alone.
     Memory is bounded: see ``WINDOW``; so many ``threads`` search a window each.
     """
     symbols = np.empty(len(x), dtype=np.int32)
     windows = [(first, min(first + WINDOW, len(x))) for first in range(0, len(x), WINDOW)]
-    dearest = prices[:, np.unique(level), -1].max(initial=0.0)
-    scale = f32(COARSEST / (weight + dearest))  # an error is one spacing at most
+    highest = rates[:, np.unique(index), -1].max(initial=0.0)
+    scale = f32(COARSEST / (weight + highest))  # an error is one spacing at most
     for at in range(0, len(windows), threads):
         together = windows[at : at + threads]
-        state = _search_windows((x, level, prices, weight, scale), together, state, symbols)
+        state = _search_windows((x, index, rates, weight, scale), together, state, symbols)
     return symbols
 
 
@@ -261,7 +261,7 @@ def _search_windows(
 
     run(begin, windows)
     for window, at in zip(windows, reached, strict=True):
-        if at != state:  # what lies before was too little to tell the path
+        if at != state:  # too few latents before the window decided the path
             _search_window(operands, *window, state, symbols)
         _, state = follow(symbols[slice(*window)], state)
     return state
@@ -274,13 +274,13 @@ def _search_window(
     state: int,
     symbols: np.ndarray,
 ) -> int:
-    """Those from ``first`` to ``last``, of which ``AHEAD`` more are regarded; without a state of
+    """Those from ``first`` to ``last``, of which ``OVERLAP`` more are regarded; without a state of
     theirs to begin with as many before them, too. Returns the state in which the path begins."""
-    x, level, *costs = operands
-    begin = first if state != ANY else max(0, first - AHEAD)
-    part, before = slice(begin, last + AHEAD), first - begin
+    x, index, *costs = operands
+    begin = first if state != ANY else max(0, first - OVERLAP)
+    part, before = slice(begin, last + OVERLAP), first - begin
     found = np.empty(len(x[part]), dtype=np.int32)
     decisions = np.empty((len(found), STATES // 8), dtype=np.uint8)
-    reached = _search(x[part], level[part], *costs, state, before, found, decisions)
+    reached = _search(x[part], index[part], *costs, state, before, found, decisions)
     symbols[first:last] = found[before : before + last - first]
     return int(reached)

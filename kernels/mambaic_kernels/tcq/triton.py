@@ -1,8 +1,8 @@
-"""CUDA backend of the search through the trellis: a program per chunk of a sequence.
+"""CUDA backend of the TCQ search: a program per chunk of a sequence.
 
 For training alone: chunks that each begin in state 0 fill a GPU, where a file has one path for the
-whole of a step. What a chunk's start costs is spread over CHUNK latents. There are 256 states here,
-not a file's 4,096: weights trained with them gain all that more states give.
+whole of a step. The cost of a chunk's start is spread over CHUNK latents. There are 256 states
+here, not a file's 4,096: weights trained with them gain all that more states give.
 
 Tested on CPU with TRITON_INTERPRET=1.
 """
@@ -70,24 +70,23 @@ def _(costs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def search(x: Tensor, level: Tensor, prices: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+def search(x: Tensor, index: Tensor, rates: Tensor, weight: float) -> tuple[Tensor, Tensor]:
     """Symbols and quantisers (1 where the state is odd) of rows, both (rows, n) int64.
 
-    ``x`` (rows, n) float32 in units of the spacing, ``level`` (rows, n) int64, ``prices`` (2,
-    levels, m) float32 and ``weight`` as in ``trellis.search``; every CHUNK latents of a row begin
-    in state 0.
-    """
+    ``x`` (rows, n) float32 in units of the spacing, ``index`` (rows, n) int64, ``rates`` (2,
+    SCALE_COUNT, m) float32 and ``weight`` as in ``tcq.cpu.search``; every CHUNK latents of a row
+    begin in state 0."""
     magnitude = x.abs()
-    last = prices.shape[-1] - 1
+    last = rates.shape[-1] - 1
     candidates, costs = [], []
     for odd in (0, 1):
         for parity in (0, 1):
             half = 0.5 * (magnitude + 0.5 * odd - parity)
             symbol = (2 * torch.floor(half + 0.5) + parity).clamp(min=parity)
             error = magnitude - symbol + 0.5 * odd * (symbol > 0)
-            cost = weight * error**2 + prices[odd, level, symbol.long().clamp(max=last)]
+            cost = weight * error**2 + rates[odd, index, symbol.long().clamp(max=last)]
             if not parity:
-                to_zero = weight * magnitude**2 + prices[odd, level, 0]
+                to_zero = weight * magnitude**2 + rates[odd, index, 0]
                 symbol = torch.where(to_zero < cost, 0.0, symbol)
                 cost = torch.minimum(to_zero, cost)
             candidates.append(symbol)
