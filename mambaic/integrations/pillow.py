@@ -11,7 +11,7 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 from mambaic.container.fields import MAGIC, MAX_PIXELS, read, read_size
-from mambaic.errors import BitstreamError, MambaICError, NotAnMbicFile
+from mambaic.errors import BitstreamError, ConfigError, MambaICError, NotAnMbicFile
 
 FORMAT = "MBIC"
 MODES = {(False, False): "RGB", (False, True): "RGBA", (True, False): "L", (True, True): "LA"}
@@ -22,7 +22,7 @@ def _accept(prefix: bytes) -> bool:
 
 
 class MbicImageFile(ImageFile.ImageFile):
-    """An .mbic file as Pillow sees it."""
+    """An .mbic file as Pillow sees it; ``tile`` is empty once its pixels are decoded."""
 
     format = FORMAT
     format_description = "mambaic learned image"
@@ -31,12 +31,12 @@ class MbicImageFile(ImageFile.ImageFile):
         from mambaic.imaging.metadata import INFO_KEYS
 
         assert self.fp is not None
-        data = self.fp.read()
+        self._data = self.fp.read()
         try:
-            width, height, gray, has_alpha = read_size(data)
+            width, height, gray, has_alpha = read_size(self._data)
             if width * height > (Image.MAX_IMAGE_PIXELS or MAX_PIXELS) * 2:
                 raise Image.DecompressionBombError(f"{width}x{height} pixels exceed Pillow's limit")
-            chunks = read(data).chunks
+            chunks = read(self._data).chunks
         except NotAnMbicFile as exc:
             # what Pillow expects of a plugin that is offered another format
             raise SyntaxError(str(exc)) from exc
@@ -45,20 +45,19 @@ class MbicImageFile(ImageFile.ImageFile):
         self.info.update({key: chunks[name] for name, key in INFO_KEYS.items() if name in chunks})
         self._size = (width, height)
         self._mode = MODES[gray, has_alpha]
+        self.tile = [ImageFile._Tile(FORMAT, (0, 0, width, height))]
 
     def load(self) -> Any:
-        if self.fp is not None:
+        if self.tile:
             from mambaic.codec import decode
 
-            self.fp.seek(0)
             try:
-                image = decode(self.fp.read())
+                image = decode(self._data)
             except MambaICError as exc:
                 raise OSError(str(exc)) from exc
             self.im = image.im
-            self._mode, self._size = image.mode, image.size
-            self.info.update(image.info)
-            if self._exclusive_fp:
+            self.tile, self._data, self.readonly = [], b"", 0
+            if self.fp is not None and self._exclusive_fp:
                 self.fp.close()
             self.fp = None
         return super().load()
@@ -66,14 +65,21 @@ class MbicImageFile(ImageFile.ImageFile):
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Options: quality (0 to 100, default 60), model (default "s"), strip (default False), refine
-    (steps, default 0)."""
+    (steps, default 0); exif, icc_profile and xmp instead of those in ``image.info``."""
     from mambaic.codec import load
+    from mambaic.imaging.image import read_image
+    from mambaic.imaging.metadata import INFO_KEYS
 
-    options = image.encoderinfo
-    codec = load(options.get("model", "s"))
-    quality = float(options.get("quality", 60))
-    strip, refine = bool(options.get("strip", False)), int(options.get("refine", 0))
-    file.write(codec.encode(image, quality, strip=strip, refine=refine))
+    options = image.encoderinfo  # type: ignore[attr-defined]
+    settings = {key: options[key] for key in ("quality", "strip", "refine") if key in options}
+    metadata = {key: options[key] for key in INFO_KEYS.values() if key in options}
+    try:
+        data = load(options.get("model", "s")).encode(read_image(image, info=metadata), **settings)
+    except ConfigError:
+        raise  # a ValueError, as of Pillow's own writers
+    except MambaICError as exc:
+        raise OSError(str(exc)) from exc
+    file.write(data)
 
 
 def register() -> None:
