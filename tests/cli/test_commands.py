@@ -7,10 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+from metadata_samples import block
 from PIL import Image
 
 from mambaic.container.fields import describe
 from mambaic.extras import EXTRAS
+from mambaic.imaging.tiff_directory import Field
 from mambaic_cli.main import main
 
 pytestmark = pytest.mark.weights
@@ -143,6 +145,22 @@ def test_formats_keep_alpha_and_metadata_or_say_so(photograph, tmp_path, capsys)
                 if mode == "RGBA":
                     assert np.array_equal(back.getchannel("A"), picture.getchannel("A"))
             assert {"exif", "xmp"} - kept == {word for word in ("exif", "xmp") if word in said}
+
+
+def test_metadata_too_long_for_a_format_are_left_out_by_strip(photograph, tmp_path, capsys):
+    exif = block({0x010F: Field(2, b"m" * 90_000)})
+    with Image.open(photograph) as image:
+        image.crop((0, 0, 64, 48)).save(tmp_path / "x.png", exif=exif)
+    assert main(["compress", str(tmp_path / "x.png")]) == 0
+    command = ["decompress", str(tmp_path / "x.mbic"), "-o", str(tmp_path / "x.jpg")]
+    capsys.readouterr()
+    assert main(command) == 3
+    assert "x.jpg: EXIF of 90" in (said := capsys.readouterr().err)
+    assert "--strip" in said
+    assert not (tmp_path / "x.jpg").exists()
+    assert main([*command, "--strip"]) == 0
+    with Image.open(tmp_path / "x.jpg") as back:
+        assert "exif" not in back.info
 
 
 def test_one_bar_counts_files_or_the_tiles_of_one(photograph, tmp_path, monkeypatch):

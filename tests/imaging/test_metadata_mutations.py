@@ -25,7 +25,9 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from mambaic.errors import ImageError
 from mambaic.imaging.exif import EXIF, PREFIX
-from mambaic.imaging.image import read_image
+from mambaic.imaging.export import image_bytes
+from mambaic.imaging.image import read_image, to_pil
+from mambaic.imaging.output_formats import METADATA
 from mambaic.imaging.tiff_directory import SIZES, Field
 
 SMALL = Image.fromarray(np.arange(8 * 6 * 3, dtype=np.uint8).reshape(6, 8, 3))
@@ -92,7 +94,8 @@ def tiff_seed(file):
 
 
 def survive(count, seed):
-    """What ``count`` mutations ended in. Any exception but ImageError passes through."""
+    """What ``count`` mutations ended in. Any exception but ImageError passes through, and what was
+    read can be written and read again in some format."""
     rng = random.Random(seed)
     known = seeds()
     kinds = sorted({kind for kind, *_ in known})
@@ -115,6 +118,8 @@ def survive(count, seed):
         if chosen.sound:
             assert sorted(picture.size) == [6, 8]
         assert len(picture.exif) + len(picture.xmp) <= len(file) + len(data)
+        back = read_image(image_bytes(to_pil(picture), rng.choice(sorted(METADATA)))[0])
+        assert back.pixels.shape == picture.pixels.shape
     return found
 
 

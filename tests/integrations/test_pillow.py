@@ -131,8 +131,8 @@ def test_files_are_closed_after_loading_and_verifying(tmp_path, saved):
     image.close()
     with pytest.raises(ValueError, match="closed image"):
         image.load()
-    with pytest.raises(EOFError):
-        Image.open(path).seek(1)
+    with Image.open(path) as image, pytest.raises(EOFError):
+        image.seek(1)
 
 
 class Unseekable(io.RawIOBase):
