@@ -70,7 +70,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     from mambaic.imaging.image import read_image
     from mambaic.imaging.metadata import INFO_KEYS
 
-    options = image.encoderinfo  # type: ignore[attr-defined]
+    options = image.encoderinfo
     settings = {key: options[key] for key in ("quality", "strip", "refine") if key in options}
     metadata = {key: options[key] for key in INFO_KEYS.values() if key in options}
     try:
