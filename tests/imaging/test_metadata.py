@@ -28,16 +28,13 @@ from mambaic.imaging.image import read_image
 from mambaic.imaging.tiff_directory import Field, TiffReader
 from mambaic.imaging.xmp import without_stale
 
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # holds the time
 ORDERS = pytest.mark.parametrize("order", ["little", "big"])
 
 
 @pytest.fixture(scope="module")
 def photo():
     return Image.fromarray(photo_pixels(48, 64))
-
-
-def profile(space="sRGB"):
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
 
 
 def differing(first, second):
@@ -144,14 +141,14 @@ def test_a_tiffs_exif_holds_what_describes_the_picture(photo, order):
         530: numbers(3, 2, 2, order=order),
         33723: Field(UNDEFINED, b"\x1c\x02\x78\0\x02hi"),
         34377: Field(UNDEFINED, b"8BIM" * 99),
-        34675: Field(UNDEFINED, profile()),
+        34675: Field(UNDEFINED, PROFILE),
     }
     fields = camera_fields(order, orientation=1)
     picture = read_image(tiff(photo, {**fields, **layout}, order))
     assert np.array_equal(picture.pixels, np.asarray(photo))
     kept = {tag: field for tag, field in fields.items() if tag != 0x0112}
     assert picture.exif == block(kept, order)
-    assert picture.icc == profile()
+    assert picture.icc == PROFILE
     assert picture.xmp == b"<x:xmpmeta/>" * 9
     assert {"the IPTC block is not kept", "the Photoshop block is not kept"} == set(picture.notes)
 
@@ -190,10 +187,10 @@ def test_a_tiff_is_not_turned_by_its_xmp(photo):
 @ORDERS
 def test_a_written_tiff_holds_the_block_as_it_is(photo, order):
     exif = block(camera_fields(order, orientation=1), order)
-    data = into_tiff(saved(photo, "TIFF", icc_profile=profile()), exif, b"<x:xmpmeta/>")
+    data = into_tiff(saved(photo, "TIFF", icc_profile=PROFILE), exif, b"<x:xmpmeta/>")
     image = opened(data)
     assert image.tobytes() == photo.tobytes()
-    assert image.info["icc_profile"] == profile()
+    assert image.info["icc_profile"] == PROFILE
     assert image.info["xmp"] == b"<x:xmpmeta/>"
     assert exif[6:][8:] in data  # where it was, with private notes whose offsets hold
     assert data.index(NOTES) == exif.index(NOTES) - 6
@@ -267,10 +264,10 @@ def test_hostile_xmp_takes_linear_time(xmp):
 
 
 def test_a_profile_for_other_channels_is_dropped_with_a_note(photo):
-    picture = read_image(saved(photo.convert("L"), "PNG", icc_profile=profile()))
+    picture = read_image(saved(photo.convert("L"), "PNG", icc_profile=PROFILE))
     assert picture.icc == b""
     assert any("profile is for other channels" in note for note in picture.notes)
-    assert read_image(saved(photo, "PNG", icc_profile=profile())).icc == profile()
+    assert read_image(saved(photo, "PNG", icc_profile=PROFILE)).icc == PROFILE
 
 
 def test_metadata_behind_the_pixels_of_a_png_are_found(photo):
