@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_cli.console import tell, tell_all
-from mambaic_cli.inputs import IMAGE_SUFFIXES, GivenPath, expand
+from mambaic_cli.inputs import GivenPath, expand
 from mambaic_cli.streams import printable, warn
 
 if TYPE_CHECKING:

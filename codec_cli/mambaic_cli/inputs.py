@@ -13,10 +13,6 @@ import click
 from mambaic.errors import ImageError
 from mambaic.imaging.atomic_files import reason
 
-IMAGE_SUFFIXES = {
-    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif",
-    ".jp2", ".jxl",
-}  # fmt: skip
 MBIC_SUFFIX = ".mbic"
 # what macOS puts beside files on foreign disks and into archives: no pictures, whatever their names
 MAC_PREFIX, MAC_FOLDER = "._", "__MACOSX"

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from mambaic.errors import OutputError
-from mambaic_cli.inputs import IMAGE_SUFFIXES
+from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_cli.jobs import Job, check_target, plan_jobs
 from mambaic_cli.main import main
 

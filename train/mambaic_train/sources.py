@@ -14,10 +14,9 @@ from mambaic.container.fields import MAX_PIXELS
 from mambaic.errors import ConfigError, ImageError
 from mambaic.imaging.image import read_image
 from mambaic.imaging.opening import opened
+from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,9 @@ def find_sources(paths: Sequence[Path]) -> Iterator[Source]:
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.is_file())
-            yield from find_sources([p for p in inside if p.suffix.lower() in SUFFIXES | {".tar"}])
+            yield from find_sources(
+                [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES | {".tar"}]
+            )
         elif path.suffix.lower() == ".tar" and path.is_file():
             yield from _members(path)
         elif path.is_file():
@@ -74,7 +75,7 @@ def _members(path: Path) -> Iterator[Source]:
     try:
         with tarfile.open(path, "r:") as archive:  # uncompressed, so that members can be sought
             for member in archive:
-                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
                     name = f"{path.name}/{member.name}"
                     yield Source(name, path, member.offset_data, member.size)
     except tarfile.TarError as exc:

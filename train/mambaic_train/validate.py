@@ -17,9 +17,9 @@ from mambaic.errors import ConfigError, ImageError
 from mambaic.evaluation.run import plain
 from mambaic.imaging.image import Picture, read_image
 from mambaic.imaging.metrics import bpp_from_bytes, ms_ssim, psnr_db
+from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_train.config import TrainConfig
 from mambaic_train.loss import MS_SSIM_WEIGHT
-from mambaic_train.sources import SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def validation_pictures(folder: Path) -> list[Picture]:
     paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
     pictures = []
     for path in paths:
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         try:
             pictures.append(plain(read_image(path)))
