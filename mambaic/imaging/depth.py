@@ -57,7 +57,7 @@ def eight_bits(image: Image.Image, held: Held) -> tuple[Image.Image, str]:
         top += len(values)
     if held.white_is_zero:
         np.subtract(255, out, out=out)
-    small = Image.fromarray(out, "L")
+    small = Image.fromarray(out)
     small.info = {k: v for k, v in image.info.items() if k != "transparency"}
     note = "reduced to 8 bits a channel"
     if not span.nominal:

@@ -28,6 +28,7 @@ PLAIN_FORMATS = {
     "BMP", "DIB", "PCX", "DCX", "TGA", "QOI", "XBM", "XPM", "MSP", "SUN", "PIXAR", "FLI", "WAL",
     "IMT", "IM", "SPIDER", "MBIC",
 }  # fmt: skip
+LOSSY_FORMATS = {"WEBP", "AVIF", "HEIF", "JXL"}  # their encoders make up colours under alpha 0
 OTHER_PARTS = {
     "PSD": "the rest of a Photoshop file (layers and the like)",
     "EPS": "the vector graphic",
@@ -43,7 +44,8 @@ PNM_START = re.compile(rb"P[2356y]\w*\s+(?:#[^\r\n]*\s+)*\d+\s+(?:#[^\r\n]*\s+)*
 class Held:
     """``bits`` of the deepest channel; ``kind`` of its numbers: unsigned, signed or float;
     ``nominal``: does the largest of ``bits`` mean white; ``missing``: the number that stands for
-    none, NaN if there is no such; ``lost``: parts that are left out, in the words of a note."""
+    none, NaN if there is no such; ``hidden_colours``: are those under alpha 0 anybody's, and not
+    made up by an encoder; ``lost``: parts that are left out, in the words of a note."""
 
     bits: int = 8
     kind: str = "unsigned"
@@ -51,6 +53,7 @@ class Held:
     white_is_zero: bool = False
     missing: float = float("nan")
     gray_alpha: bool = False
+    hidden_colours: bool = True
     frames: int = 1
     lost: tuple[str, ...] = ()
 
@@ -110,7 +113,13 @@ def _held_in(image: Image.Image, file: BinaryIO) -> Held:
         shown = replace(shown, bits=16, kind="unsigned", nominal=True)
     if image.mode in MODE_BITS:
         bits = max(shown.bits, bits)
-    return replace(shown, bits=bits, frames=frames, lost=tuple(lost))
+    return replace(
+        shown,
+        bits=bits,
+        frames=frames,
+        hidden_colours=name not in LOSSY_FORMATS,
+        lost=tuple(lost),
+    )
 
 
 def _unknown(image: Image.Image) -> str:

@@ -112,7 +112,7 @@ def _picture(image: Image.Image, metadata: Metadata, held: Held, name: str) -> P
         notes.append("the colour profile is for other channels than these and was dropped")
         icc = b""
     pixels = _rgb_pixels(image)
-    if alpha is not None and fill_hidden(pixels, alpha):
+    if alpha is not None and fill_hidden(pixels, alpha) and held.hidden_colours:
         notes.append("colours that alpha hides were replaced")
     return Picture(
         pixels=pixels,
@@ -169,11 +169,11 @@ def to_pil(picture: Picture) -> Image.Image:
     if picture.gray:
         # the mean of the three decoded planes has a third of their independent error
         mean = picture.pixels.astype(np.uint16).sum(axis=2, dtype=np.uint16)
-        image = Image.fromarray(((mean + 1) // 3).astype(np.uint8), "L")
+        image = Image.fromarray(((mean + 1) // 3).astype(np.uint8))
     else:
-        image = Image.fromarray(picture.pixels, "RGB")
+        image = Image.fromarray(picture.pixels)
     if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha, "L"))
+        image.putalpha(Image.fromarray(picture.alpha))
     for chunk, key in INFO_KEYS.items():
         if value := getattr(picture, chunk):
             image.info[key] = value

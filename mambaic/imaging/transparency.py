@@ -56,7 +56,9 @@ def _gray_key_alpha(image: Image.Image, held: Held) -> np.ndarray | None:
     key = image.info.get(KEY)
     if not isinstance(key, int):
         return None
-    if image.mode == "L" and held.bits < 8:
+    if image.mode == "1":
+        key = 255 if key else 0  # Pillow before 13 gives 1
+    elif held.bits < 8:
         # the file's number, of fewer bits than the pixels, which Pillow has scaled
         key = key * 255 // (2**held.bits - 1)
     return _where_not(np.asarray(image.convert("L")) == key)
@@ -82,7 +84,7 @@ def apply_deep_key(image: Image.Image, file: BinaryIO, held: Held) -> None:
         low = np.asarray(again)
     hidden = (np.asarray(image) == np.array(key) >> 8).all(axis=2)
     hidden &= (low == np.array(key) & 255).all(axis=2)
-    image.putalpha(Image.fromarray(_where_not(hidden), "L"))
+    image.putalpha(Image.fromarray(_where_not(hidden)))
     del image.info[KEY]
 
 
@@ -117,7 +119,7 @@ def _halved(pixels: np.ndarray, alpha: np.ndarray) -> Image.Image:
     for top in range(0, height, STRIP):
         rows = slice(top, top + STRIP)
         seen = np.where(alpha[rows] > 0, np.uint8(255), np.uint8(0))
-        strip = Image.fromarray(np.dstack([pixels[rows], seen]), "RGBA")
+        strip = Image.fromarray(np.dstack([pixels[rows], seen]))
         half.paste(_reduced(strip), (0, top // 2))
     return half
 

@@ -133,6 +133,8 @@ def test_replaced_colours_are_told_only_where_they_differed():
     pixels, alpha = photo_pixels(24, 40), disc(24, 40)
     (note,) = read_image(np.dstack([pixels, alpha])).notes
     assert note == "colours that alpha hides were replaced"
+    webp = saved(Image.fromarray(np.dstack([pixels, alpha])), "WEBP")  # its encoder's, not ours
+    assert read_image(webp).notes == ()
     pixels[alpha == 0] = 255
     assert read_image(saved(Image.fromarray(np.dstack([pixels, alpha])), "PNG")).notes == ()
 
