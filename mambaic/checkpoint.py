@@ -184,9 +184,9 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
 
 
 def _empty_model(config: ModelConfig) -> MambaIC:
-    """Model whose weights will all be loaded: it has none of its own, whatever the default dtype,
-    and draws no random numbers."""
-    with torch.device("meta"):
+    """Model whose weights will all be replaced, whatever the default dtype makes of its own. Not on
+    the meta device: its first use imports torch's decompositions, seconds of every command."""
+    with torch.random.fork_rng(devices=[]):
         return MambaIC(config)
 
 
