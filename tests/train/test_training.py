@@ -312,7 +312,10 @@ def train(photos, out, *more):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, capsys):
+def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mambaic_train.session.VALIDATIONS", 2)
+    monkeypatch.setattr("mambaic_train.export.QUALITIES", (50.0,))
+    monkeypatch.setattr("mambaic_train.export.QUICK_QUALITIES", (50.0,))
     out = tmp_path / "run"
     assert train(photos, out, "--steps", "6", "--valid", str(photos / "0.png")) == 0
     card = (out / "checkpoint" / "MODEL_CARD.md").read_text()
