@@ -13,7 +13,7 @@ import secrets
 import shutil
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from mambaic.config import ModelConfig
 from mambaic.container.fields import WEIGHTS_ID_BYTES
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.imaging.atomic_files import taking_effect, unfinished
-from mambaic.models.model import MambaIC
+from mambaic.models.model import MambaIC, joined_ids
 from mambaic.numerics import own_numerics
 
 TABLES = "tables."  # before the names of their tensors
@@ -55,6 +55,37 @@ def find(name_or_path: str | Path) -> Path:
             f"shipped ones are {', '.join(known) or 'none'}"
         )
     return path
+
+
+class Extension(NamedTuple):
+    """Networks that were added to weights which stay as they are: files that do not need them name
+    the weights without them."""
+
+    prefix: str  # of its tensors' names
+    settings: tuple[str, ...]  # fields of ModelConfig
+
+
+EXTENSIONS = {"fine": Extension("entropy_model.fine.", ("fine_width", "highest"))}
+
+
+def ids_of(tensors: dict[str, Tensor], settings: dict[str, Any]) -> tuple[bytes, dict[str, bytes]]:
+    """The id of the weights, and that of each extension that they have."""
+    own_tensors, own_settings = dict(tensors), dict(settings)
+    found = {}
+    for name, (prefix, fields) in EXTENSIONS.items():
+        part = {key: own_tensors.pop(key) for key in list(own_tensors) if key.startswith(prefix)}
+        chosen = {field: own_settings.pop(field) for field in fields if field in own_settings}
+        if part:
+            found[name] = weights_id(part, chosen)
+    return weights_id(own_tensors, own_settings), found
+
+
+def readable_ids(description: dict[str, Any]) -> list[bytes]:
+    """What names the weights in files that a checkpoint of ``read_config`` decodes."""
+    own = bytes.fromhex(description["weights_id"])
+    more = [bytes.fromhex(one) for one in description.get("extensions", {}).values()]
+    chosen = itertools.product(*([b"", one] for one in more))
+    return [joined_ids(own, *some) for some in chosen]
 
 
 def weights_id(tensors: dict[str, Tensor], settings: dict[str, Any]) -> bytes:
@@ -116,27 +147,39 @@ def _keep_companions(old: Path, fresh: Path) -> None:
 def _write_folder(
     folder: Path, tensors: dict[str, Tensor], config: ModelConfig, card: dict[str, Any]
 ) -> None:
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name in sorted(tensors):
-        n_bytes = tensors[name].numel() * tensors[name].element_size()
-        if size and size + n_bytes > SHARD_BYTES:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensors[name]
-        size += n_bytes
+    groups = {"weights": dict(tensors)}
+    for name, extension in EXTENSIONS.items():
+        keys = [key for key in tensors if key.startswith(extension.prefix)]
+        groups[name] = {key: groups["weights"].pop(key) for key in keys}
     files = []
-    for number, shard in enumerate(shards, start=1):
-        files.append(f"weights-{number:05d}.safetensors")
-        save_file(shard, str(folder / files[-1]))
+    for name, group in groups.items():
+        for number, shard in enumerate(_shards(group), start=1):
+            files.append(f"{name}-{number:05d}.safetensors")
+            save_file(shard, str(folder / files[-1]))
+    own, extensions = ids_of(tensors, config.to_dict())
     description = {
         "format": FORMAT,
-        "weights_id": weights_id(tensors, config.to_dict()).hex(),
+        "weights_id": own.hex(),
+        "extensions": {name: one.hex() for name, one in extensions.items()},
         "shards": files,
         "model": config.to_dict(),
         "card": card,
     }
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=1) + "\n")
+
+
+def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """In order of their names, in parts of at most SHARD_BYTES."""
+    shards: list[dict[str, Tensor]] = []
+    size = 0
+    for name in sorted(tensors):
+        n_bytes = tensors[name].numel() * tensors[name].element_size()
+        if not shards or size + n_bytes > SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensors[name]
+        size += n_bytes
+    return shards
 
 
 def read_config(name_or_path: str | Path) -> dict[str, Any]:
@@ -163,12 +206,14 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
             tensors.update(load_file(str(folder / Path(shard).name)))
     except (KeyError, TypeError, OSError, SafetensorError, ConfigError) as exc:
         raise CheckpointError(f"{folder}: unreadable checkpoint: {exc}") from exc
-    found = weights_id(tensors, description["model"])
-    if found.hex() != description.get("weights_id"):
-        raise CheckpointError(
-            f"{folder}: weights are damaged (id {found.hex()}, expected "
-            f"{description.get('weights_id')}); fetch the checkpoint again"
-        )
+    found, extensions = ids_of(tensors, description["model"])
+    wanted = {"": description.get("weights_id"), **description.get("extensions", {})}
+    for name, one in {"": found, **extensions}.items():
+        if one.hex() != wanted.get(name):
+            raise CheckpointError(
+                f"{folder}: {name or 'weights'} damaged (id {one.hex()}, expected "
+                f"{wanted.get(name)}); fetch the checkpoint again"
+            )
     model = _empty_model(config)
     tables = _take_tables(tensors, folder)
     try:
@@ -180,6 +225,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
         raise CheckpointError(f"{folder}: probabilities of the filter code are malformed")
     model.entropy_model.tables = tables
     model.weights_id = found
+    model.fine_id = extensions.get("fine", b"")
     return model.to(device).to(memory_format=torch.channels_last).eval()
 
 

@@ -31,7 +31,7 @@ from mambaic.encoder.options import EncodeOptions
 from mambaic.encoder.picture_encoder import EncodedPicture, Progress, encode_picture
 from mambaic.errors import CorruptStream, DesyncError, DeviceError, WrongModel
 from mambaic.imaging.image import Picture, Source, read_image, to_pil
-from mambaic.models.model import MambaIC
+from mambaic.models.model import COLOUR_CHANNELS, MambaIC
 from mambaic.numerics import own_numerics
 from mambaic.reconstruction.post_filter import PostFilter
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
@@ -121,7 +121,7 @@ class Codec:
         grid = tile_grid(file.width, file.height, file.tile)
         size = file.width, file.height
         fitted = _rotation_of(file), self._filter_of(file)
-        synthesis = Synthesis(self.model, *size, grid, file.quality, *fitted)
+        synthesis = Synthesis(self.model, *size, grid, self._quality_of(file), *fitted)
         for done, count in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
             if progress is not None:
                 progress(done, count)
@@ -151,10 +151,10 @@ class Codec:
 
     def _read(self, data: FileBytes, max_pixels: int) -> MbicFile:
         file = fields.read(file_bytes(data), max_pixels=max_pixels)
-        if file.weights_id != self.model.weights_id:
+        if file.weights_id != (own := self.model.id_of(fine=file.fine)):
             raise WrongModel(
                 f"the file was made with weights {file.weights_id.hex()}, these are "
-                f"{self.model.weights_id.hex()} ({self.model.config.name}): decode with the "
+                f"{own.hex()} ({self.model.config.name}): decode with the "
                 "checkpoint it was made with (--model)"
             )
         # every tile takes at least its first words: a claim of size must be backed
@@ -166,16 +166,26 @@ class Codec:
         self, file: MbicFile, grid: list[tuple[int, int, int, int]], index: int
     ) -> Tensor:
         _, _, rows, columns = grid[index]
+        quality = self._quality_of(file)
+        coloured = file.fine and file.coloured[index]
         try:
             decoded = self.model.entropy_model.decode(
                 file.tiles[index],
                 (rows, columns),
-                file.quality,
-                self.model.error_weights(file.quality),
+                quality,
+                self.model.error_weights(quality),
+                self.model.known_colours if coloured else None,
             )
         except DesyncError as exc:
             raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
+        if any(file.coloured) and not coloured:
+            none = decoded.y_hat.new_zeros(1, COLOUR_CHANNELS, rows, columns)
+            decoded = decoded._replace(colours=none)
         return torch.cat(decoded, dim=1)
+
+    def _quality_of(self, file: MbicFile) -> float:
+        """Stretched, in files that have stretched ones."""
+        return self.model.config.stretched(file.quality) if file.fine else file.quality
 
     def _filter_of(self, file: MbicFile) -> PostFilter:
         if (chunk := file.chunks.get("filter")) is None:
@@ -222,7 +232,7 @@ def load_for(data: FileBytes, device: str = "auto") -> Codec:
     """Codec whose shipped weights made the file ``data``. Raises WrongModel if there is none."""
     wanted = fields.describe_weights(file_bytes(data))
     for name, path in checkpoint.shipped().items():
-        if checkpoint.read_config(path).get("weights_id") == wanted.hex():
+        if wanted in checkpoint.readable_ids(checkpoint.read_config(path)):
             return load(name, device)
     raise WrongModel(
         f"the file was made with weights {wanted.hex()}, which are not among the shipped ones "

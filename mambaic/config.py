@@ -13,6 +13,8 @@ from typing import Any, Literal
 from mambaic.errors import ConfigError
 
 LATENT_STRIDE = 16
+TRAINED = 100.0  # the quality up to which the networks have been trained
+STRETCHED_FROM = 85.0
 BLOCK_FIELDS = ("analysis8", "analysis16", "synthesis16", "synthesis8", "context_blocks")
 
 
@@ -60,8 +62,11 @@ class ModelConfig:
     window: int = 8
     # rate
     lmbda_min: float = 0.0009
-    lmbda_max: float = 0.18
+    lmbda_max: float = 0.18  # of quality TRAINED
     rate_anchors: int = 9
+    # finest colours, and qualities beyond what the networks know
+    fine_width: int = 0  # hidden width of their networks; 0: no such networks
+    highest: float = TRAINED  # what a quality of 100 is stretched to
     halo: int = 16  # latents of overlap for tiled running
 
     def __post_init__(self) -> None:
@@ -73,14 +78,22 @@ class ModelConfig:
             raise ConfigError(f"lmbda range [{self.lmbda_min}, {self.lmbda_max}] must be positive")
         if self.rate_anchors < 2:
             raise ConfigError(f"rate_anchors = {self.rate_anchors} must be at least 2")
+        if self.highest < TRAINED or (self.highest > TRAINED and not self.fine_width):
+            raise ConfigError(f"highest = {self.highest} needs fine_width and at least {TRAINED}")
         for field in BLOCK_FIELDS:
             if set(getattr(self, field)) - set("rva"):
                 raise ConfigError(f"{field} = {getattr(self, field)!r} may use only r, v and a")
 
     def lmbda(self, quality: float) -> float:
-        """Rate-distortion weight of a quality in [0, 100]; loss = bpp + lmbda * 255**2 * mse."""
+        """Rate-distortion weight of a stretched quality; loss = bpp + lmbda * 255**2 * mse."""
         low, high = math.log(self.lmbda_min), math.log(self.lmbda_max)
         return math.exp(low + (high - low) * quality / 100.0)
+
+    def stretched(self, quality: float) -> float:
+        """The quality on the scale of ``lmbda``, in [0, highest], that a quality in [0, 100] stands
+        for: itself up to STRETCHED_FROM, from there with a steady slope more and more."""
+        beyond = max(0.0, quality - STRETCHED_FROM) / (100.0 - STRETCHED_FROM)
+        return quality + (self.highest - TRAINED) * beyond**2
 
     def error_weight(self, quality: float) -> float:
         """Bits that the loss of a quality gives for a squared error of one sample in [0, 1]."""
@@ -106,7 +119,15 @@ class ModelConfig:
             raise ConfigError(f"model settings are incomplete or malformed: {exc}") from exc
 
 
-_S = ModelConfig(name="s", context_span=32, coarse_to_fine=1, slices=4, slice_gates=24)
+_S = ModelConfig(
+    name="s",
+    context_span=32,
+    coarse_to_fine=1,
+    slices=4,
+    slice_gates=24,
+    fine_width=32,
+    highest=130.0,
+)
 
 PRESETS: dict[str, ModelConfig] = {
     "unit": ModelConfig(
@@ -129,6 +150,8 @@ PRESETS: dict[str, ModelConfig] = {
         slice_width=8,
         slice_gates=4,
         rate_anchors=3,
+        fine_width=8,
+        highest=130.0,
         halo=8,
     ),
     "s": _S,

@@ -110,6 +110,11 @@ class Duration(click.ParamType):
     help="Folder of held-out images: measured ten times by real files, and the best checkpoint is kept in OUT/best.",
 )
 @click.option(
+    "--finest-colours",
+    is_flag=True,
+    help="Train anew only what codes the finest colours and the highest qualities of the checkpoint --init; writes OUT itself.",
+)
+@click.option(
     "--benchmark",
     is_flag=True,
     help="Only measure images/s and where the time goes; --out is not written.",
@@ -140,6 +145,8 @@ def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
         )
         if given[name] is not None
     }
+    if given["finest_colours"]:
+        return _finest_colours(paths, out or Path(), given["init"] or "s", settings)
     return train(
         Request(
             paths=paths,
@@ -158,3 +165,13 @@ def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
             benchmark=given["benchmark"],
         )
     )
+
+
+def _finest_colours(paths: tuple[Path, ...], out: Path, init: str, settings: dict[str, Any]) -> int:
+    from mambaic_train.config import TrainConfig
+    from mambaic_train.fine_colour import train_fine
+
+    if "steps" not in settings:
+        settings.setdefault("minutes", 10.0)
+    train_fine(init, paths, out, TrainConfig(**{"lr": 2e-3, "ema": 0.995} | settings))
+    return 0

@@ -43,6 +43,10 @@ class Decoder(StepCoder):
         contexts = self._paths.follow(site, symbols, indices, state)
         return dequantise(symbols[None], contexts[None], prior.mean)
 
+    def flag(self) -> bool:
+        """Read what ``Encoder.flag`` wrote."""
+        return bool(self._reader.bits(1)[0])
+
     def _obey_record(self, index: np.ndarray) -> np.ndarray:
         first, self._count = self._count, self._count + len(index)
         recorded = slice(*np.searchsorted(self._near, (first, self._count)))

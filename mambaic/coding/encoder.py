@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -23,11 +24,20 @@ from mambaic.coding.symbols import SymbolWriter
 from mambaic.coding.tables import SCALE_COUNT, Tables
 
 
+class Mark(NamedTuple):
+    """How far an encoder has come."""
+
+    written: int
+    crc: int
+    coded: int
+    steps: int
+
+
 class Encoder(StepCoder):
-    """Interprets the walk by writing symbols."""
+    """Interprets the walk by writing symbols of ``latents``."""
 
     def __init__(self, latents: Mapping[str, Tensor], tables: Tables) -> None:
-        self._latents = latents
+        self.latents = dict(latents)
         self._tables = tables
         self._writer = SymbolWriter(tables)
         self._search = quantiser.Search(1, tables.rates, tables.skip)
@@ -46,8 +56,25 @@ class Encoder(StepCoder):
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
         return dequantise(symbols, contexts, prior.mean)
 
+    def flag(self, value: bool) -> None:
+        """Write a bit of its own."""
+        self._writer.bits(np.array([value]))
+
+    def mark(self) -> Mark:
+        """For ``bits_since`` and ``undo``, between whole sites."""
+        return Mark(self._writer.parts, self._crc, self._count, len(self._near))
+
+    def bits_since(self, mark: Mark) -> float:
+        return self._writer.bits_written(mark.written)
+
+    def undo(self, mark: Mark) -> None:
+        """Forget what was coded since."""
+        self._writer.cut(mark.written)
+        self._crc, self._count = mark.crc, mark.coded
+        del self._near[mark.steps :], self._sides[mark.steps :]
+
     def _source(self, site: Site) -> Tensor:
-        return site.take(self._latents[site.latent]).double()
+        return site.take(self.latents[site.latent]).double()
 
     def _record(self, position: np.ndarray, indices: np.ndarray) -> None:
         """Keep which latents lie near a boundary, and on which side of it."""

@@ -36,12 +36,12 @@ TAIL, AHEAD, LOOK = 256, 128, 1024
 
 
 def uses_tcq(site: Site) -> bool:
-    return site.latent == "y"
+    return site.latent != "z"
 
 
 def spacing(latent: str) -> float:
     """Distance of the values that one quantiser offers, in units of the latents."""
-    return SPACING if latent == "y" else 1.0
+    return 1.0 if latent == "z" else SPACING
 
 
 def quantise(

@@ -84,12 +84,16 @@ def as_rows(ordered: Tensor, channels: int) -> Tensor:
     return ordered.view(len(ordered), channels, -1).mT
 
 
+# hyperlatent, latent, and the finest colours of the wavelet's second and first level
+Latent = Literal["z", "y", "colour2", "colour1"]
+
+
 @dataclass(frozen=True)
 class Site:
     """Latents coded in one step: ``channels`` of ``latent`` on one lattice, which may be a
     sub-group ``of`` another site."""
 
-    latent: Literal["y", "z"]
+    latent: Latent
     channels: slice
     lattice: Lattice = Lattice.EVERY
     of: Site | None = None

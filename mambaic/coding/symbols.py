@@ -81,9 +81,18 @@ class SymbolWriter:
         count = ans.symbols(symbols, at, *tables, CODE, state, start, size)
         self._keep(start, size, count)
 
-    def bits_written(self) -> float:
-        """Ideal length of all that was given."""
-        sizes = np.concatenate([size for _, size in self._intervals])
+    @property
+    def parts(self) -> int:
+        """How many parts were given so far."""
+        return len(self._intervals)
+
+    def cut(self, parts: int) -> None:
+        """Forget all but so many parts, at least the first."""
+        del self._intervals[parts:]
+
+    def bits_written(self, parts: int = 0) -> float:
+        """Ideal length of all that was given, after so many ``parts``."""
+        sizes = np.concatenate([size for _, size in self._intervals[:1] + self._intervals[parts:]])
         return PRECISION * len(sizes) - float(np.log2(sizes, dtype=np.float64).sum())
 
     def append(self, other: SymbolWriter) -> None:

@@ -32,15 +32,16 @@ LATENT_STRIDE = 16
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 30
 MAX_TILE_LATENTS = 1 << 16  # of one tile, so that a decoder's memory is bounded by the format
-FLAGS = ("icc", "exif", "xmp", "alpha", "gray", "filter", "rotation")  # bit by bit
-CHUNKS = tuple(name for name in FLAGS if name != "gray")
-GRAY_FLAG = 1 << FLAGS.index("gray")
+FLAGS = ("icc", "exif", "xmp", "alpha", "gray", "filter", "rotation", "fine")  # bit by bit
+CHUNKS = tuple(name for name in FLAGS if name not in ("gray", "fine"))
+GRAY_FLAG, FINE_FLAG = (1 << FLAGS.index(name) for name in ("gray", "fine"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MbicFile:
     """Everything in a file. ``tile`` is the side of latent tiles in latents, 0 for one tile, and
-    ``tiles`` are their payloads."""
+    ``tiles`` are their payloads. ``fine`` files have stretched qualities (as in ``ModelConfig``)
+    and maybe finest colours: ``coloured`` says which tiles."""
 
     width: int
     height: int
@@ -49,6 +50,8 @@ class MbicFile:
     weights_id: bytes
     tile: int
     tiles: tuple[bytes, ...] = ()
+    fine: bool = False
+    coloured: tuple[bool, ...] = ()
     chunks: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -66,7 +69,7 @@ def _raw(count: int) -> tuple[Callable[[Any], bytes], Callable[[ByteReader, str]
 
 
 FIELDS = (
-    Field("flags", lambda v: bytes([v]), lambda r, name: r.take(1, name)[0]),
+    Field("flags", write_varint, ByteReader.varint),
     Field("width", write_varint, ByteReader.varint),
     Field("height", write_varint, ByteReader.varint),
     Field("quality_x100", write_varint, ByteReader.varint),
@@ -106,7 +109,7 @@ def stored_quality(quality: float) -> float:
 def _header_bytes(file: MbicFile) -> bytes:
     flags = sum(1 << bit for bit, name in enumerate(FLAGS) if name in file.chunks)
     values = {
-        "flags": flags | (GRAY_FLAG if file.gray else 0),
+        "flags": flags | GRAY_FLAG * file.gray | FINE_FLAG * file.fine,
         "width": file.width,
         "height": file.height,
         "quality_x100": round(100 * file.quality),
@@ -115,7 +118,10 @@ def _header_bytes(file: MbicFile) -> bytes:
     }
     out = MAGIC + bytes([VERSION])
     out += b"".join(entry.write(values[entry.name]) for entry in FIELDS)
-    out += b"".join(write_varint(len(payload) // WORD_BYTES) for payload in file.tiles)
+    lengths = [len(payload) // WORD_BYTES for payload in file.tiles]
+    if file.fine:
+        lengths = [2 * length + own for length, own in zip(lengths, file.coloured, strict=True)]
+    out += b"".join(map(write_varint, lengths))
     for name in CHUNKS:
         if name in file.chunks:
             out += write_varint(len(file.chunks[name]))
@@ -177,6 +183,7 @@ def _read_fields(data: bytes) -> tuple[MbicFile, ByteReader, int]:
         width=values["width"],
         height=values["height"],
         gray=bool(flags & GRAY_FLAG),
+        fine=bool(flags & FINE_FLAG),
         quality=values["quality_x100"] / 100,
         weights_id=values["weights_id"],
         tile=values["tile"],
@@ -201,18 +208,22 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> MbicFile:
     count = -(-rows // file.tile) * -(-columns // file.tile) if file.tile else 1
     if count * MIN_TILE_BYTES > len(data):
         raise TruncatedStream(f"the header claims {count} tiles, more than the file can hold")
-    table = [WORD_BYTES * reader.varint("tile table") for _ in range(count)]
+    table = [reader.varint("tile table") for _ in range(count)]
+    coloured: tuple[bool, ...] = ()
+    if file.fine:
+        coloured = tuple(bool(entry & 1) for entry in table)
+        table = [entry >> 1 for entry in table]
     present = [name for bit, name in enumerate(FLAGS) if name in CHUNKS and flags >> bit & 1]
     lengths = {name: reader.varint(f"length of {name}") for name in present}
     chunks = {name: reader.take(length, name) for name, length in lengths.items()}
-    tiles = tuple(reader.take(length, "payload") for length in table)
+    tiles = tuple(reader.take(WORD_BYTES * length, "payload") for length in table)
     end = reader.position
     if reader.take(4, "checksum") != _crc(data[:end]):
         raise CorruptStream("the checksum does not match: the file is damaged")
     if reader.position != len(data):
         extra = len(data) - reader.position
         raise CorruptStream(f"{extra} bytes follow the end of the file: remove them")
-    values = {**file.__dict__, "tiles": tiles, "chunks": chunks}
+    values = {**file.__dict__, "tiles": tiles, "coloured": coloured, "chunks": chunks}
     return MbicFile(**values)
 
 
@@ -240,6 +251,7 @@ def describe(data: bytes) -> dict[str, Any]:
         "weights_id": file.weights_id.hex(),
         "tile": file.tile,
         "tiles": len(file.tiles),
+        "tiles_with_finest_colours": sum(file.coloured),
         "bytes": len(data),
         "bpp": 8 * len(data) / (file.width * file.height),
         "payload_bytes": payload,

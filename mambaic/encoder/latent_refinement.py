@@ -21,6 +21,7 @@ from mambaic.coding.estimator import Estimator, TableEstimator
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
 from mambaic.models.model import MambaIC
+from mambaic.nn.gains import fineness
 from mambaic.nn.precision import multiplies_bfloat16
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.analysis import visible_region
@@ -113,17 +114,19 @@ class _Block:
         with torch.no_grad():
             z = entropy_model.h_a(start, self._q).to(start.dtype)
         mixture = entropy_model.mixture()
+        finer = fineness(self._model.config, self._q)[:, None, None, None]
         first, last = WIDTHS
         in_bfloat16 = multiplies_bfloat16(start.device)
         with torch.enable_grad():
             y = start.clone().requires_grad_()
-            peak = LEARNING_RATE / math.sqrt(max(1, steps))
+            # beyond what the networks know the same move is so many steps of what is coded
+            peak = LEARNING_RATE / math.sqrt(max(1, steps)) / float(finer) ** 2
             optimiser = torch.optim.SGD([y], lr=peak, momentum=MOMENTUM)
             for step in range(steps):
                 width = first * (last / first) ** (step / steps)
                 for group in optimiser.param_groups:
                     group["lr"] = peak * min(1.0, 2.0 * (1.0 - step / steps))
-                latents = {"y": y, "z": z}
+                latents = {"y": y * finer, "z": z}
                 estimator = RefiningEstimator(latents, mixture, width)
                 with torch.autocast(y.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
                     y_hat = entropy_model.walk((z.shape[-2], z.shape[-1]), self._q, estimator)

@@ -46,6 +46,7 @@ class EncodedPicture(NamedTuple):
 
 class _Tile(NamedTuple):
     payload: bytes
+    has_colours: bool  # of the finest
     estimated_bits: float
     fit: Fit | None
 
@@ -57,33 +58,38 @@ def encode_picture(
     width, height = picture.size
     tile = options.tile_of(width, height)
     grid = tile_grid(width, height, tile)
-    rotation = _rotation(model, picture, options)
-    tiles = _encode_tiles(model, picture, grid, rotation, options, progress)
+    quality = model.config.stretched(options.quality)
+    rotation = _rotation(model, picture, options, quality)
+    tiles = _encode_tiles(model, picture, grid, rotation, options, quality, progress)
     chunks = _metadata(picture, options)
     if any(rotation):
         chunks["rotation"] = rotation.to_bytes()
     fits = [coded.fit for coded in tiles if coded.fit is not None]
-    if fits and (coefficients := _filter_chunk(model, fits, options.quality, width * height)):
+    if fits and (coefficients := _filter_chunk(model, fits, quality, width * height)):
         chunks["filter"] = coefficients
+    coloured = tuple(coded.has_colours for coded in tiles)
+    fine = quality != options.quality or any(coloured)
     file = MbicFile(
         width=width,
         height=height,
         gray=picture.gray,
         quality=options.quality,
-        weights_id=model.weights_id,
+        weights_id=model.id_of(fine=fine),
         tile=tile,
         tiles=tuple(coded.payload for coded in tiles),
+        fine=fine,
+        coloured=coloured if fine else (),
         chunks=chunks,
     )
     return EncodedPicture(file, sum(coded.estimated_bits for coded in tiles))
 
 
-def _rotation(model: MambaIC, picture: Picture, options: EncodeOptions) -> Rotation:
+def _rotation(model: MambaIC, picture: Picture, options: EncodeOptions, quality: float) -> Rotation:
     if options.rotation is not None:
         return options.rotation
     if picture.gray:
         return IDENTITY
-    return find_rotation(model, picture.pixels, options.quality)
+    return find_rotation(model, picture.pixels, quality)
 
 
 def _encode_tiles(
@@ -92,6 +98,7 @@ def _encode_tiles(
     grid: list[Box],
     rotation: Rotation,
     options: EncodeOptions,
+    quality: float,
     progress: Progress | None,
 ) -> list[_Tile]:
     parts = sum(len(blocks(box)) if options.refine else 1 for box in grid)
@@ -100,16 +107,15 @@ def _encode_tiles(
 
     def encode(box: Box) -> _Tile:
         source = model, picture.pixels, box
-        stream = encode_tile(
-            *source, options.quality, rotation, refinement=options.refine, advance=advance
-        )
+        stream = encode_tile(*source, quality, rotation, refinement=options.refine, advance=advance)
         fit = None
         if options.post_filter:
             latents = torch.cat(stream.decoded, dim=1)
-            fit = fit_tile(*source, latents, options.quality, rotation, planes)
+            fit = fit_tile(*source, latents, quality, rotation, planes)
         if not options.refine:
             advance()
-        return _Tile(stream.payload, stream.estimated_bits, fit)
+        has_colours = stream.decoded.colours.shape[1] > 0
+        return _Tile(stream.payload, has_colours, stream.estimated_bits, fit)
 
     with worker_threads(max(1, min(options.workers, len(grid)))) as pool:
         return list(pool.map(encode, grid))

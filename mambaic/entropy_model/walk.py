@@ -13,8 +13,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,13 +29,17 @@ from mambaic.coding.likelihood import Prior, ScaleMixture
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.coding.tables import Tables, build_tables
-from mambaic.config import ModelConfig
+from mambaic.config import TRAINED, ModelConfig
+from mambaic.entropy_model import colour_blocks
 from mambaic.entropy_model.arithmetic import DoubleCopy
 from mambaic.entropy_model.channel_group import ChannelGroup
+from mambaic.entropy_model.colour_blocks import Known
+from mambaic.entropy_model.fine_colour import FineColour
+from mambaic.entropy_model.finer import FinerCoder, SmallScales
 from mambaic.entropy_model.hyperprior import HyperAnalysis, HyperSynthesis
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
 from mambaic.nn.blocks import make_blocks
-from mambaic.nn.gains import QualityCurve
+from mambaic.nn.gains import QualityCurve, fineness
 
 _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
@@ -42,11 +47,29 @@ _DESYNC = (
 )
 
 
+class ColourSource(Protocol):
+    """What an encoder codes the finest colours of a tile from."""
+
+    @property
+    def known(self) -> Known: ...
+
+    def missed(self, y_hat: Tensor, quality: float) -> Mapping[str, Tensor]:
+        """What the decoded latents (1, M, h, w) leave of the finest colours, by the name of their
+        latents, in steps of the quantiser."""
+
+
 class DecodedLatents(NamedTuple):
-    """``y_hat`` (1, M, h, w), and weighted sums (1, n, h, w) of the squared errors to expect."""
+    """``y_hat`` (1, M, h, w), weighted sums (1, n, h, w) of the squared errors to expect, and the
+    finest colours as ``colour_blocks`` packs them, without channels where there are none."""
 
     y_hat: Tensor
     error: Tensor
+    colours: Tensor
+
+    @classmethod
+    def of(cls, y_hat: Tensor, error: Tensor, colours: Tensor | None) -> DecodedLatents:
+        y_hat = y_hat.float()
+        return cls(y_hat, error, y_hat[:, :0] if colours is None else colours.float())
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,16 @@ class LatentStream:
     payload: bytes
     estimated_bits: float
     decoded: DecodedLatents = field(compare=False)
+
+
+class FineNetworks(nn.Module):
+    """What qualities beyond TRAINED and the finest colours take; trained after all the others,
+    which stay as they are."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.scales = SmallScales(config.M)
+        self.colour = FineColour(config)
 
 
 class EntropyModel(nn.Module):
@@ -80,13 +113,21 @@ class EntropyModel(nn.Module):
         # weight 0.85 and ratio 2.2: heavier tails than a Gaussian, as wavelet details have
         self.shape_logit = nn.Parameter(torch.tensor(1.73))
         self.shape_log_ratio = nn.Parameter(torch.tensor(0.8))
+        self.fine: FineNetworks | None = FineNetworks(config) if config.fine_width else None
         self.tables: Tables | None = None
         self._double = DoubleCopy()
 
     # -- the coding order ------------------------------------------------------------------
 
     def walk(self, z_shape: tuple[int, int], q: Tensor, coder: StepCoder) -> Tensor:
-        """Visit every latent once, in coding order; return y_hat (B, M, 4 * z_h, 4 * z_w)."""
+        """Visit every latent once, in coding order; return y_hat (B, M, 4 * z_h, 4 * z_w).
+
+        At qualities q (B,) beyond TRAINED the latents y that are coded are those of y_hat times
+        ``fineness``.
+        """
+        if bool((q > TRAINED).any()):
+            assert self.fine is not None, "this model has no networks for such qualities"
+            coder = FinerCoder(coder, fineness(self.config, q), self.fine.scales)
         site = Site("z", slice(0, self.config.z_channels))
         z_hat = site.lattice.put(coder.code_alone(site, self._z_prior(z_shape, q)), z_shape)
         state = self.h_s(z_hat, q)
@@ -110,7 +151,8 @@ class EntropyModel(nn.Module):
 
     def estimate(self, y: Tensor, q: Tensor) -> tuple[Tensor, Estimator]:
         """(y_hat, the estimator that has walked). Noisy and differentiable in training mode."""
-        latents = {"y": y, "z": self.h_a(y, q).to(y.dtype)}
+        finer = fineness(self.config, q).to(y.dtype)[:, None, None, None]
+        latents = {"y": y * finer, "z": self.h_a(y, q).to(y.dtype)}
         estimator = self._estimator_class()(latents, self.mixture())
         z_shape = (latents["z"].shape[-2], latents["z"].shape[-1])
         return self.walk(z_shape, q, estimator), estimator
@@ -123,42 +165,72 @@ class EntropyModel(nn.Module):
     # -- files -------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def encode(self, y: Tensor, quality: float, weights: Tensor | None = None) -> LatentStream:
-        """Code one latent tile (1, M, h, w), h and w multiples of 4, at ``quality``; ``weights``
-        (M, n) of squared errors as in ``ErrorWatch``, none by default."""
+    def encode(
+        self,
+        y: Tensor,
+        quality: float,
+        weights: Tensor | None = None,
+        colours: ColourSource | None = None,
+    ) -> LatentStream:
+        """Code one latent tile (1, M, h, w), h and w multiples of 4, at the stretched ``quality``;
+        ``weights`` (M, n) of squared errors as in ``ErrorWatch``, none by default; with ``colours``
+        the finest ones where they pay."""
         tables = self._ready()
-        z = self.h_a(y, y.new_tensor([quality]))
-        encoder = Encoder({"y": y, "z": z}, tables)
-        size = y.shape[-2], y.shape[-1]
-        decoded = self._walk_in_double(encoder, size, quality, weights)
-        return LatentStream(*encoder.finish(), decoded)
+        q = y.new_tensor([quality])
+        finer = fineness(self.config, q)[:, None, None, None]
+        encoder = Encoder({"y": y * finer, "z": self.h_a(y, q)}, tables)
+        y_hat, error = self._walk_in_double(encoder, y.shape[-2:], quality, weights)
+        packed = None
+        if colours is not None:
+            missed = colours.missed(y_hat.float(), quality)
+            source = self._colour_networks(), colours.known, missed
+            packed = colour_blocks.encode(*source, y_hat, quality, encoder)
+        payload, bits = encoder.finish()
+        return LatentStream(payload, bits, DecodedLatents.of(y_hat, error, packed))
 
     @torch.no_grad()
     def decode(
-        self, payload: bytes, size: tuple[int, int], quality: float, weights: Tensor | None = None
+        self,
+        payload: bytes,
+        size: tuple[int, int],
+        quality: float,
+        weights: Tensor | None = None,
+        known: Known | None = None,
     ) -> DecodedLatents:
-        """Latents of a tile of ``size`` (h, w); ``weights`` as in ``encode``.
+        """Latents of a tile of ``size`` (h, w); ``weights`` as in ``encode``; what is ``known`` of
+        the finest colours is given where the tile has some of them.
 
         Raises DesyncError if the symbols differ from the encoder's: never silent garbage.
         """
         decoder = Decoder(payload, self._ready())
         try:
-            decoded = self._walk_in_double(decoder, size, quality, weights)
+            y_hat, error = self._walk_in_double(decoder, size, quality, weights)
+            packed = None
+            if known is not None:
+                networks = self._colour_networks()
+                packed = colour_blocks.decode(networks, known, y_hat, quality, decoder)
             decoder.finish()
         except CorruptStream as exc:
             # once a table is wrong, what follows is noise: the same cause as a wrong CRC
             raise DesyncError(_DESYNC.format(exc)) from exc
-        return decoded
+        return DecodedLatents.of(y_hat, error, packed)
 
     def _walk_in_double(
-        self, coder: StepCoder, size: tuple[int, int], quality: float, weights: Tensor | None
-    ) -> DecodedLatents:
+        self, coder: StepCoder, size: Sequence[int], quality: float, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """y_hat (1, M, h, w) float64, and the ``ErrorWatch``'s sums."""
         if weights is None:
             weights = self.shape_logit.new_empty(self.config.M, 0)
-        watch = ErrorWatch(coder, weights, size)
+        watch = ErrorWatch(coder, weights, (size[0], size[1]))
         q = weights.new_tensor([quality], dtype=torch.float64)
         y_hat = self._double.of(self).walk((size[0] // 4, size[1] // 4), q, watch)
-        return DecodedLatents(y_hat.float(), watch.error)
+        return y_hat, watch.error
+
+    def _colour_networks(self) -> FineColour:
+        """In double, as the walk."""
+        fine = self._double.of(self).fine
+        assert fine is not None, "this model has no networks for the finest colours"
+        return fine.colour
 
     # -- tables ------------------------------------------------------------------------------
 

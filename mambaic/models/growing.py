@@ -24,16 +24,18 @@ OUTPUTS: dict[type[nn.Module], tuple[str, ...]] = {
 
 def grow(model: MambaIC, config: ModelConfig) -> MambaIC:
     """A model of ``config`` that computes what ``model`` does: its weights and tables, and blocks
-    that add nothing until they are trained.
+    that add nothing until they are trained; maybe networks for the finest colours, which are
+    trained alone.
 
-    Raises ConfigError unless ``config`` differs from the model's in its name and in longer block
-    strings alone.
+    Raises ConfigError unless ``config`` differs from the model's in its name, in longer block
+    strings and in networks that the model lacks alone.
     """
     small = model.config
     different = []
     for name, new in vars(config).items():
         old = getattr(small, name)
         grows = new.startswith(old) if name in BLOCK_FIELDS else new == old
+        grows |= name in ("fine_width", "highest") and not small.fine_width
         if name != "name" and not grows:
             different.append(name)
     if different:

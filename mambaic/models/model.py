@@ -9,7 +9,7 @@ on a laptop, with any rate in one model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from mambaic.coding.estimator import Estimator
 from mambaic.config import ModelConfig
 from mambaic.entropy_model.channel_group import ChannelGroup
+from mambaic.entropy_model.colour_blocks import PACKED_COLOURS
+from mambaic.entropy_model.fine_colour import Level
 from mambaic.entropy_model.walk import EntropyModel
 from mambaic.models.published_transforms import ConvTransform
 from mambaic.models.wavelet_transforms import WaveletTransform
@@ -26,6 +28,16 @@ from mambaic.nn.gains import linear_step
 from mambaic.reconstruction.filter_code import FilterCode
 
 TABLE_PASSES = 3
+COLOUR_CHANNELS = PACKED_COLOURS  # of decoded latents with the finest colours
+
+
+def joined_ids(*ids: bytes) -> bytes:
+    """One id for all of them, whatever their order: their exclusive or."""
+    size = max(map(len, ids))
+    total = 0
+    for one in ids:
+        total ^= int.from_bytes(one, "big")
+    return total.to_bytes(size, "big")
 
 
 class TrainOutput(NamedTuple):
@@ -47,7 +59,10 @@ class MambaIC(nn.Module):
         self.transform = WaveletTransform(config) if wavelet else ConvTransform(config)
         self.entropy_model = EntropyModel(config)
         self.filter_code = FilterCode()
-        self.weights_id = b""  # set by checkpoint.py; names the weights in every file
+        # set by checkpoint.py: what names the weights in every file, and what is joined to it in
+        # files that need networks of later times, too
+        self.weights_id = b""
+        self.fine_id = b""
         self._typical_from_deviation()
 
     def g_a(self, x: Tensor, q: Tensor) -> Tensor:
@@ -73,6 +88,15 @@ class MambaIC(nn.Module):
         """
         x_hat = self.g_s(y_hat, q)[..., : x.shape[2], : x.shape[3]]
         return estimator.bits().sum() + weight * (x_hat - x).square().sum()
+
+    def id_of(self, *, fine: bool) -> bytes:
+        """The id of the weights that a file needs."""
+        return joined_ids(self.weights_id, self.fine_id) if fine else self.weights_id
+
+    def known_colours(self, y_hat: Tensor, quality: float) -> Mapping[int, Level]:
+        """As ``colour_blocks.Known``, of a model with networks for the finest colours."""
+        assert isinstance(self.transform, WaveletTransform)
+        return self.transform.known_colours(y_hat, quality)
 
     @torch.no_grad()
     def error_weights(self, quality: float) -> Tensor:

@@ -13,11 +13,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mambaic.config import ModelConfig
+from mambaic.config import TRAINED, ModelConfig
+from mambaic.entropy_model import colour_blocks
+from mambaic.entropy_model.arithmetic import DoubleCopy
+from mambaic.entropy_model.fine_colour import BANDS, CODED, NAMES, Level
 from mambaic.nn.blocks import QualityModulation, log_features, make_blocks, zero_start
-from mambaic.nn.gains import QuantiserStep
+from mambaic.nn.gains import QuantiserStep, fineness, linear_step
 from mambaic.nn.sampling import Down, Up
 from mambaic.nn.wavelet import WaveletPacking
+
+EXACT_FROM = 10.0  # qualities beyond TRAINED: from there on latents stand for the picture exactly
 
 
 class WaveletAnalysis(nn.Module):
@@ -71,13 +76,26 @@ class WaveletTransform(nn.Module):
         self.analysis = WaveletAnalysis(config)
         self.synthesis = WaveletSynthesis(config)
         self.networks = True
+        self.config = config
+        self._double = DoubleCopy()
 
     def g_a(self, x: Tensor, q: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1], sides multiples of 16 -> (B, M, H/16, W/16)."""
         with torch.no_grad():
             packed = self.wavelet(x)
-        y = packed / self.step(q)
-        return y + self.analysis(x, y, q).to(y.dtype) if self.networks else y
+        step = self.step(q)
+        y = packed / step
+        if not self.networks:
+            return y
+        y = y + self.analysis(x, y, q).to(y.dtype)
+        if bool((q > TRAINED).any()):
+            # what g_s draws wrongly by itself is nothing beside the quantiser's errors up to there,
+            # and more than them beyond
+            share = ((q - TRAINED) / EXACT_FROM).clamp(0.0, 1.0)[:, None, None, None]
+            with torch.no_grad():
+                missed = self.wavelet(x - self.g_s(y, q) + self.wavelet.mean.view(1, 3, 1, 1))
+            y = y + share * missed / step
+        return y
 
     def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
         """(B, M, h, w) -> (B, 3, 16h, 16w), not clamped."""
@@ -87,6 +105,38 @@ class WaveletTransform(nn.Module):
         return x_linear + self.synthesis(y_hat, x_linear, q).to(x_linear.dtype)
 
     def error_weights(self, q: Tensor) -> Tensor:
-        """What squared errors of latents add to those of pixels, at one quality (1,): as
-        ``WaveletPacking.shares``."""
-        return self.wavelet.shares() * self.step(q).flatten()[:, None] ** 2
+        """What squared errors of latents, as they are coded, add to those of pixels, at one quality
+        (1,): as ``WaveletPacking.shares``."""
+        step = self.step(q).flatten() / fineness(self.config, q)
+        return self.wavelet.shares() * step[:, None] ** 2
+
+    @torch.no_grad()
+    def known_colours(self, y_hat: Tensor, quality: float) -> dict[int, Level]:
+        """As ``colour_blocks.Known``: in double, as the walk."""
+        q = y_hat.new_tensor([quality])
+        halves = self.wavelet.halves(y_hat * self._double.of(self.step)(q))
+        unit = linear_step(self.config, quality)
+        return {
+            level: Level.of(planes / unit, bands / unit)
+            for level, (planes, bands) in halves.items()
+        }
+
+    def finest_colours(self, x: Tensor, quality: float) -> dict[str, Tensor]:
+        """Bands of differences x (B, 3, H, W) that the groups leave out, by the names of their
+        latents, in steps of the quantiser."""
+        unit = linear_step(self.config, quality)
+        found: dict[str, Tensor] = {}
+        for level, of in self.wavelet.colour_bands(x).items():
+            coded = [of[:, plane - 1, band] for plane, band in CODED[level]]
+            found[NAMES[level]] = torch.stack(coded, dim=1) / unit
+        return found
+
+    def draw_colours(self, packed: Tensor, quality: float) -> Tensor:
+        """Differences (B, 3, 16 h, 16 w) that finest colours, packed (B, n, h, w), make."""
+        bands = {}
+        for level, coded in colour_blocks.unpack(packed).items():
+            of = coded.new_zeros(len(coded), 2, BANDS, *coded.shape[-2:])
+            for index, (plane, band) in enumerate(CODED[level]):
+                of[:, plane - 1, band] = coded[:, index]
+            bands[level] = of * linear_step(self.config, quality)
+        return self.wavelet.colour_differences(bands)

@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
 class QualityModulation(nn.Module):
     """Scale and shift of every channel as a smooth function of the quality; identity at first.
 
-    q (B,) in [0, 100]; x (B, C, H, W).
+    q (B,) in [0, 100], larger ones count as 100; x (B, C, H, W).
     """
 
     def __init__(self, channels: int, hidden: int = 32) -> None:
@@ -47,7 +47,7 @@ class QualityModulation(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
-        t = q / 50.0 - 1.0
+        t = q.clamp(max=100.0) / 50.0 - 1.0
         features = torch.stack([t, t * t, t * t * t], dim=-1).to(self.hidden.weight.dtype)
         scale, shift = self.out(torch.tanh(self.hidden(features))).chunk(2, dim=-1)
         return x * (1 + scale[:, :, None, None]).to(x.dtype) + shift[:, :, None, None].to(x.dtype)

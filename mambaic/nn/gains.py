@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mambaic.config import ModelConfig
+from mambaic.config import TRAINED, ModelConfig
 
 
 class QualityCurve(nn.Module):
@@ -49,3 +49,10 @@ class QuantiserStep(QualityCurve):
 
     def forward(self, q: Tensor) -> Tensor:
         return torch.exp(super().forward(q))
+
+
+def fineness(config: ModelConfig, q: Tensor) -> Tensor:
+    """How many times finer latents are coded at stretched qualities q (B,) than the networks know:
+    1 up to TRAINED, from there on as ``linear_step`` falls."""
+    slope = math.log(config.lmbda(TRAINED) / config.lmbda(0.0)) / TRAINED
+    return torch.exp(slope / 2 * (q - TRAINED).clamp(min=0.0))

@@ -107,6 +107,37 @@ class WaveletPacking(nn.Module):
             low = synthesise(torch.stack([low, *bands.unbind(2)]))
         return torch.einsum("dc,bdhw->bchw", self.colour, low) + self.mean.view(1, 3, 1, 1)
 
+    def halves(self, y: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        """What kept channels (B, M, h, w) hold of the two finest levels, by level: the picture's
+        planes at that level's resolution (B, 3, n h, n w), n = 16 / 2**level, without the level's
+        own bands, and these bands (B, 3, 3, n h, n w), plane by plane, zero where not kept."""
+        batch, _, height, width = y.shape
+        packed = y.new_zeros(batch, PACKED, height, width).index_copy(1, self.channels, y)
+        *parts, low = packed.split(SIZES, dim=1)
+        found = {}
+        for level in range(LEVELS, 0, -1):
+            bands = F.pixel_shuffle(parts[level - 1], 2 ** (LEVELS - level)).unflatten(1, (3, 3))
+            found[level] = low, bands
+            low = synthesise(torch.stack([low, *bands.unbind(2)])) if level > 1 else low
+        return {level: found[level] for level in (2, 1)}
+
+    def colour_bands(self, x: Tensor) -> dict[int, Tensor]:
+        """Bands (B, 2, 3, H, W) of the two finest levels, of both colour planes of differences x
+        (B, 3, H, W), by level."""
+        low = torch.einsum("dc,bchw->bdhw", self.colour[1:], x)
+        found = {}
+        for level in (1, 2):
+            low, *details = analyse(low)
+            found[level] = torch.stack(details, dim=2)
+        return found
+
+    def colour_differences(self, bands: dict[int, Tensor]) -> Tensor:
+        """Inverse of ``colour_bands``, with nothing coarser."""
+        low = torch.zeros_like(bands[2][:, :, 0])
+        for level in (2, 1):
+            low = synthesise(torch.stack([low, *bands[level].unbind(2)]))
+        return torch.einsum("dc,bdhw->bchw", self.colour[1:], low)
+
     @staticmethod
     def by_planes(channels: Tensor) -> Tensor:
         """What belongs to all channels (768, ...) as (3, 256, ...): plane by plane of the colour

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mambaic.container.fields import LATENT_STRIDE, latent_size
 from mambaic.models.model import MambaIC
+from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.nn.wavelet import BLOCKS
 from mambaic.reconstruction.filter_features import AROUND, Reconstruction
 from mambaic.reconstruction.post_filter import PostFilter
@@ -29,11 +30,17 @@ def reconstruct(
     outer: Box,
     rotation: Rotation = IDENTITY,
 ) -> Reconstruction:
-    """Pixels of a box from the latents of ``outer`` around it: y_hat, and after its M channels the
-    squared error to expect of each 4x4 pixels, (1, M + BLOCKS**2, h, w)."""
-    y_hat, error = latents.tensor_split([model.config.M], dim=1)
+    """Pixels of a box from the latents of ``outer`` around it: y_hat, after its M channels the
+    squared error to expect of each 4x4 pixels, (1, M + BLOCKS**2, h, w), and after these, where
+    there are some, the finest colours."""
+    y_hat, error, colours = latents.tensor_split(
+        [model.config.M, model.config.M + BLOCKS**2], dim=1
+    )
     where = (..., *in_pixels(box, outer))
-    x_hat = model.g_s(y_hat, y_hat.new_tensor([quality]))[where]
+    x_hat = model.g_s(y_hat, y_hat.new_tensor([quality]))
+    if colours.shape[1] and isinstance(model.transform, WaveletTransform):
+        x_hat = x_hat + model.transform.draw_colours(colours, quality)
+    x_hat = x_hat[where]
     x_hat = rotation.rotate_back(x_hat)[0].clamp(0, 1)
     # interpolated with what lies around the box, so that pieces agree
     variance = F.pixel_shuffle(error, BLOCKS)

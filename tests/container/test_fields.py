@@ -27,6 +27,17 @@ def test_tiled_file_reads_back_as_written():
     assert read(write(file)) == file
 
 
+def test_file_with_finest_colours_in_some_tiles_reads_back_as_written():
+    tiles = tuple(bytes(6 + 4 * i) for i in range(6))
+    coloured = (True, False, True, True, False, False)
+    file = MbicFile(
+        width=300, height=200, gray=False, quality=97.0, weights_id=b"1234", tile=8, tiles=tiles,
+        fine=True, coloured=coloured,
+    )  # fmt: skip
+    assert read(write(file)) == file
+    assert describe(write(file))["tiles_with_finest_colours"] == 3
+
+
 def test_overhead_of_a_plain_photograph_is_at_most_28_bytes():
     plain = MbicFile(
         width=4000, height=3000, gray=False, quality=60.0, weights_id=b"1234", tile=0,

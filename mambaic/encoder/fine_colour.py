@@ -1,0 +1,70 @@
+"""What an encoder codes the finest colours of a tile from.
+
+They are what g_s draws wrongly: so a tile is drawn before they are coded. Most pictures show by
+themselves that it is not worth it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mambaic.entropy_model.colour_blocks import WORTH, Known
+from mambaic.models.model import MambaIC
+from mambaic.models.wavelet_transforms import WaveletTransform
+from mambaic.reconstruction.rotation import Rotation
+from mambaic.tiling.analysis import read_region
+from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside
+
+# a coefficient of one step or more costs at least so many bits, smaller ones have no chance
+LEAST_BITS = 5.0
+LEAST_GAIN = 64.0  # bits of a tile that are worth looking further
+
+
+class Colours(NamedTuple):
+    """Those of a tile of a picture (H, W, 3) uint8; as ``ColourSource``."""
+
+    model: MambaIC
+    transform: WaveletTransform
+    pixels: np.ndarray
+    tile: Box
+    rotation: Rotation
+
+    @property
+    def known(self) -> Known:
+        return self.transform.known_colours
+
+    @torch.no_grad()
+    def missed(self, y_hat: Tensor, quality: float) -> Mapping[str, Tensor]:
+        """Nothing is missed beyond the picture."""
+        rows, columns = self.tile[2] * 16, self.tile[3] * 16
+        left = y_hat.new_zeros(1, 3, rows, columns)
+        q = y_hat.new_tensor([quality])
+        for piece in cut(self.tile):
+            outer = grow(piece, self.model.config.halo, self.tile)
+            drawn = self.model.g_s(y_hat[(..., *inside(outer, self.tile))], q)
+            x = self.rotation.rotate(read_region(self.pixels, piece).to(y_hat.device))
+            left[(..., *in_pixels(piece, self.tile))] = x - drawn[(..., *in_pixels(piece, outer))]
+        left[..., max(0, self.pixels.shape[0] - 16 * self.tile[0]) :, :] = 0
+        left[..., max(0, self.pixels.shape[1] - 16 * self.tile[1]) :] = 0
+        return self.transform.finest_colours(left, quality)
+
+
+@torch.no_grad()
+def promising(
+    model: MambaIC, pixels: np.ndarray, tile: Box, rotation: Rotation, quality: float
+) -> Colours | None:
+    """Those of a tile, if it could pay to code some of them at a stretched quality."""
+    transform = model.transform
+    if model.entropy_model.fine is None or not isinstance(transform, WaveletTransform):
+        return None
+    gain = 0.0
+    for piece in cut(tile):
+        x = rotation.rotate(read_region(pixels, piece))
+        for bands in transform.finest_colours(x, quality).values():
+            gain += float((WORTH * bands.square() - LEAST_BITS).clamp(min=0.0).sum())
+    return Colours(model, transform, pixels, tile, rotation) if gain > LEAST_GAIN else None
