@@ -80,7 +80,8 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name in sys.argv[1:] or CASES:
         if name.startswith("s-"):  # with the shipped weights of the day
-            write(name, load("s"), photo(160, 112), 50, {})
+            quality = 97 if "finest" in name else 50
+            write(name, load("s"), photo(160, 112), quality, {})
         else:
             folder = FOLDER / "unit"
             if not folder.exists():
