@@ -59,6 +59,7 @@ def _cvvdp_model() -> Any:
 
     import torch
 
+    require("cvvdp")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pycvvdp
