@@ -27,6 +27,7 @@ from mambaic.container.fields import WEIGHTS_ID_BYTES
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.imaging.atomic_files import taking_effect, unfinished
 from mambaic.models.model import MambaIC, joined_ids
+from mambaic.models.tuning import tuned_parameters
 from mambaic.numerics import own_numerics
 
 TABLES = "tables."  # before the names of their tensors
@@ -65,7 +66,11 @@ class Extension(NamedTuple):
     settings: tuple[str, ...]  # fields of ModelConfig
 
 
-EXTENSIONS = {"fine": Extension("entropy_model.fine.", ("fine_width", "highest"))}
+TUNE = "tune"
+EXTENSIONS = {
+    "fine": Extension("entropy_model.fine.", ("fine_width", "highest")),
+    TUNE: Extension("tune.", ()),  # parameters at tune 1: ``mambaic.models.tuning``
+}
 
 
 def ids_of(tensors: dict[str, Tensor], settings: dict[str, Any]) -> tuple[bytes, dict[str, bytes]]:
@@ -104,7 +109,8 @@ def model_tensors(model: MambaIC, *, half: bool) -> dict[str, Tensor]:
     if tables is None:
         raise CheckpointError("a model without coding tables cannot be saved: call update() first")
     tensors = {}
-    for name, tensor in model.state_dict().items():
+    eye = {EXTENSIONS[TUNE].prefix + name: tensor for name, tensor in model.eye.items()}
+    for name, tensor in (model.state_dict() | eye).items():
         matrix = tensor.is_floating_point() and tensor.ndim >= 2 and "values" not in name
         stored = tensor.half() if half and matrix else tensor
         tensors[name] = stored.detach().cpu().contiguous()
@@ -218,6 +224,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     tables = _take_tables(tensors, folder)
     try:
         state = {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
+        model.eye = _take_eye(model, state)
         model.load_state_dict(state, assign=True)
     except RuntimeError as exc:
         raise CheckpointError(f"{folder}: weights do not fit the model: {exc}") from exc
@@ -225,8 +232,18 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
         raise CheckpointError(f"{folder}: probabilities of the filter code are malformed")
     model.entropy_model.tables = tables
     model.weights_id = found
-    model.fine_id = extensions.get("fine", b"")
+    model.fine_id, model.tune_id = (extensions.get(name, b"") for name in ("fine", TUNE))
     return model.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def _take_eye(model: MambaIC, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the weights for the eye. Raises RuntimeError if they do not fit the model."""
+    prefix = EXTENSIONS[TUNE].prefix
+    eye = {n.removeprefix(prefix): state.pop(n) for n in sorted(state) if n.startswith(prefix)}
+    shapes = {name: parameter.shape for name, parameter in tuned_parameters(model).items()}
+    if eye and {name: tensor.shape for name, tensor in eye.items()} != shapes:
+        raise RuntimeError("those for the eye differ from what the model has")
+    return eye
 
 
 def _empty_model(config: ModelConfig) -> MambaIC:

@@ -32,6 +32,7 @@ from mambaic.encoder.picture_encoder import EncodedPicture, Progress, encode_pic
 from mambaic.errors import CorruptStream, DesyncError, DeviceError, WrongModel
 from mambaic.imaging.image import Picture, Source, read_image, to_pil
 from mambaic.models.model import COLOUR_CHANNELS, MambaIC
+from mambaic.models.tuning import Tastes
 from mambaic.numerics import own_numerics
 from mambaic.reconstruction.post_filter import PostFilter
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
@@ -57,7 +58,16 @@ class Codec:
 
     def __init__(self, model: MambaIC) -> None:
         self.model = model
+        self._tastes = Tastes(model)
         self.device = next(model.parameters()).device
+
+    def weights_id(self, tune: float = 0.0) -> bytes:
+        """Names the weights in files of this tune; empty if there are none."""
+        return self._tastes.at(tune).weights_id if self.model.eye or not tune else b""
+
+    def _id_of(self, file: MbicFile) -> bytes:
+        known = self.model.eye or not file.tune
+        return self._tastes.at(file.tune).id_of(fine=file.fine) if known else b""
 
     # -- encoding ----------------------------------------------------------------------------
 
@@ -71,6 +81,7 @@ class Codec:
         refine: int = 0,
         post_filter: bool = True,
         rotation: Rotation | None = None,
+        tune: float = 0.0,
         workers: int = 1,
         progress: Progress | None = None,
     ) -> bytes:
@@ -88,6 +99,7 @@ class Codec:
             refine=refine,
             post_filter=post_filter,
             rotation=rotation,
+            tune=tune,
             workers=workers,
         )
         picture = image if isinstance(image, Picture) else read_image(image)
@@ -98,7 +110,7 @@ class Codec:
         self, picture: Picture, options: EncodeOptions, progress: Progress | None = None
     ) -> EncodedPicture:
         """Contents of the file of a picture, and the estimated bits of its latents."""
-        return encode_picture(self.model, picture, options, progress)
+        return encode_picture(self._tastes.at(options.tune), picture, options, progress)
 
     # -- decoding ----------------------------------------------------------------------------
 
@@ -121,7 +133,8 @@ class Codec:
         grid = tile_grid(file.width, file.height, file.tile)
         size = file.width, file.height
         fitted = _rotation_of(file), self._filter_of(file)
-        synthesis = Synthesis(self.model, *size, grid, self._quality_of(file), *fitted)
+        model = self._tastes.at(file.tune)
+        synthesis = Synthesis(model, *size, grid, self._quality_of(file), *fitted)
         for done, count in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
             if progress is not None:
                 progress(done, count)
@@ -151,11 +164,11 @@ class Codec:
 
     def _read(self, data: FileBytes, max_pixels: int) -> MbicFile:
         file = fields.read(file_bytes(data), max_pixels=max_pixels)
-        if file.weights_id != (own := self.model.id_of(fine=file.fine)):
+        if file.weights_id != (own := self._id_of(file)):
             raise WrongModel(
-                f"the file was made with weights {file.weights_id.hex()}, these are "
-                f"{own.hex()} ({self.model.config.name}): decode with the "
-                "checkpoint it was made with (--model)"
+                f"the file was made with weights {file.weights_id.hex()} at tune {file.tune:g}; "
+                f"these ({self.model.config.name}) have {own.hex() or 'none'}: decode with "
+                "the checkpoint it was made with (--model)"
             )
         # every tile takes at least its first words: a claim of size must be backed
         if not all(file.tiles):
@@ -168,13 +181,14 @@ class Codec:
         _, _, rows, columns = grid[index]
         quality = self._quality_of(file)
         coloured = file.fine and file.coloured[index]
+        model = self._tastes.at(file.tune)
         try:
-            decoded = self.model.entropy_model.decode(
+            decoded = model.entropy_model.decode(
                 file.tiles[index],
                 (rows, columns),
                 quality,
-                self.model.error_weights(quality),
-                self.model.known_colours if coloured else None,
+                model.error_weights(quality),
+                model.known_colours if coloured else None,
             )
         except DesyncError as exc:
             raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mambaic.checkpoint import save_model
 from mambaic.config import PRESETS, ModelConfig
 from mambaic.models.model import MambaIC
+from mambaic.models.tuning import beside, tuned_parameters
 
 
 def make_model(config: ModelConfig, seed: int = 0) -> MambaIC:
@@ -26,6 +30,25 @@ def make_model(config: ModelConfig, seed: int = 0) -> MambaIC:
     model.entropy_model.update()
     model.weights_id = b"unit"
     return model.eval().requires_grad_(False)
+
+
+def with_eye(model: MambaIC) -> MambaIC:
+    """The model with weights for the eye that differ a little from its own."""
+    other = copy.deepcopy(model)
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in tuned_parameters(other).values():
+            noise = torch.randn(parameter.shape, generator=rng)
+            parameter.add_(0.05 * parameter.abs().mean() * noise)
+    return beside(other, dict(model.named_parameters()))
+
+
+@pytest.fixture(scope="session")
+def eye_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a ``unit`` model with weights for the eye. Do not change it: it is shared."""
+    folder = tmp_path_factory.mktemp("eye") / "unit"
+    save_model(with_eye(make_model(PRESETS["unit"])), folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ SHIPPED = sorted(FOLDER.glob("s-*.mbic"))
 @pytest.fixture(scope="module")
 def codecs():
     """Those of the golden files, by the id of their weights."""
-    model = load_model(FOLDER / "unit")
-    return {model.weights_id.hex(): Codec(model)}
+    codec = Codec(load_model(FOLDER / "unit"))
+    return {known.hex(): codec for known in readable_ids(read_config(FOLDER / "unit"))}
 
 
 def check(image, expected_path):
@@ -39,6 +39,7 @@ def test_there_are_golden_files_of_every_feature():
     assert {d["mode"] for d in descriptions} == {"L", "LA", "RGB", "RGBA"}
     assert any(d["tiles"] > 1 for d in descriptions)
     assert {name for d in descriptions for name in d["chunks"]} == set(CHUNKS)
+    assert any(d["tune"] for d in descriptions)
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)

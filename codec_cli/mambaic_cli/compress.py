@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mambaic.container.fields import MAX_PIXELS
+from mambaic.container.fields import MAX_PIXELS, TASTES
 from mambaic.errors import ImageError
 from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_cli.batch import Task, run_jobs
@@ -75,6 +75,13 @@ class Options:
     default=True,
     help="Look for the rotation of colours that suits this picture [default: yes].",
 )
+@click.option(
+    "--tune",
+    type=click.Choice(list(TASTES)),
+    default="psnr",
+    show_default=True,
+    help="What files are made for: least squared error, or the eye.",
+)
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option(
     "--verify/--no-verify",
@@ -122,6 +129,7 @@ def command(inputs: tuple[str, ...], out: str | None, **given: Any) -> int:
             refine=given["refine"],
             post_filter=given["post_filter"],
             rotation=None if given["rotation"] else IDENTITY,
+            tune=TASTES[given["tune"]],
             # one big file runs its tiles in parallel, many files run beside each other
             workers=given["jobs"] if len(jobs) == 1 else 1,
         ),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mambaic.container.fields import TASTES
 from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_cli.console import tell, tell_all
 from mambaic_cli.inputs import GivenPath, expand
@@ -51,6 +53,12 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
     show_default=True,
     metavar="STEPS",
     help="Steps of refining mbic's latents as in compress, comma-separated: a curve each.",
+)
+@click.option(
+    "--tune",
+    default="psnr",
+    show_default=True,
+    help="What mbic's files are made for, psnr or eye, comma-separated: a curve each.",
 )
 @click.option(
     "--anchor",
@@ -197,7 +205,7 @@ def _contenders(given: dict[str, Any]) -> list[Contender]:
 
 
 def _ours(given: dict[str, Any]) -> list[Contender]:
-    """A curve for each checkpoint and number of refining steps."""
+    """A curve for each checkpoint, tune and number of refining steps."""
     from mambaic import __version__
     from mambaic.codec import load
     from mambaic.evaluation.contenders import OurContender
@@ -205,14 +213,20 @@ def _ours(given: dict[str, Any]) -> list[Contender]:
     contenders: list[Contender] = []
     models = given["models"].split(",")
     qualities = _numbers("--qualities", given["qualities"], 100, float)
-    for model in models:
+    refinements = _numbers("--refine", given["refine"], 10_000, int)
+    for model, tune, steps in product(models, _tastes(given["tune"]), refinements):
         codec = load(model, given["device"])
         label = "mbic" if len(models) == 1 else f"mbic-{Path(model).name}"
-        library = f"mambaic {__version__}, weights {codec.model.weights_id.hex()}"
-        for steps in _numbers("--refine", given["refine"], 10_000, int):
-            curve = f"{label}-refine{steps}" if steps else label
-            contenders.append(OurContender(curve, qualities, codec, library, steps))
+        library = f"mambaic {__version__}, weights {codec.weights_id(tune).hex()}"
+        curve = label + ("-eye" if tune else "") + (f"-refine{steps}" if steps else "")
+        contenders.append(OurContender(curve, qualities, codec, library, steps, tune))
     return contenders
+
+
+def _tastes(text: str) -> list[float]:
+    if unknown := set(text.split(",")) - set(TASTES):
+        raise click.UsageError(f"--tune: {', '.join(sorted(unknown))} is not one of psnr, eye")
+    return [TASTES[name] for name in text.split(",")]
 
 
 def _numbers(option: str, text: str, largest: Number, kind: type[Number]) -> list[Number]:

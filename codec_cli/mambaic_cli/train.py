@@ -92,7 +92,11 @@ class Duration(click.ParamType):
 @click.option(
     "--lmbda", type=click.FloatRange(min=0, min_open=True), help="Train for one rate only."
 )
-@click.option("--metric", type=click.Choice(["mse", "ms-ssim"]))
+@click.option(
+    "--metric",
+    type=click.Choice(["mse", "ms-ssim", "eye"]),
+    help="What is minimised beside bits. eye trains the weights of --tune eye beside those of --init, which stay.  [default: mse]",
+)
 @click.option("--seed", type=int)
 @click.option(
     "--precision",

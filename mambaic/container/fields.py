@@ -1,6 +1,6 @@
 """The .mbic container, version 5; docs/format.md is its specification.
 
-    magic "MBIC" | version | flags | width | height | quality | weights id | tile side |
+    magic "MBIC" | version | flags | width | height | quality | tune | weights id | tile side |
     payload length of every tile | lengths of the chunks |
     chunks (ICC, EXIF, XMP, alpha, filter, rotation) | tile payloads | CRC32 of everything before it
 
@@ -32,9 +32,20 @@ LATENT_STRIDE = 16
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 30
 MAX_TILE_LATENTS = 1 << 16  # of one tile, so that a decoder's memory is bounded by the format
-FLAGS = ("icc", "exif", "xmp", "alpha", "gray", "filter", "rotation", "fine")  # bit by bit
-CHUNKS = tuple(name for name in FLAGS if name not in ("gray", "fine"))
-GRAY_FLAG, FINE_FLAG = (1 << FLAGS.index(name) for name in ("gray", "fine"))
+FLAGS = {
+    "icc": 1 << 0,
+    "exif": 1 << 1,
+    "xmp": 1 << 2,
+    "alpha": 1 << 3,
+    "gray": 1 << 4,
+    "filter": 1 << 5,
+    "rotation": 1 << 6,
+    "fine": 1 << 7,
+    "tune": 1 << 8,
+}
+CHUNKS = tuple(name for name in FLAGS if name not in ("gray", "fine", "tune"))
+TUNES = 4  # steps of tune: few, as every one has an entropy model of its own
+TASTES = {"psnr": 0.0, "eye": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +58,7 @@ class MbicFile:
     height: int
     gray: bool
     quality: float
+    tune: float = 0.0
     weights_id: bytes
     tile: int
     tiles: tuple[bytes, ...] = ()
@@ -57,11 +69,15 @@ class MbicFile:
 
 @dataclass(frozen=True)
 class Field:
-    """One header field: how it is written and read."""
+    """One header field: how it is written and read; with a ``flag``, 0 where that is not set."""
 
     name: str
     write: Callable[[Any], bytes]
     read: Callable[[ByteReader, str], Any]
+    flag: int = 0
+
+    def absent(self, flags: int) -> bool:
+        return bool(self.flag) and not flags & self.flag
 
 
 def _raw(count: int) -> tuple[Callable[[Any], bytes], Callable[[ByteReader, str], Any]]:
@@ -73,6 +89,7 @@ FIELDS = (
     Field("width", write_varint, ByteReader.varint),
     Field("height", write_varint, ByteReader.varint),
     Field("quality_x100", write_varint, ByteReader.varint),
+    Field("tune_x4", write_varint, ByteReader.varint, FLAGS["tune"]),
     Field("weights_id", *_raw(WEIGHTS_ID_BYTES)),
     Field("tile", write_varint, ByteReader.varint),
 )
@@ -106,18 +123,27 @@ def stored_quality(quality: float) -> float:
     return round(100 * quality) / 100
 
 
+def stored_tune(tune: float) -> float:
+    """Tune as a file keeps it: quarters. Encoder and decoder both use this value."""
+    return round(TUNES * tune) / TUNES
+
+
 def _header_bytes(file: MbicFile) -> bytes:
-    flags = sum(1 << bit for bit, name in enumerate(FLAGS) if name in file.chunks)
+    has = {"gray": file.gray, "fine": file.fine, "tune": bool(file.tune)}
+    given = {*file.chunks, *(name for name, there in has.items() if there)}
+    flags = sum(flag for name, flag in FLAGS.items() if name in given)
     values = {
-        "flags": flags | GRAY_FLAG * file.gray | FINE_FLAG * file.fine,
+        "flags": flags,
         "width": file.width,
         "height": file.height,
         "quality_x100": round(100 * file.quality),
+        "tune_x4": round(TUNES * file.tune),
         "weights_id": file.weights_id,
         "tile": file.tile,
     }
     out = MAGIC + bytes([VERSION])
-    out += b"".join(entry.write(values[entry.name]) for entry in FIELDS)
+    fields = [entry for entry in FIELDS if not entry.absent(flags)]
+    out += b"".join(entry.write(values[entry.name]) for entry in fields)
     lengths = [len(payload) // WORD_BYTES for payload in file.tiles]
     if file.fine:
         lengths = [2 * length + own for length, own in zip(lengths, file.coloured, strict=True)]
@@ -148,6 +174,8 @@ def _check_fields(file: MbicFile, error: type[Exception]) -> None:
         raise error(f"image size {file.width}x{file.height} is outside 1..{MAX_SIDE}")
     if not 0 <= file.quality <= 100:
         raise error(f"quality {file.quality} is outside 0..100")
+    if not 0 <= file.tune <= 1:
+        raise error(f"tune {file.tune} is outside 0..1")
     if file.tile % 4:
         raise error(f"tile side {file.tile} is not a multiple of 4 latents")
     largest = largest_tile(file.width, file.height, file.tile)
@@ -173,22 +201,28 @@ def _read_fields(data: bytes) -> tuple[MbicFile, ByteReader, int]:
         raise UnsupportedVersion(
             f"format version {version} is not known (this decoder reads {VERSION}): {advice}"
         )
-    values = {entry.name: entry.read(reader, entry.name) for entry in FIELDS}
+    values: dict[str, Any] = {"flags": 0}
+    for entry in FIELDS:
+        known = 0 if entry.absent(values["flags"]) else entry.read(reader, entry.name)
+        values[entry.name] = known
     flags = values["flags"]
-    if flags >> len(FLAGS):
+    if flags & ~sum(FLAGS.values()):
         raise UnsupportedVersion(
             f"flags {flags:#x} name features that this decoder does not know: update mambaic"
         )
     file = MbicFile(
         width=values["width"],
         height=values["height"],
-        gray=bool(flags & GRAY_FLAG),
-        fine=bool(flags & FINE_FLAG),
+        gray=bool(flags & FLAGS["gray"]),
+        fine=bool(flags & FLAGS["fine"]),
         quality=values["quality_x100"] / 100,
+        tune=values["tune_x4"] / TUNES,
         weights_id=values["weights_id"],
         tile=values["tile"],
     )
     _check_fields(file, CorruptStream)
+    if flags & FLAGS["tune"] and not file.tune:
+        raise CorruptStream("the file says that it has a tune and has none: it is damaged")
     return file, reader, flags
 
 
@@ -213,7 +247,7 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> MbicFile:
     if file.fine:
         coloured = tuple(bool(entry & 1) for entry in table)
         table = [entry >> 1 for entry in table]
-    present = [name for bit, name in enumerate(FLAGS) if name in CHUNKS and flags >> bit & 1]
+    present = [name for name in CHUNKS if flags & FLAGS[name]]
     lengths = {name: reader.varint(f"length of {name}") for name in present}
     chunks = {name: reader.take(length, name) for name, length in lengths.items()}
     tiles = tuple(reader.take(WORD_BYTES * length, "payload") for length in table)
@@ -230,7 +264,7 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> MbicFile:
 def read_size(data: bytes) -> tuple[int, int, bool, bool]:
     """(width, height, gray, has alpha) from the first bytes of a file, without its payload."""
     file, _, flags = _read_fields(data)
-    return file.width, file.height, file.gray, bool(flags >> FLAGS.index("alpha") & 1)
+    return file.width, file.height, file.gray, bool(flags & FLAGS["alpha"])
 
 
 def describe_weights(data: bytes) -> bytes:
@@ -248,6 +282,7 @@ def describe(data: bytes) -> dict[str, Any]:
         "height": file.height,
         "mode": ("L" if file.gray else "RGB") + ("A" if "alpha" in file.chunks else ""),
         "quality": file.quality,
+        "tune": file.tune,
         "weights_id": file.weights_id.hex(),
         "tile": file.tile,
         "tiles": len(file.tiles),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from mambaic.container.fields import MAX_TILE_LATENTS, largest_tile, stored_quality
+from mambaic.container.fields import MAX_TILE_LATENTS, largest_tile, stored_quality, stored_tune
 from mambaic.errors import ConfigError
 from mambaic.reconstruction.rotation import Rotation
 from mambaic.tiling.boxes import default_tile
@@ -19,7 +19,8 @@ class EncodeOptions:
     tiles (a multiple of 4 latents of 16 pixels, 0 for one tile, None to choose by size); ``refine``
     is the number of steps of latent refinement (``encoder.latent_refinement``); ``post_filter``
     fits a post-filter (``reconstruction.post_filter``); ``rotation`` of colours, None to search for
-    one (``encoder.rotation_search``); ``workers`` tiles are coded at a time.
+    one (``encoder.rotation_search``); ``tune`` from 0 (least squared error) to 1 (the eye), in
+    quarters; ``workers`` tiles are coded at a time.
     """
 
     quality: float = 60.0
@@ -28,6 +29,7 @@ class EncodeOptions:
     refine: int = 0
     post_filter: bool = True
     rotation: Rotation | None = None
+    tune: float = 0.0
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -40,8 +42,11 @@ class EncodeOptions:
             raise ConfigError(f"tile = {self.tile!r} must be 0 or a multiple of 4 latents")
         if not isinstance(self.workers, Integral):
             raise ConfigError(f"workers = {self.workers!r} must be a number of tiles")
-        # encoder and decoder both use the quality that a file keeps
+        if not isinstance(self.tune, Real) or not 0 <= self.tune <= 1:
+            raise ConfigError(f"tune = {self.tune!r} must be a number between 0 (psnr) and 1 (eye)")
+        # encoder and decoder both use the values that a file keeps
         object.__setattr__(self, "quality", stored_quality(self.quality))
+        object.__setattr__(self, "tune", stored_tune(self.tune))
 
     def tile_of(self, width: int, height: int) -> int:
         """Side of the tiles of a picture. Raises ConfigError if they would be too large."""

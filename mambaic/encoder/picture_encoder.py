@@ -74,6 +74,7 @@ def encode_picture(
         height=height,
         gray=picture.gray,
         quality=options.quality,
+        tune=options.tune,
         weights_id=model.id_of(fine=fine),
         tile=tile,
         tiles=tuple(coded.payload for coded in tiles),

@@ -56,12 +56,13 @@ class OurContender:
     codec: Codec
     library: str
     refine: int = 0
+    tune: float = 0.0
     setting: str = ""
     ours: bool = True
     times_only: bool = False
 
     def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
-        options = EncodeOptions(quality=quality, refine=self.refine)
+        options = EncodeOptions(quality=quality, refine=self.refine, tune=self.tune)
         encoded = self.codec.encode_picture(picture, options)
         return encoded.data, encoded.estimated_bits
 

@@ -87,10 +87,10 @@ def score(reference: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
     # the published program reads its weights without gaps when a small picture lacks scales
     found = torch.stack(errors, dim=1).flatten()
     weights = found.new_tensor(WEIGHTS).flatten()[: found.numel()]
-    return _scaled((weights * found).sum())
+    return scaled((weights * found).sum())
 
 
-def _scaled(total: torch.Tensor) -> torch.Tensor:
+def scaled(total: torch.Tensor) -> torch.Tensor:
     """The weighted sum on the scale of scores: a cubic, then a power."""
     total = 0.9562382616834844 * total
     cubic = (

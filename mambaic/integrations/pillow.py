@@ -65,13 +65,15 @@ class MbicImageFile(ImageFile.ImageFile):
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Options: quality (0 to 100, default 60), model (default "s"), strip (default False), refine
-    (steps, default 0); exif, icc_profile and xmp instead of those in ``image.info``."""
+    (steps, default 0), tune (0 for PSNR to 1 for the eye, default 0); exif, icc_profile and xmp
+    instead of those in ``image.info``."""
     from mambaic.codec import load
     from mambaic.imaging.image import read_image
     from mambaic.imaging.metadata import INFO_KEYS
 
     options = image.encoderinfo
-    settings = {key: options[key] for key in ("quality", "strip", "refine") if key in options}
+    names = ("quality", "strip", "refine", "tune")
+    settings = {key: options[key] for key in names if key in options}
     metadata = {key: options[key] for key in INFO_KEYS.values() if key in options}
     try:
         data = load(options.get("model", "s")).encode(read_image(image, info=metadata), **settings)

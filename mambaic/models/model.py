@@ -59,10 +59,12 @@ class MambaIC(nn.Module):
         self.transform = WaveletTransform(config) if wavelet else ConvTransform(config)
         self.entropy_model = EntropyModel(config)
         self.filter_code = FilterCode()
+        self.eye: dict[str, Tensor] = {}  # parameters at tune 1: ``mambaic.models.tuning``
         # set by checkpoint.py: what names the weights in every file, and what is joined to it in
-        # files that need networks of later times, too
+        # files that need networks of later times, or those for the eye
         self.weights_id = b""
         self.fine_id = b""
+        self.tune_id = b""
         self._typical_from_deviation()
 
     def g_a(self, x: Tensor, q: Tensor) -> Tensor:

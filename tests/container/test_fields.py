@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace
+
 import pytest
 
 from mambaic.container.fields import MAGIC, VERSION, MbicFile, describe, read, tile_grid, write
-from mambaic.errors import BitstreamError, NotAnMbicFile, TruncatedStream, UnsupportedVersion
+from mambaic.errors import (
+    BitstreamError,
+    CorruptStream,
+    NotAnMbicFile,
+    TruncatedStream,
+    UnsupportedVersion,
+)
 
 FILE = MbicFile(
     width=300, height=200, gray=False, quality=61.25, weights_id=b"1234", tile=0,
@@ -15,6 +24,36 @@ FILE = MbicFile(
 
 def test_file_reads_back_as_written():
     assert read(write(FILE)) == FILE
+
+
+@pytest.mark.parametrize("tune", [0.25, 0.5, 0.75, 1.0])
+def test_tune_takes_two_bytes_and_reads_back(tune):
+    file = replace(FILE, tune=tune)
+    assert read(write(file)) == file
+    assert describe(write(file))["tune"] == tune
+    assert len(write(file)) == len(write(FILE)) + 2
+
+
+def patched(data: bytes, old: bytes, new: bytes) -> bytes:
+    """``data`` with one part of its header changed and its checksum made right again."""
+    assert data[:40].count(old) == 1
+    body = data[:-4].replace(old, new, 1)
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(("stored", "reason"), [(0, "tune"), (5, "outside"), (0x7F, "outside")])
+def test_tune_that_no_encoder_writes_is_refused(stored, reason):
+    file = replace(FILE, tune=0.75, quality=1.0)
+    written, changed = (bytes([100, tune]) + FILE.weights_id for tune in (3, stored))
+    with pytest.raises(CorruptStream, match=reason):
+        read(patched(write(file), written, changed))
+
+
+@pytest.mark.parametrize("unknown", [b"\x89\x01", b"\x89\x04", b"\x89\x80\x01"])
+def test_unknown_flags_are_refused_by_name(unknown):
+    """Bits 7, 9 and 14 beside those for ICC and alpha."""
+    with pytest.raises(UnsupportedVersion, match="features"):
+        read(patched(write(FILE), b"MBIC\x05\x09", b"MBIC\x05" + unknown))
 
 
 def test_tiled_file_reads_back_as_written():

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conftest import make_model, photo_pixels
+from conftest import make_model, photo_pixels, with_eye
 
 from mambaic.checkpoint import load_model, save_model
 from mambaic.codec import Codec, load
@@ -63,6 +63,7 @@ CASES = {
     "fraction": (photo(64, 64), 33.33, {}),
     "filter": (photo(320, 256), 90, {}),
     "rotation": (photo(90, 70), 70, {"rotation": Rotation(50, -9, 4)}),
+    "tune": (photo(100, 120), 50, {"tune": 0.75}),
 }
 
 
@@ -85,7 +86,7 @@ def main() -> None:
         else:
             folder = FOLDER / "unit"
             if not folder.exists():
-                save_model(make_model(PRESETS["unit"]), folder)
+                save_model(with_eye(make_model(PRESETS["unit"])), folder)
             write(name, Codec(load_model(folder)), *CASES[name])
 
 

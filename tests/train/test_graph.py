@@ -49,9 +49,9 @@ def test_replays_are_the_steps(data, monkeypatch):
     parameters = []
     original = graph.StepGraph.__init__
 
-    def keep(self, step, of, x, q):
+    def keep(self, step, of, *inputs):
         parameters[:] = of
-        original(self, step, of, x, q)
+        original(self, step, of, *inputs)
 
     recorded = []
 

@@ -60,9 +60,10 @@ def write_card(
     ]
     if points:
         lines += ["", "Real files of the validation images:", ""]
-        lines += ["| quality | bpp | estimated bpp | PSNR dB |", "|---|---|---|---|"]
+        lines += ["| quality | bpp | estimated bpp | PSNR dB | SSIMULACRA2 |", "|---" * 5 + "|"]
         lines += [
-            f"| {p.quality:g} | {p.bpp:.4f} | {p.estimated_bpp:.4f} | {p.psnr_db:.3f} |"
+            f"| {p.quality:g} | {p.bpp:.4f} | {p.estimated_bpp:.4f} | {p.psnr_db:.3f} | "
+            f"{p.ssimulacra2:.2f} |"
             for p in points
         ]
     (folder / "MODEL_CARD.md").write_text("\n".join(lines) + "\n")

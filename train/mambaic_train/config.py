@@ -19,7 +19,7 @@ class TrainConfig:
 
     preset: str = "s"
     lmbda: float | None = None  # one rate instead of all
-    metric: Literal["mse", "ms-ssim"] = "mse"
+    metric: Literal["mse", "ms-ssim", "eye"] = "mse"
     steps: int | None = None
     minutes: float | None = None
     batch: int = 16
@@ -50,6 +50,8 @@ class TrainConfig:
             raise ConfigError(f"cooldown = {self.cooldown} must be a share of the schedule")
         if self.batch < 1:
             raise ConfigError(f"batch = {self.batch} must be at least 1")
+        if self.metric == "eye" and min(self.crop, self.large_crop) < 128:
+            raise ConfigError("the eye's loss needs crops of at least 128 pixels")
         if self.metric == "ms-ssim" and min(self.crop, self.large_crop) < 192:
             raise ConfigError("ms-ssim needs crops of at least 192 pixels")
 

@@ -15,6 +15,7 @@ from mambaic.codec import Codec
 from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError
 from mambaic.imaging.image import Picture
+from mambaic.models.tuning import beside
 from mambaic_train.card import run_facts, write_card
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Photos, draw_crops, to_input
@@ -58,9 +59,12 @@ class Exporter:
         """
         facts = run_facts(trainer, self.photos, self.paths)
         with trainer.averaged() as model:
-            model.fit_tables(
-                table_batches(self.photos, model.config, trainer.config, trainer.device)
-            )
+            if trainer.psnr:
+                model = beside(model, trainer.psnr)
+            else:
+                model.fit_tables(
+                    table_batches(self.photos, model.config, trainer.config, trainer.device)
+                )
             checkpoint.save_model(model, self.out / LAST, facts)
         codec = Codec(checkpoint.load_model(self.out / LAST, trainer.device))
         quick: list[RDPoint] = []
@@ -68,10 +72,11 @@ class Exporter:
         if self.pictures:
             lmbda, config = trainer.config.lmbda, codec.model.config
             fixed = None if lmbda is None else (quality_of(lmbda, config),)
-            quick = rd_points(codec, self.pictures, fixed or QUICK_QUALITIES)
+            tune = 1.0 if trainer.psnr else 0.0
+            quick = rd_points(codec, self.pictures, fixed or QUICK_QUALITIES, tune)
             facts["score"] = round(score(quick, config, trainer.config), 6)
             if final:
-                points = quick if fixed else rd_points(codec, self.pictures, QUALITIES)
+                points = quick if fixed else rd_points(codec, self.pictures, QUALITIES, tune)
             if facts["score"] < self._best_score():
                 checkpoint.save_model(codec.model, self.out / BEST, facts)
                 write_card(codec, self.out / BEST, facts, points or quick)

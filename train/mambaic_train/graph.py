@@ -16,33 +16,31 @@ from torch import Tensor, nn
 
 WARM_UP = 3  # runs before recording: kernels compile, caches fill, workspaces are made
 
-Pass = Callable[[Tensor, Tensor], Tensor]  # of x and q: leaves gradients, returns figures
+Pass = Callable[..., Tensor]  # leaves gradients, returns figures
 
 
 class StepGraph:
-    """A pass recorded for the shapes of ``x`` (B, 3, H, W) and ``q`` (B,).
+    """A pass recorded for the shapes of its ``inputs``.
 
     Gradients and figures lie in the graph's own memory: they hold until the next replay.
     """
 
-    def __init__(
-        self, step: Pass, parameters: Sequence[nn.Parameter], x: Tensor, q: Tensor
-    ) -> None:
-        self._x, self._q = x.clone(), q.clone()
+    def __init__(self, step: Pass, parameters: Sequence[nn.Parameter], *inputs: Tensor) -> None:
+        self._inputs = [given.clone() for given in inputs]
         self._parameters = list(parameters)
 
         def run() -> Tensor:
             for parameter in self._parameters:
                 parameter.grad = None  # so that the pass writes new ones instead of adding to them
-            return step(self._x, self._q)
+            return step(*self._inputs)
 
         self._replay, self._figures = record(run)
         self._gradients = [parameter.grad for parameter in self._parameters]
 
-    def __call__(self, x: Tensor, q: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> Tensor:
         """Figures of the pass; the parameters have its gradients."""
-        self._x.copy_(x, non_blocking=True)
-        self._q.copy_(q, non_blocking=True)
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given, non_blocking=True)
         self._replay()
         # others, of another recording, may be there
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):

@@ -20,6 +20,7 @@ from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError, ConfigError
 from mambaic.imaging.atomic_files import taking_effect, unfinished
 from mambaic.models.model import MambaIC
+from mambaic.models.tuning import keep_shared, tuned_parameters
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Batches, Crops, Photos, to_input
@@ -62,6 +63,10 @@ class Trainer:
             # what training expects of other quantiser steps is a tenth of the loss from what they
             # do to files (docs/experiments/notebook.md, "What follows a residual"): they are kept
             model.transform.step.requires_grad_(False)
+        # what weights for the eye are trained beside
+        self.psnr: dict[str, Tensor] = {}
+        if config.metric == "eye":
+            self._open_eye()
         self.optimiser = make_optimiser(self.model, config)
         self.average = WeightAverage(self.model, config.ema)
         self.step = 0
@@ -75,6 +80,17 @@ class Trainer:
             raise ConfigError("a CUDA graph needs a CUDA device: give --no-cuda-graph")
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed + self.world.rank)  # noise differs, images do not
+
+    @torch.no_grad()
+    def _open_eye(self) -> None:
+        """Go on from the model's weights for the eye, or from its own."""
+        if self.model.entropy_model.tables is None:
+            raise ConfigError("weights for the eye are trained beside a model's own: give --init")
+        keep_shared(self.model)
+        for name, parameter in tuned_parameters(self.model).items():
+            self.psnr[name] = parameter.detach().clone()
+            if self.model.eye:
+                parameter.copy_(self.model.eye[name])
 
     @property
     def progress(self) -> float:
@@ -97,10 +113,12 @@ class Trainer:
         self.model.transform.networks = progress >= config.warm_entropy
         batch = config.batch_at(crop)
         share = self.world.share(batch)
-        x = to_input(self._crops(photos, batch, crop, share), self.device)
+        crops = self._crops(photos, batch, crop, share)
+        x, rotations = to_input(crops, self.device), crops.rotations.to(self.device)
         q = draw_qualities(batch, self.model.config, config, self.generator)[share]
         q = q.to(self.device)
-        figures = self._recorded(x, q) if config.cuda_graph else self._gradients(x, q)
+        of_crops = self._recorded if config.cuda_graph else self._gradients
+        figures = of_crops(x, q, rotations)
         self.world.average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         # the one point of a step at which a GPU is waited for
@@ -128,24 +146,24 @@ class Trainer:
             skipped=not finite,
         )
 
-    def _gradients(self, x: Tensor, q: Tensor) -> Tensor:
+    def _gradients(self, x: Tensor, q: Tensor, rotations: Tensor) -> Tensor:
         """Leave gradients of the loss; return its mean, that of the bpp and of the squared error,
         (3,)."""
         with self.autocast():
             output = self.model(x, q)
-        loss = rate_distortion(x, q, output, self.model.config, self.config)
+        loss = rate_distortion(x, q, output, self.model.config, self.config, rotations)
         self.optimiser.zero_grad(set_to_none=True)
         loss.value.backward()
         return torch.stack([loss.value.detach(), loss.bpp.mean(), loss.mse.mean()])
 
-    def _recorded(self, x: Tensor, q: Tensor) -> Tensor:
+    def _recorded(self, x: Tensor, q: Tensor, rotations: Tensor) -> Tensor:
         """``_gradients`` by a CUDA graph, recorded anew when crops or open branches change."""
         recording = (tuple(x.shape), self.model.transform.networks)
         if self._graph is None or self._graph[0] != recording:
             self._graph = None  # its memory is needed for the next one
-            graph = StepGraph(self._gradients, list(self.model.parameters()), x, q)
+            graph = StepGraph(self._gradients, list(self.model.parameters()), x, q, rotations)
             self._graph = (recording, graph)
-        return self._graph[1](x, q)
+        return self._graph[1](x, q, rotations)
 
     def _crops(self, photos: Photos, count: int, size: int, share: slice) -> Crops:
         if self._batches is None or self._batches.photos is not photos:
@@ -169,6 +187,7 @@ class Trainer:
             "train_config": self.config.to_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.values,
+            "psnr": self.psnr,
             "tables": {} if tables is None else tables.tensors(),
             "position": [self.step, self.images, self.skipped, self.seconds],
             "origin": list(self.origin),
@@ -202,6 +221,7 @@ class Trainer:
         trainer = cls(model, config or TrainConfig(**state["train_config"]), device, world)
         trainer.optimiser.load_state_dict(state["optimiser"])
         trainer.average.values = {n: v.to(trainer.device) for n, v in state["average"].items()}
+        trainer.psnr = state.get("psnr", {})
         trainer.step, trainer.images, trainer.skipped, trainer.seconds = state["position"]
         trainer.origin = tuple(state["origin"])
         trainer.generator.set_state(state["generator"])
@@ -211,12 +231,14 @@ class Trainer:
 
     @contextlib.contextmanager
     def averaged(self) -> Any:
-        """The model with averaged weights, networks open, tables built, in eval mode."""
+        """The model with averaged weights, networks open, tables built (for the eye: kept), in eval
+        mode."""
         networks, tables = self.model.transform.networks, self.model.entropy_model.tables
         self.average.swap(self.model)
         self.model.eval()
         self.model.transform.networks = True
-        self.model.entropy_model.update()
+        if not self.psnr:
+            self.model.entropy_model.update()
         try:
             yield self.model
         finally:

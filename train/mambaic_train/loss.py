@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,11 +11,18 @@ from torch.nn import functional as F
 from mambaic.config import ModelConfig
 from mambaic.extras import require
 from mambaic.models.model import TrainOutput
+from mambaic_train import eye
 from mambaic_train.config import TrainConfig
+
+T = TypeVar("T", float, Tensor)
 
 # CompressAI's recipes pair the weights 0.0018 to 0.18 of 255**2 * mse with 2.4 to 220 of
 # 1 - ms_ssim: 1222 to 1333 times as much, 1280 at the fourth of eight pairs
 MS_SSIM_WEIGHT = 1280.0
+# What a point of SSIMULACRA2 is worth beside 255**2 * mse: at quality 50, and as a power of lmbda,
+# so that at every quality both cost as many bits (docs/training.md, "For the eye").
+EYE_POINT, EYE_POWER = 1.03, -0.3
+EYE_SHARE = 0.75  # of the distortion; the rest is mse, which holds colours
 
 
 class Loss(NamedTuple):
@@ -43,12 +50,29 @@ def quality_of(lmbda: float, config: ModelConfig) -> float:
     return min(100.0, max(0.0, quality))
 
 
+def eye_distortion(score: T, mse: T, lmbda: T, config: ModelConfig) -> T:
+    """Distortion for the eye by the score of SSIMULACRA2, on the scale of 255**2 * mse."""
+    point = EYE_POINT * (lmbda / config.lmbda(50.0)) ** EYE_POWER
+    return (1 - EYE_SHARE) * 255**2 * mse + EYE_SHARE * point * (100 - score)
+
+
+def rotate_back(x: Tensor, rotations: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in their own colours, from before rotations (B, 3, 3)."""
+    return torch.einsum("ndc,ndhw->nchw", rotations, x - 0.5) + 0.5
+
+
 def rate_distortion(
-    x: Tensor, q: Tensor, output: TrainOutput, config: ModelConfig, train: TrainConfig
+    x: Tensor,
+    q: Tensor,
+    output: TrainOutput,
+    config: ModelConfig,
+    train: TrainConfig,
+    rotations: Tensor | None = None,
 ) -> Loss:
     """loss = weight(q) * (bpp + lmbda(q) * 255**2 * mse), averaged over the batch.
 
-    With metric "ms-ssim" the distortion is lmbda(q) * ``MS_SSIM_WEIGHT`` * (1 - ms_ssim).
+    With metric "ms-ssim" the distortion is lmbda(q) * ``MS_SSIM_WEIGHT`` * (1 - ms_ssim), with
+    "eye" lmbda(q) * ``eye_distortion``, of colours as they were before ``rotations`` (B, 3, 3).
     """
     lmbda = config.lmbda(0.0) * (config.lmbda(100.0) / config.lmbda(0.0)) ** (q / 100.0)
     bpp = output.bits / (x.shape[-1] * x.shape[-2])
@@ -57,6 +81,11 @@ def rate_distortion(
     mse = F.mse_loss(x_hat, x, reduction="none").sum(dim=(1, 2, 3)) / x[0].numel()
     if train.metric == "mse":
         distortion = lmbda * 255**2 * mse
+    elif train.metric == "eye":
+        seen = [x, x_hat]
+        if rotations is not None:
+            seen = [rotate_back(colours, rotations) for colours in seen]
+        distortion = lmbda * eye_distortion(eye.score(*seen), mse, lmbda, config)
     else:
         require("train")
         from pytorch_msssim import ms_ssim

@@ -17,9 +17,10 @@ from mambaic.errors import ConfigError, ImageError
 from mambaic.evaluation.run import plain
 from mambaic.imaging.image import Picture, read_image
 from mambaic.imaging.metrics import bpp_from_bytes, ms_ssim, psnr_db
+from mambaic.imaging.ssimulacra2 import ssimulacra2
 from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_train.config import TrainConfig
-from mambaic_train.loss import MS_SSIM_WEIGHT
+from mambaic_train.loss import MS_SSIM_WEIGHT, eye_distortion
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class RDPoint(NamedTuple):
     estimated_bpp: float
     psnr_db: float
     ms_ssim: float  # NaN if no image is large enough for it
+    ssimulacra2: float = math.nan  # the same
 
 
 def validation_pictures(folder: Path) -> list[Picture]:
@@ -54,37 +56,46 @@ def validation_pictures(folder: Path) -> list[Picture]:
 
 
 def rd_points(
-    codec: Codec, pictures: Sequence[Picture], qualities: Sequence[float] = QUALITIES
+    codec: Codec,
+    pictures: Sequence[Picture],
+    qualities: Sequence[float] = QUALITIES,
+    tune: float = 0.0,
 ) -> list[RDPoint]:
-    """Mean bpp (of files) and PSNR (of 8-bit decodes) at every quality."""
+    """Mean bpp (of files) and what 8-bit decodes measure at every quality."""
     points = []
     for quality in qualities:
         rows = []
         for picture in pictures:
-            encoded = codec.encode_picture(picture, EncodeOptions(quality=quality))
+            encoded = codec.encode_picture(picture, EncodeOptions(quality=quality, tune=tune))
             data, bits = encoded.data, encoded.estimated_bits
             decoded = codec.decode_picture(data)
             pixels = picture.size[0] * picture.size[1]
             psnr = psnr_db(picture.pixels, decoded.pixels)
-            similarity = ms_ssim(picture.pixels, decoded.pixels)
             rate = bpp_from_bytes(len(data), *picture.size)
-            rows.append((rate, bits / pixels, psnr, math.nan if similarity is None else similarity))
-        bpp, estimated, psnr, _ = np.mean(rows, axis=0).tolist()
-        known = [row[-1] for row in rows if not math.isnan(row[-1])]
-        similarity = float(np.mean(known)) if known else math.nan
-        points.append(RDPoint(quality, bpp, estimated, psnr, similarity))
+            seen = [of(picture.pixels, decoded.pixels) for of in (ms_ssim, ssimulacra2)]
+            rows.append((rate, bits / pixels, psnr, *seen))
+        points.append(RDPoint(quality, *(_mean(column) for column in zip(*rows, strict=True))))
     return points
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """Of those that there are; NaN if there are none."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else math.nan
 
 
 def score(points: Sequence[RDPoint], model: ModelConfig, train: TrainConfig) -> float:
     """The training loss of measured points: lower is better, comparable within one run. NaN for
-    MS-SSIM on images that are too small for it."""
+    MS-SSIM or SSIMULACRA2 on images that are too small for it."""
     total = 0.0
     for point in points:
         lmbda = model.lmbda(point.quality) if train.lmbda is None else train.lmbda
-        distortion = 255**2 * 10 ** (-point.psnr_db / 10)
+        mse = 10 ** (-point.psnr_db / 10)
+        distortion = 255**2 * mse
         if train.metric == "ms-ssim":
             distortion = MS_SSIM_WEIGHT * (1 - point.ms_ssim)
+        elif train.metric == "eye":
+            distortion = eye_distortion(point.ssimulacra2, mse, lmbda, model)
         loss = point.bpp + lmbda * distortion
         total += loss * (lmbda / model.lmbda(50.0)) ** train.weighting
     return total / len(points)
