@@ -121,9 +121,9 @@ def test_they_have_a_shard_and_an_id_of_their_own(eye_checkpoint, model, tmp_pat
     assert read_config(tmp_path / "base")["weights_id"] == description["weights_id"]
     name = "weights-00001.safetensors"
     assert (tmp_path / "base" / name).read_bytes() == (eye_checkpoint / name).read_bytes()
-    assert description["shards"] == [name, "tune-00001.safetensors"]
+    assert description["shards"][-1] == "tune-00001.safetensors"
     codec = Codec(model)
-    assert set(readable_ids(description)) == {codec.weights_id(), codec.weights_id(1.0)}
+    assert {codec.weights_id(), codec.weights_id(1.0)} <= set(readable_ids(description))
 
 
 def test_damaged_weights_for_the_eye_are_noticed(eye_checkpoint, tmp_path):
