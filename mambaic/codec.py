@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import threading
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -27,9 +29,10 @@ from mambaic.container import fields
 from mambaic.container.alpha import decode_alpha
 from mambaic.container.fields import MAX_PIXELS, MbicFile, tile_grid
 from mambaic.container.file_bytes import FileBytes, file_bytes
+from mambaic.devices import check_usable, pick_device
 from mambaic.encoder.options import EncodeOptions
 from mambaic.encoder.picture_encoder import EncodedPicture, Progress, encode_picture
-from mambaic.errors import CorruptStream, DesyncError, DeviceError, WrongModel
+from mambaic.errors import CheckpointError, CorruptStream, DesyncError, WrongModel
 from mambaic.imaging.image import Picture, Source, read_image, to_pil
 from mambaic.models.model import COLOUR_CHANNELS, MambaIC
 from mambaic.models.tuning import Tastes
@@ -40,6 +43,7 @@ from mambaic.tiling.synthesis import Synthesis
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Device = str | torch.device
 
 
 def _coding(method: Callable[Concatenate[Codec, P], R]) -> Callable[Concatenate[Codec, P], R]:
@@ -47,6 +51,7 @@ def _coding(method: Callable[Concatenate[Codec, P], R]) -> Callable[Concatenate[
 
     @wraps(method)
     def coding(self: Codec, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        check_usable(self.device)
         with own_numerics(self.device):
             return method(self, *args, **kwargs)
 
@@ -54,12 +59,30 @@ def _coding(method: Callable[Concatenate[Codec, P], R]) -> Callable[Concatenate[
 
 
 class Codec:
-    """One set of weights on one device. Safe to use from several threads."""
+    """One set of weights on one device. Safe to use from several threads.
 
-    def __init__(self, model: MambaIC) -> None:
+    One that was loaded from a checkpoint can be pickled: its name or path travels, not the weights.
+    """
+
+    def __init__(self, model: MambaIC, origin: Path | None = None) -> None:
         self.model = model
         self._tastes = Tastes(model)
         self.device = next(model.parameters()).device
+        self._origin = origin
+
+    def __reduce__(self) -> tuple[Callable[..., Codec], tuple[str | Path, str, bytes]]:
+        """Raises CheckpointError if it was made from a model."""
+        if self._origin is None:
+            raise CheckpointError(
+                "a Codec that was made from a model cannot be pickled: save the model "
+                "(mambaic.checkpoint.save_model), and load a Codec from there (mambaic.load)"
+            )
+        names = {path.resolve(): name for name, path in checkpoint.shipped().items()}
+        model = names.get(self._origin, self._origin)
+        return _load_same, (model, str(self.device), self.model.weights_id)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Codec:
+        return Codec(copy.deepcopy(self.model, memo), self._origin)
 
     def weights_id(self, tune: float = 0.0) -> bytes:
         """Names the weights in files of this tune; empty if there are none."""
@@ -213,36 +236,48 @@ def _rotation_of(file: MbicFile) -> Rotation:
     return IDENTITY if chunk is None else Rotation.from_bytes(chunk)
 
 
-def pick_device(device: str) -> torch.device:
-    """ "auto", "cpu" or "cuda" as a device. Raises DeviceError if it is not there."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise DeviceError(f"device {device!r} is not one of auto, cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device is available to this torch: use --device cpu")
-    return torch.device(device)
-
-
 _load_lock = threading.Lock()
 
 
+def _after_fork() -> None:
+    global _load_lock
+    _load_lock = threading.Lock()  # a thread that is not in the child may have held it
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @lru_cache(maxsize=4)
-def _load(path: Path, device: torch.device) -> Codec:
+def _load(path: Path, weights_id: str, device: torch.device) -> Codec:
     # frozen: gradients of ``refine`` are of latents alone
-    return Codec(checkpoint.load_model(path, device).requires_grad_(False))
+    return Codec(checkpoint.load_model(path, device).requires_grad_(False), path)
 
 
-def load(model: str | Path = "s", device: str = "auto") -> Codec:
+def load(model: str | Path = "s", device: Device = "auto") -> Codec:
     """Codec of a shipped checkpoint ("s") or of a checkpoint folder; loaded once per device.
 
-    Raises CheckpointError, DeviceError.
+    Devices are "auto", "cpu", "cuda", "cuda:1" or torch's. Raises CheckpointError, DeviceError.
     """
+    path = checkpoint.find(model).resolve()
     with _load_lock:
-        return _load(checkpoint.find(model).resolve(), pick_device(device))
+        # by the id, too: a folder may hold other weights than it did
+        weights_id = str(checkpoint.read_config(path).get("weights_id"))
+        return _load(path, weights_id, pick_device(device))
 
 
-def load_for(data: FileBytes, device: str = "auto") -> Codec:
+def _load_same(model: str | Path, device: str, weights_id: bytes) -> Codec:
+    """A codec that was pickled. Raises CheckpointError if its weights are not there any more."""
+    codec = load(model, device)
+    if (found := codec.model.weights_id) != weights_id:
+        raise CheckpointError(
+            f"{model}: the codec was pickled with weights {weights_id.hex()}, and the checkpoint "
+            f"there has {found.hex()} now"
+        )
+    return codec
+
+
+def load_for(data: FileBytes, device: Device = "auto") -> Codec:
     """Codec whose shipped weights made the file ``data``. Raises WrongModel if there is none."""
     wanted = fields.describe_weights(file_bytes(data))
     for name, path in checkpoint.shipped().items():
@@ -254,10 +289,10 @@ def load_for(data: FileBytes, device: str = "auto") -> Codec:
     )
 
 
-def decode(data: FileBytes, device: str = "auto") -> Image.Image:
+def decode(data: FileBytes, device: Device = "auto") -> Image.Image:
     """Decompress with the shipped weights that the file names."""
     data = file_bytes(data)
     return load_for(data, device).decode(data)
 
 
-__all__ = ["Codec", "EncodeOptions", "Progress", "decode", "load", "load_for", "pick_device"]
+__all__ = ["Codec", "EncodeOptions", "Progress", "decode", "load", "load_for"]

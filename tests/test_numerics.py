@@ -3,7 +3,6 @@ changed."""
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import photo_pixels
+from forked import forks, in_child
 from PIL import Image
 
 from mambaic.checkpoint import load_model
@@ -200,26 +200,6 @@ def test_the_default_dtype_of_other_threads_is_never_touched(codec):
     assert seen == {torch.float64}
 
 
-forks = pytest.mark.skipif(
-    "fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system"
-)
-
-
-def in_child(task, timeout_s=60):
-    """What ``task()`` returns in a forked child; fails if that hangs."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: sender.send(task()))
-    child.start()
-    try:
-        if not receiver.poll(timeout_s):
-            pytest.fail("the child hangs")
-        return receiver.recv()
-    finally:
-        child.kill()
-        child.join()
-
-
 @pytest.fixture
 def two_threads():
     """A parent that has computed with two of OpenMP's threads, which no fork copies."""
@@ -232,7 +212,6 @@ def two_threads():
 
 
 @forks
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_codes(codec, expected, two_threads):
     data, pixels = expected["one-tile"]
 
@@ -244,7 +223,6 @@ def test_a_forked_child_codes(codec, expected, two_threads):
 
 
 @forks
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_forked_while_others_code_codes(codec, expected, two_threads):
     """Whatever locks the threads held that are not in the child."""
     data, pixels = expected["one-tile"]

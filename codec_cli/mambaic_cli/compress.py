@@ -14,6 +14,7 @@ from mambaic.errors import ImageError
 from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_cli.batch import Task, run_jobs
 from mambaic_cli.console import read_stdin, write_stdout
+from mambaic_cli.device import device_option
 from mambaic_cli.inputs import MBIC_SUFFIX, GivenPath, read_file
 from mambaic_cli.jobs import check_target, name_of, plan_jobs
 from mambaic_cli.streams import warn
@@ -50,9 +51,7 @@ class Options:
 @click.option("--target-size", type=click.IntRange(min=1), help="Bytes, within 1 %.")
 @click.option("--target-psnr", type=click.FloatRange(min=0), help="Decibels, within 0.05.")
 @click.option("--model", default="s", show_default=True, help="Shipped name or checkpoint folder.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@device_option
 @click.option("--strip", is_flag=True, help="Leave out ICC, EXIF and XMP.")
 @click.option(
     "--tile", type=int, help="Side of latent tiles, multiple of 4; 0 for none [default: by size]."

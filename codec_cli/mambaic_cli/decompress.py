@@ -13,6 +13,7 @@ from mambaic.errors import OutputError
 from mambaic.imaging.output_formats import FORMATS
 from mambaic_cli.batch import Task, run_jobs
 from mambaic_cli.console import read_stdin, write_stdout
+from mambaic_cli.device import device_option
 from mambaic_cli.inputs import MBIC_SUFFIX, GivenPath, read_file
 from mambaic_cli.jobs import check_target, name_of, plan_jobs
 from mambaic_cli.streams import warn
@@ -28,9 +29,7 @@ from mambaic_cli.streams import warn
     help="Image format [default: by -o, else png].",
 )
 @click.option("--model", help="Checkpoint folder, for files not made with shipped weights.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@device_option
 @click.option("--strip", is_flag=True, help="Leave out ICC, EXIF and XMP.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mambaic_cli.console import tell
+from mambaic_cli.device import device_option
 from mambaic_cli.inputs import GivenPath
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ BESIDE = ("jpeg", "webp", "avif")
     help="Folder for the results.",
 )
 @click.option("--model", default="s", show_default=True)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@device_option
 def command(image: Path | None, out: Path, model: str, device: str) -> int:
     """Compress IMAGE (by default a photograph that matplotlib ships) at three qualities, beside
     JPEG, WebP and AVIF at the same size."""

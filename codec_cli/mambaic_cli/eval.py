@@ -13,6 +13,7 @@ import click
 from mambaic.container.fields import TASTES
 from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_cli.console import tell, tell_all
+from mambaic_cli.device import device_option
 from mambaic_cli.inputs import GivenPath, expand
 from mambaic_cli.streams import printable, warn
 
@@ -85,9 +86,7 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
     type=GivenPath(path_type=Path),
     help="Two codec JSON files of reports: how they differ.",
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@device_option
 def command(
     inputs: tuple[str, ...], out: Path | None, compare: tuple[Path, Path] | None, **given: Any
 ) -> int:

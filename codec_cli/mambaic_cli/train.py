@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mambaic_cli.device import device_option
 from mambaic_cli.inputs import GivenPath
 
 
@@ -123,9 +124,7 @@ class Duration(click.ParamType):
     is_flag=True,
     help="Only measure images/s and where the time goes; --out is not written.",
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@device_option
 def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
     """Train or fine-tune a model; writes a checkpoint folder OUT/checkpoint for --model."""
     from mambaic_train.session import Request, train

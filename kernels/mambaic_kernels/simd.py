@@ -137,18 +137,26 @@ def _softplus_of_type(x):  # type: ignore[no-untyped-def]
 
 
 _pool: ThreadPoolExecutor | None = None
-_pool_owner = 0
 _pool_lock = threading.Lock()
 
 
 def _threads() -> ThreadPoolExecutor:
-    """Worker threads of this process (a fork must not inherit its parent's)."""
-    global _pool, _pool_owner
+    """Worker threads of this process."""
+    global _pool
     with _pool_lock:
-        if _pool is None or _pool_owner != os.getpid():
+        if _pool is None:
             _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
-            _pool_owner = os.getpid()
         return _pool
+
+
+def _after_fork() -> None:
+    """In a forked child, where the threads of the pool, and one that held the lock, are gone."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def cut(width: int, threads: int, longest: int) -> list[tuple[int, int]]:

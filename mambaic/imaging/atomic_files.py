@@ -24,6 +24,17 @@ _gate = threading.Lock()
 _unfinished: set[Path] = set()
 
 
+def _after_fork() -> None:
+    """In a forked child: what the parent has not finished is not the child's to remove."""
+    global _gate
+    _gate = threading.Lock()  # a thread that is not in the child may have held it
+    _unfinished.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @contextlib.contextmanager
 def taking_effect() -> Iterator[None]:
     """Around renames and deletions that belong together: all of them happen, or none."""

@@ -62,6 +62,15 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _open_lock = threading.Lock()
 
+
+def _after_fork() -> None:
+    global _open_lock
+    _open_lock = threading.Lock()  # a thread that is not in the child may have held it
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
 # what Pillow and its plugins raise on damaged files; Warning where a caller makes errors of them
 FOREIGN_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, EOFError,

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mambaic.devices import pick_device
 from mambaic.errors import ConfigError, DeviceError
 
 
@@ -82,11 +83,18 @@ class World:
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[World, str]]:
-    """(world, device of this process): joins torchrun's processes, if it started this one."""
+    """(world, device of this process): joins torchrun's processes, if it started this one.
+
+    Raises DeviceError, and ConfigError if one GPU is asked for by all of them.
+    """
+    picked = pick_device(device)
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield World(), device
+        yield World(), str(picked)
         return
-    on_gpu = device == "cuda"
+    on_gpu = picked.type == "cuda"
+    if on_gpu and ":" in device:
+        raise ConfigError(f"--device {device}: of several processes each takes its own; give cuda")
+    device = str(picked)
     if on_gpu:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from mambaic import checkpoint
-from mambaic.codec import pick_device
 from mambaic.config import PRESETS
 from mambaic.errors import ConfigError
 from mambaic.extras import require
@@ -98,7 +97,7 @@ def train(request: Request) -> int:
     that cannot be written, before any training.
     """
     require("train")
-    with joined(str(pick_device(request.device))) as (world, device):
+    with joined(request.device) as (world, device):
         return _train(request, world, device)
 
 
