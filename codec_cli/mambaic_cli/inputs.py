@@ -12,10 +12,9 @@ import click
 
 from mambaic.errors import ImageError
 from mambaic.imaging.atomic_files import reason
+from mambaic.imaging.suffixes import MAC_FOLDER, MAC_PREFIX
 
 MBIC_SUFFIX = ".mbic"
-# what macOS puts beside files on foreign disks and into archives: no pictures, whatever their names
-MAC_PREFIX, MAC_FOLDER = "._", "__MACOSX"
 
 
 class GivenPath(click.Path):
