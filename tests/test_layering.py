@@ -27,6 +27,8 @@ MAY_IMPORT = {
     "errors": "",
     # torch's settings while the codec works
     "numerics": "",
+    # "cuda:1" and the like, as what is there
+    "devices": "errors",
     "config": "errors",
     # packages that not everybody needs
     "extras": "errors",
@@ -50,12 +52,13 @@ MAY_IMPORT = {
     # every search: no decoder needs it
     "encoder": "errors numerics config container imaging coding nn reconstruction entropy_model "
     "models tiling",
-    "codec": "errors numerics container imaging reconstruction models checkpoint tiling encoder",
+    "codec": "errors numerics devices container imaging reconstruction models checkpoint tiling "
+    "encoder",
     # Pillow and CompressAI
     "integrations": "errors numerics config extras container imaging models checkpoint codec",
     "mambaic": "errors codec integrations",
     "evaluation": "errors extras imaging encoder codec",
-    "mambaic_train": "errors config extras container imaging coding nn reconstruction "
+    "mambaic_train": "errors devices config extras container imaging coding nn reconstruction "
     "entropy_model models checkpoint tiling encoder codec evaluation",
     "mambaic_cli": "errors config extras container imaging reconstruction models encoder codec "
     "mambaic evaluation mambaic_train",

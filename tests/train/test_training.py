@@ -276,7 +276,16 @@ def test_one_request_to_stop_may_arrive_twice_a_later_one_interrupts(monkeypatch
             signal.raise_signal(signal.SIGINT)
 
 
-def test_full_disk_keeps_the_previous_state(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError(30, "Read-only file system"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+    ],
+    ids=["full", "read-only", "full-in-torchs-writer"],
+)
+def test_a_disk_that_takes_no_more_keeps_the_previous_state(data, tmp_path, monkeypatch, error):
     trainer = new_trainer()
     trainer.save(tmp_path)
     before = (tmp_path / "state.pt").read_bytes()
@@ -284,10 +293,10 @@ def test_full_disk_keeps_the_previous_state(data, tmp_path, monkeypatch):
 
     def full(state, path):
         Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(CheckpointError, match="training state not written"):
         trainer.save(tmp_path)
     assert (tmp_path / "state.pt").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mambaic.codec import Codec
+from mambaic.imaging.atomic_files import atomic_write
 from mambaic_train.data import Photos
 from mambaic_train.loop import Trainer
 from mambaic_train.validate import RDPoint
@@ -47,7 +48,10 @@ def _command(processes: int) -> str:
 def write_card(
     codec: Codec, folder: Path, facts: dict[str, Any], points: Sequence[RDPoint]
 ) -> None:
-    """MODEL_CARD.md beside the weights, with the measured ``points`` if there are any."""
+    """MODEL_CARD.md beside the weights, with the measured ``points`` if there are any.
+
+    Raises OutputError.
+    """
     lines = [
         f"# mambaic weights `{folder.name}`",
         "",
@@ -66,4 +70,4 @@ def write_card(
             f"{p.ssimulacra2:.2f} |"
             for p in points
         ]
-    (folder / "MODEL_CARD.md").write_text("\n".join(lines) + "\n")
+    atomic_write(folder / "MODEL_CARD.md", ("\n".join(lines) + "\n").encode(), force=True)
