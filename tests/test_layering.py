@@ -48,7 +48,7 @@ MAY_IMPORT = {
     # the id of weights is a field of files, and they are written as pictures are
     "checkpoint": "errors numerics config container imaging coding models",
     # g_a and g_s piece by piece
-    "tiling": "container nn reconstruction models",
+    "tiling": "config container nn reconstruction models",
     # every search: no decoder needs it
     "encoder": "errors numerics config container imaging coding nn reconstruction entropy_model "
     "models tiling",

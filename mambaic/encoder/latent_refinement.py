@@ -20,6 +20,7 @@ from torch import Tensor
 from mambaic.coding.estimator import Estimator, TableEstimator
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
+from mambaic.config import TRAINED
 from mambaic.models.model import MambaIC
 from mambaic.nn.gains import fineness
 from mambaic.nn.precision import multiplies_bfloat16
@@ -97,7 +98,7 @@ class _Block:
     def __init__(self, model: MambaIC, x: Tensor, quality: float) -> None:
         self._model = model
         self._x = x
-        self._q = x.new_tensor([quality])
+        self._q, self._beyond = x.new_tensor([quality]), quality > TRAINED
         self._weight = model.config.error_weight(quality + QUALITY_OFFSET)
 
     def _total(self, y_hat: Tensor, estimator: Estimator) -> Tensor:
@@ -106,7 +107,8 @@ class _Block:
     @torch.no_grad()
     def cost(self, y: Tensor) -> float:
         """Of ``y`` as it would be coded."""
-        return float(self._total(*self._model.entropy_model.estimate(y, self._q)))
+        estimate = self._model.entropy_model.estimate(y, self._q, beyond=self._beyond)
+        return float(self._total(*estimate))
 
     def descend(self, start: Tensor, steps: int) -> Tensor:
         """``start`` after ``steps`` of descent under falling width and rate."""
@@ -129,7 +131,9 @@ class _Block:
                 latents = {"y": y * finer, "z": z}
                 estimator = RefiningEstimator(latents, mixture, width)
                 with torch.autocast(y.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
-                    y_hat = entropy_model.walk((z.shape[-2], z.shape[-1]), self._q, estimator)
+                    y_hat = entropy_model.walk(
+                        (z.shape[-2], z.shape[-1]), self._q, estimator, beyond=self._beyond
+                    )
                     total = self._total(y_hat, estimator)
                 (y.grad,) = torch.autograd.grad(total, [y])
                 torch.nn.utils.clip_grad_value_([y], GRADIENT_MAX)

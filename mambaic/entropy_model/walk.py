@@ -119,13 +119,15 @@ class EntropyModel(nn.Module):
 
     # -- the coding order ------------------------------------------------------------------
 
-    def walk(self, z_shape: tuple[int, int], q: Tensor, coder: StepCoder) -> Tensor:
+    def walk(
+        self, z_shape: tuple[int, int], q: Tensor, coder: StepCoder, *, beyond: bool = False
+    ) -> Tensor:
         """Visit every latent once, in coding order; return y_hat (B, M, 4 * z_h, 4 * z_w).
 
-        At qualities q (B,) beyond TRAINED the latents y that are coded are those of y_hat times
-        ``fineness``.
+        ``beyond``: some qualities q (B,) are beyond TRAINED, where the latents y that are coded are
+        those of y_hat times ``fineness``. It must not be read from a GPU.
         """
-        if bool((q > TRAINED).any()):
+        if beyond:
             assert self.fine is not None, "this model has no networks for such qualities"
             coder = FinerCoder(coder, fineness(self.config, q), self.fine.scales)
         site = Site("z", slice(0, self.config.z_channels))
@@ -149,13 +151,14 @@ class EntropyModel(nn.Module):
 
     # -- estimate ----------------------------------------------------------------------------
 
-    def estimate(self, y: Tensor, q: Tensor) -> tuple[Tensor, Estimator]:
-        """(y_hat, the estimator that has walked). Noisy and differentiable in training mode."""
+    def estimate(self, y: Tensor, q: Tensor, *, beyond: bool = False) -> tuple[Tensor, Estimator]:
+        """(y_hat, the estimator that has walked). Noisy and differentiable in training mode;
+        ``beyond`` as in ``walk``."""
         finer = fineness(self.config, q).to(y.dtype)[:, None, None, None]
         latents = {"y": y * finer, "z": self.h_a(y, q).to(y.dtype)}
         estimator = self._estimator_class()(latents, self.mixture())
         z_shape = (latents["z"].shape[-2], latents["z"].shape[-1])
-        return self.walk(z_shape, q, estimator), estimator
+        return self.walk(z_shape, q, estimator, beyond=beyond), estimator
 
     def _estimator_class(self) -> type[Estimator]:
         if not self.training:
@@ -223,7 +226,8 @@ class EntropyModel(nn.Module):
             weights = self.shape_logit.new_empty(self.config.M, 0)
         watch = ErrorWatch(coder, weights, (size[0], size[1]))
         q = weights.new_tensor([quality], dtype=torch.float64)
-        y_hat = self._double.of(self).walk((size[0] // 4, size[1] // 4), q, watch)
+        walk = self._double.of(self).walk
+        y_hat = walk((size[0] // 4, size[1] // 4), q, watch, beyond=quality > TRAINED)
         return y_hat, watch.error
 
     def _colour_networks(self) -> FineColour:

@@ -67,8 +67,9 @@ class MambaIC(nn.Module):
         self.tune_id = b""
         self._typical_from_deviation()
 
-    def g_a(self, x: Tensor, q: Tensor) -> Tensor:
-        return self.transform.g_a(x, q)
+    def g_a(self, x: Tensor, q: Tensor, *, beyond: bool = False) -> Tensor:
+        """``beyond``: some qualities are beyond TRAINED."""
+        return self.transform.g_a(x, q, beyond=beyond)
 
     def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
         return self.transform.g_s(y_hat, q)

@@ -50,7 +50,7 @@ class ConvTransform(nn.Module):
         self.modulate_out = QualityModulation(config.M)
         self.networks = True
 
-    def g_a(self, x: Tensor, q: Tensor) -> Tensor:
+    def g_a(self, x: Tensor, q: Tensor, *, beyond: bool = False) -> Tensor:
         """(B, 3, H, W) in [0, 1], sides multiples of 16 -> (B, M, H/16, W/16)."""
         y = self.modulate_in(self.analysis(x - 0.5), q).float()
         return y * self.gain(q).exp()

@@ -79,8 +79,9 @@ class WaveletTransform(nn.Module):
         self.config = config
         self._double = DoubleCopy()
 
-    def g_a(self, x: Tensor, q: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1], sides multiples of 16 -> (B, M, H/16, W/16)."""
+    def g_a(self, x: Tensor, q: Tensor, *, beyond: bool = False) -> Tensor:
+        """(B, 3, H, W) in [0, 1], sides multiples of 16 -> (B, M, H/16, W/16). ``beyond``: some
+        qualities are beyond TRAINED, which must not be read from a GPU."""
         with torch.no_grad():
             packed = self.wavelet(x)
         step = self.step(q)
@@ -88,9 +89,8 @@ class WaveletTransform(nn.Module):
         if not self.networks:
             return y
         y = y + self.analysis(x, y, q).to(y.dtype)
-        if bool((q > TRAINED).any()):
-            # what g_s draws wrongly by itself is nothing beside the quantiser's errors up to there,
-            # and more than them beyond
+        if beyond:
+            # the error of g_s alone is small beside the quantiser's up to there, and larger beyond
             share = ((q - TRAINED) / EXACT_FROM).clamp(0.0, 1.0)[:, None, None, None]
             with torch.no_grad():
                 missed = self.wavelet(x - self.g_s(y, q) + self.wavelet.mean.view(1, 3, 1, 1))

@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from mambaic.config import TRAINED
 from mambaic.container.fields import LATENT_STRIDE
 from mambaic.models.model import MambaIC
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
@@ -50,7 +51,8 @@ def analyse(
     pieces = cut(box)
     for piece in pieces:
         outer = grow(piece, model.config.halo, picture)
-        y = model.g_a(rotation.rotate(read_region(pixels, outer).to(latents.device)), q)
+        x = rotation.rotate(read_region(pixels, outer).to(latents.device))
+        y = model.g_a(x, q, beyond=quality > TRAINED)
         latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
         if len(pieces) > 1:
             return_memory()

@@ -10,6 +10,7 @@ from mambaic.coding.encoder import Encoder
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import StepCoder
+from mambaic.config import TRAINED
 from mambaic.entropy_model import colour_blocks
 from mambaic.entropy_model.fine_colour import CODED, NAMES
 from mambaic.entropy_model.finer import HIGHEST, KNOT_STEP, SmallScales
@@ -46,7 +47,8 @@ def random_bands(height, width, size=4.0, seed=0):
 
 
 def latent(model, height, width, quality=QUALITY):
-    return model.g_a(photo_like(16 * height, 16 * width), torch.tensor([quality]))
+    x, q = photo_like(16 * height, 16 * width), torch.tensor([quality])
+    return model.g_a(x, q, beyond=quality > TRAINED)
 
 
 def test_packing_is_undone():

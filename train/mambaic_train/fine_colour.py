@@ -134,7 +134,7 @@ def collect(model: MambaIC, x: Tensor, quality: float, counts: ScaleCount) -> Sa
     assert isinstance(transform, WaveletTransform)
     assert entropy_model.fine is not None
     q = torch.tensor([quality])
-    y, finer = model.g_a(x, q), fineness(model.config, q)
+    y, finer = model.g_a(x, q, beyond=True), fineness(model.config, q)
     estimator = Estimator({"y": y * finer, "z": entropy_model.h_a(y, q)}, entropy_model.mixture())
     coder = FinerCoder(estimator, finer, entropy_model.fine.scales)
     size = (y.shape[-2] // 4, y.shape[-1] // 4)
