@@ -36,7 +36,7 @@ def end_on_signals() -> None:
     # the thread keeps both ends open
     threading.Thread(target=_watch, args=(receiver, sender), daemon=True, name="signals").start()
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_as_at_start)
+        os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_as_at_start)
 
 
 def exit_code(number: int) -> int:
@@ -75,6 +75,19 @@ def _takes_more(handle: int) -> bool:
         return True
 
 
+_held = threading.local()
+
+
+def _hold() -> None:
+    """Before a fork: a signal that reaches the child before ``_as_at_start`` waits for it. It would
+    go through the socket and end the parent."""
+    _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
+
+
 def _as_at_start() -> None:
     """In a forked child: its signals are not those of its parent, whose socket it has."""
     signal.set_wakeup_fd(-1)
@@ -82,3 +95,4 @@ def _as_at_start() -> None:
         if signal.getsignal(number) is _noticed:
             by_default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, by_default)
+    _release()

@@ -149,5 +149,5 @@ def test_signal_of_a_forked_child_is_its_own(tmp_path):
         "sys.exit(os.WTERMSIG(status))",
         tmp_path,
     )
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == signal.SIGTERM
