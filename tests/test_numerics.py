@@ -220,23 +220,3 @@ def test_a_forked_child_codes(codec, expected, two_threads):
         return found, torch.get_num_threads()
 
     assert in_child(task) == ((data, pixels), 2)
-
-
-@forks
-def test_a_child_forked_while_others_code_codes(codec, expected, two_threads):
-    """Whatever locks the threads held that are not in the child."""
-    data, pixels = expected["one-tile"]
-    stop = threading.Event()
-
-    def busy():
-        while not stop.is_set():
-            codec.decode(data)
-
-    with ThreadPoolExecutor(2) as pool:
-        pool.submit(busy)
-        pool.submit(busy)
-        try:
-            for _ in range(3):
-                assert in_child(lambda: codec.decode(data).tobytes()) == pixels
-        finally:
-            stop.set()
