@@ -53,6 +53,7 @@ def test_walk_has_no_access_to_y():
         "z_shape",
         "q",
         "coder",
+        "beyond",  # a bool: the range that qualities are of
     ]
 
 
