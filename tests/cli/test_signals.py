@@ -64,8 +64,9 @@ print("stopped by itself", flush=True)
 
 def start(code: str, *arguments: object, ignoring: tuple[int, ...] = ()) -> subprocess.Popen:
     def as_from_a_shell() -> None:
-        # tests in the background of a shell inherit a SIGINT that is ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # tests in the background of a shell inherit an ignored SIGINT, under nohup a SIGHUP
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         for number in ignoring:
             signal.signal(number, signal.SIG_IGN)
 
