@@ -4,8 +4,8 @@
 
 Both code the same picture in one process on the same threads, in turn, so that whatever else the
 machine does bears on both alike. CompressAI's model is the large one of its architecture with
-random weights: its times are nearly those of trained ones, as hardly anything in it depends on values. Files are
-made and read in memory; ``--rival none`` leaves it out.
+random weights, whose times are nearly those of trained ones: hardly anything in it depends on
+values. Files are made and read in memory; ``--rival none`` leaves it out.
 """
 
 from __future__ import annotations
