@@ -30,6 +30,7 @@ from mambaic.container.alpha import decode_alpha
 from mambaic.container.fields import MAX_PIXELS, MbicFile, tile_grid
 from mambaic.container.file_bytes import FileBytes, file_bytes
 from mambaic.devices import check_usable, pick_device
+from mambaic.encoder.effort import DEFAULT_EFFORT
 from mambaic.encoder.options import EncodeOptions
 from mambaic.encoder.picture_encoder import EncodedPicture, Progress, encode_picture
 from mambaic.errors import CheckpointError, CorruptStream, DesyncError, WrongModel
@@ -101,8 +102,7 @@ class Codec:
         *,
         strip: bool = False,
         tile: int | None = None,
-        refine: int = 0,
-        post_filter: bool = True,
+        effort: int = DEFAULT_EFFORT,
         rotation: Rotation | None = None,
         tune: float = 0.0,
         workers: int = 1,
@@ -119,8 +119,7 @@ class Codec:
             quality=quality,
             strip=strip,
             tile=tile,
-            refine=refine,
-            post_filter=post_filter,
+            effort=effort,
             rotation=rotation,
             tune=tune,
             workers=workers,
@@ -250,7 +249,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 @lru_cache(maxsize=4)
 def _load(path: Path, weights_id: str, device: torch.device) -> Codec:
-    # frozen: gradients of ``refine`` are of latents alone
+    # frozen: gradients of latent refinement are of latents alone
     return Codec(checkpoint.load_model(path, device).requires_grad_(False), path)
 
 

@@ -13,6 +13,7 @@ import torch
 
 from mambaic.checkpoint import save_model
 from mambaic.config import PRESETS, ModelConfig
+from mambaic.encoder.effort import EFFORTS
 from mambaic.models.model import MambaIC
 from mambaic.models.tuning import beside, tuned_parameters
 
@@ -70,6 +71,12 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def brief_refinement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Effort 9 refines for two steps."""
+    monkeypatch.setitem(EFFORTS, 9, EFFORTS[9]._replace(refinement=2))
 
 
 @pytest.fixture

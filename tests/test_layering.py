@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "evaluation": "errors extras imaging encoder codec",
     "mambaic_train": "errors devices config extras container imaging coding nn reconstruction "
     "entropy_model models checkpoint tiling encoder codec evaluation",
-    "mambaic_cli": "errors config extras container imaging reconstruction models encoder codec "
+    "mambaic_cli": "errors config extras container imaging models encoder codec "
     "mambaic evaluation mambaic_train",
 }
 NETWORKS = {"nn", "entropy_model", "models"}

@@ -93,9 +93,9 @@ def picture(seed=0):
     return Image.fromarray(photo_pixels(40, 70, seed))
 
 
-CODED = {  # every part of the codec: rotations tried side by side, tiles, filter, refinement
+CODED = {  # every part of the codec: rotation, tiles, filter, refinement
     "one-tile": (picture(), {}),
-    "refined-tiles": (picture(1), {"tile": 4, "workers": 2, "refine": 1}),
+    "refined-tiles": (picture(1), {"tile": 4, "workers": 2, "effort": 9}),
     "gray": (picture(2).convert("LA"), {}),
 }
 

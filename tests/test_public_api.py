@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def test_page_lists_every_public_name(package):
     assert listed == sorted(listed, key=str.lower)
     assert sorted(listed) == sorted(package.__all__)
     assert all(hasattr(package, name) for name in listed)
+
+
+def test_page_lists_every_option():
+    section = re.search(r"## Options of an encoding\n(.*?)\n## ", PAGE, re.DOTALL)
+    fields = dataclasses.fields(mambaic.EncodeOptions)
+    assert sorted(re.findall(r"^\| `(\w+)", section[1], re.MULTILINE)) == sorted(
+        field.name for field in fields
+    )
 
 
 def test_every_error_is_public():

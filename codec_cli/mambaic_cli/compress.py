@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mambaic.container.fields import MAX_PIXELS, TASTES
+from mambaic.encoder.effort import DEFAULT_EFFORT
 from mambaic.errors import ImageError
 from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_cli.batch import Task, run_jobs
@@ -57,22 +58,11 @@ class Options:
     "--tile", type=int, help="Side of latent tiles, multiple of 4; 0 for none [default: by size]."
 )
 @click.option(
-    "--refine",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Steps of refining latents for this picture: 25 save 2 % of the bits at equal PSNR and take half a minute to two minutes a megapixel on two cores [default: 0].",
-    metavar="STEPS",
-)
-@click.option(
-    "--filter/--no-filter",
-    "post_filter",
-    default=True,
-    help="Fit the post-filter to this picture [default: yes].",
-)
-@click.option(
-    "--rotation/--no-rotation",
-    default=True,
-    help="Look for the rotation of colours that suits this picture [default: yes].",
+    "--effort",
+    type=click.IntRange(1, 9),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    help="1 is fastest, 9 makes the smallest files; from 6 on half a minute to minutes a megapixel.",
 )
 @click.option(
     "--tune",
@@ -117,7 +107,6 @@ def command(inputs: tuple[str, ...], out: str | None, **given: Any) -> int:
     from mambaic.codec import load
     from mambaic.encoder.options import EncodeOptions
     from mambaic.encoder.rate_control import Target
-    from mambaic.reconstruction.rotation import IDENTITY
 
     codec = load(given["model"], given["device"])
     options = Options(
@@ -125,9 +114,7 @@ def command(inputs: tuple[str, ...], out: str | None, **given: Any) -> int:
             quality=60.0 if given["quality"] is None else given["quality"],
             strip=given["strip"],
             tile=given["tile"],
-            refine=given["refine"],
-            post_filter=given["post_filter"],
-            rotation=None if given["rotation"] else IDENTITY,
+            effort=given["effort"],
             tune=TASTES[given["tune"]],
             # one big file runs its tiles in parallel, many files run beside each other
             workers=given["jobs"] if len(jobs) == 1 else 1,

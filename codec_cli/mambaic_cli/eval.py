@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mambaic.container.fields import TASTES
+from mambaic.encoder.effort import DEFAULT_EFFORT, EFFORTS
 from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_cli.console import tell, tell_all
 from mambaic_cli.device import device_option
@@ -49,11 +50,11 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
     help="Checkpoints of mbic, by name or folder, comma-separated.",
 )
 @click.option(
-    "--refine",
-    default="0",
+    "--effort",
+    default=str(DEFAULT_EFFORT),
     show_default=True,
-    metavar="STEPS",
-    help="Steps of refining mbic's latents as in compress, comma-separated: a curve each.",
+    metavar="1..9",
+    help="Effort of mbic's encoder as in compress, comma-separated: a curve each.",
 )
 @click.option(
     "--tune",
@@ -204,21 +205,23 @@ def _contenders(given: dict[str, Any]) -> list[Contender]:
 
 
 def _ours(given: dict[str, Any]) -> list[Contender]:
-    """A curve for each checkpoint, tune and number of refining steps."""
+    """A curve for each checkpoint, tune and effort."""
     from mambaic import __version__
     from mambaic.codec import load
     from mambaic.evaluation.contenders import OurContender
 
     contenders: list[Contender] = []
     models = given["models"].split(",")
-    qualities = _numbers("--qualities", given["qualities"], 100, float)
-    refinements = _numbers("--refine", given["refine"], 10_000, int)
-    for model, tune, steps in product(models, _tastes(given["tune"]), refinements):
+    qualities = _numbers("--qualities", given["qualities"], 0.0, 100.0)
+    efforts = _numbers("--effort", given["effort"], min(EFFORTS), max(EFFORTS))
+    for model, tune, effort in product(models, _tastes(given["tune"]), efforts):
         codec = load(model, given["device"])
         label = "mbic" if len(models) == 1 else f"mbic-{Path(model).name}"
         library = f"mambaic {__version__}, weights {codec.weights_id(tune).hex()}"
-        curve = label + ("-eye" if tune else "") + (f"-refine{steps}" if steps else "")
-        contenders.append(OurContender(curve, qualities, codec, library, steps, tune))
+        curve = label + ("-eye" if tune else "")
+        if effort != DEFAULT_EFFORT:
+            curve += f"-effort{effort}"
+        contenders.append(OurContender(curve, qualities, codec, library, effort, tune))
     return contenders
 
 
@@ -228,12 +231,15 @@ def _tastes(text: str) -> list[float]:
     return [TASTES[name] for name in text.split(",")]
 
 
-def _numbers(option: str, text: str, largest: Number, kind: type[Number]) -> list[Number]:
+def _numbers(option: str, text: str, least: Number, largest: Number) -> list[Number]:
+    """Values of an option, of the type of their limits."""
+    kind = type(least)
     try:
         values = sorted({kind(part) for part in text.split(",")})
     except ValueError as exc:
         wanted = "whole numbers" if kind is int else "numbers"
         raise click.UsageError(f"{option} {text!r}: {wanted} separated by commas") from exc
-    if not all(0 <= value <= largest for value in values):
-        raise click.UsageError(f"{option} {text!r}: each must lie between 0 and {largest:g}")
+    if not all(least <= value <= largest for value in values):
+        limits = f"{least:g} and {largest:g}"
+        raise click.UsageError(f"{option} {text!r}: each must lie between {limits}")
     return values

@@ -88,7 +88,7 @@ def encode_picture(
 def _rotation(model: MambaIC, picture: Picture, options: EncodeOptions, quality: float) -> Rotation:
     if options.rotation is not None:
         return options.rotation
-    if picture.gray:
+    if picture.gray or not options.tools.rotation:
         return IDENTITY
     return find_rotation(model, picture.pixels, quality)
 
@@ -102,18 +102,21 @@ def _encode_tiles(
     quality: float,
     progress: Progress | None,
 ) -> list[_Tile]:
-    parts = sum(len(blocks(box)) if options.refine else 1 for box in grid)
+    tools = options.tools
+    parts = sum(len(blocks(box)) if tools.refinement else 1 for box in grid)
     advance = _counter(progress, parts)
     planes = 1 if picture.gray else 3
 
     def encode(box: Box) -> _Tile:
         source = model, picture.pixels, box
-        stream = encode_tile(*source, quality, rotation, refinement=options.refine, advance=advance)
+        stream = encode_tile(
+            *source, quality, rotation, refinement=tools.refinement, advance=advance
+        )
         fit = None
-        if options.post_filter:
+        if tools.post_filter:
             latents = torch.cat(stream.decoded, dim=1)
             fit = fit_tile(*source, latents, quality, rotation, planes)
-        if not options.refine:
+        if not tools.refinement:
             advance()
         has_colours = stream.decoded.colours.shape[1] > 0
         return _Tile(stream.payload, has_colours, stream.estimated_bits, fit)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Literal, NamedTuple, Protocol
 
 from mambaic.container.fields import stored_quality
+from mambaic.encoder.effort import UNREFINED
 from mambaic.encoder.options import EncodeOptions
 from mambaic.encoder.picture_encoder import EncodedPicture, Progress
 from mambaic.errors import ConfigError
@@ -73,15 +74,16 @@ def encode_to_target(
     measure = _measure(codec, picture, target)
 
     def attempt(settings: EncodeOptions, quality: float) -> tuple[float, bytes]:
-        told = progress if settings.refine == options.refine else None
+        told = progress if settings.effort == options.effort else None
         data = codec.encode_picture(picture, replace(settings, quality=quality), told).data
         return measure.of(data), data
 
     scale = measure.goal, measure.tolerance, measure.slope
     first = FIRST_QUALITY
-    if options.refine:
+    if options.tools.refinement:
         # unrefined tries cost next to nothing beside refined ones, and end a step or two away
-        first = _search(partial(attempt, replace(options, refine=0)), *scale, first).quality
+        unrefined = replace(options, effort=UNREFINED)
+        first = _search(partial(attempt, unrefined), *scale, first).quality
     found = _search(partial(attempt, options), *scale, first)
     if not found.within_reach:
         raise ConfigError(

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from PIL import Image
 
 from mambaic.codec import Codec
+from mambaic.encoder.effort import DEFAULT_EFFORT
 from mambaic.encoder.options import EncodeOptions
 from mambaic.errors import ImageError
 from mambaic.evaluation.rivals import Rival
@@ -55,14 +56,14 @@ class OurContender:
     qualities: Sequence[float]
     codec: Codec
     library: str
-    refine: int = 0
+    effort: int = DEFAULT_EFFORT
     tune: float = 0.0
     setting: str = ""
     ours: bool = True
     times_only: bool = False
 
     def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
-        options = EncodeOptions(quality=quality, refine=self.refine, tune=self.tune)
+        options = EncodeOptions(quality=quality, effort=self.effort, tune=self.tune)
         encoded = self.codec.encode_picture(picture, options)
         return encoded.data, encoded.estimated_bits
 

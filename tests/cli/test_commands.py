@@ -43,30 +43,25 @@ def test_photograph_round_trips_and_rate_follows_quality(photograph, tmp_path):
     assert errors[-1] < 16
 
 
-def test_rotation_can_be_left_out(photograph, tmp_path):
-    """Of a photograph in one strong colour that is not on an axis."""
+def test_more_effort_gives_less_error_in_fewer_bits(photograph, tmp_path):
+    """Of a photograph in one strong colour that is not on an axis; what each effort brings is in
+    its file."""
     tinted = np.asarray(Image.open(photograph)).astype(float) * (1.0, 0.4, 0.7)
-    source = tmp_path / "tinted.png"
+    source, back = tmp_path / "tinted.png", tmp_path / "back.png"
     Image.fromarray(tinted.astype(np.uint8)).save(source)
-    sizes = {}
-    for flag in ("--no-rotation", "--rotation"):
-        file = tmp_path / f"x{flag}.mbic"
-        assert main(["compress", str(source), "-o", str(file), "-q", "40", flag]) == 0
-        sizes[flag] = len(file.read_bytes())
-        assert ("rotation" in describe(file.read_bytes())["chunks"]) == (flag == "--rotation")
-    assert sizes["--rotation"] < sizes["--no-rotation"]
-
-
-def test_filter_brings_a_photograph_nearer_and_can_be_left_out(photograph, tmp_path):
-    errors = []
-    for flag in ("--no-filter", "--filter"):
-        file, back = tmp_path / f"x{flag}.mbic", tmp_path / f"x{flag}.png"
-        assert main(["compress", str(photograph), "-o", str(file), "-q", "40", flag]) == 0
-        assert ("filter" in describe(file.read_bytes())["chunks"]) == (flag == "--filter")
-        assert main(["decompress", str(file), "-o", str(back)]) == 0
-        a, b = (np.asarray(Image.open(p)).astype(float) for p in (photograph, back))
-        errors.append(np.mean((a - b) ** 2))
-    assert errors[1] < 0.99 * errors[0]
+    sizes, errors = [], []
+    for effort, chunks in ((1, set()), (2, {"filter"}), (5, {"filter", "rotation"})):
+        file = tmp_path / f"{effort}.mbic"
+        options = ["-q", "40", "--effort", str(effort)]
+        assert main(["compress", str(source), "-o", str(file), *options]) == 0
+        assert set(describe(file.read_bytes())["chunks"]) == chunks
+        assert main(["decompress", str(file), "-o", str(back), "--force"]) == 0
+        sizes.append(len(file.read_bytes()))
+        errors.append(np.mean((np.asarray(Image.open(back)).astype(float) - tinted) ** 2))
+    plain, filtered, rotated = zip(sizes, errors, strict=True)
+    assert filtered[1] < 0.99 * plain[1]
+    assert rotated[0] < plain[0]
+    assert rotated[1] < plain[1]
 
 
 def test_flipped_byte_gives_exit_code_4_one_line_and_no_output(photograph, tmp_path, capsys):
@@ -89,6 +84,7 @@ def test_flipped_byte_gives_exit_code_4_one_line_and_no_output(photograph, tmp_p
         (["decompress", "{text}", "-o", "{text}.out.png"], 4),
         (["compress", "{photo}", "--model", "nowhere"], 5),
         (["compress", "{photo}", "-q", "200"], 2),
+        (["compress", "{photo}", "--effort", "10"], 2),
         (["compress", "{photo}", "-q", "20", "--target-bpp", "1"], 2),
         (["unknown"], 2),
     ],

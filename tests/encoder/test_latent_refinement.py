@@ -16,7 +16,6 @@ from mambaic.coding.sites import Site
 from mambaic.container.fields import tile_grid
 from mambaic.encoder import latent_refinement as refining
 from mambaic.encoder.latent_refinement import RefiningEstimator, refine
-from mambaic.errors import ConfigError
 from mambaic.imaging.image import Picture
 from mambaic.tiling.analysis import analyse, visible_region
 
@@ -36,19 +35,19 @@ def test_shipped_weights_gain_in_real_files(quality):
     with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as photo:
         picture = Picture(pixels=np.asarray(photo.convert("RGB"))[118:374, 118:374])
     plain = cost(codec, picture, quality)
-    assert cost(codec, picture, quality, refine=40) < 0.995 * plain
+    assert cost(codec, picture, quality, effort=9) < 0.995 * plain
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 70), (130, 140)])
-def test_any_size_is_the_same_twice(unit_model, monkeypatch, height, width):
+def test_any_size_is_the_same_twice(unit_model, monkeypatch, brief_refinement, height, width):
     monkeypatch.setattr(refining, "BLOCK", 4)
     codec = Codec(unit_model)
     picture = Picture(pixels=photo_pixels(height, width))
     parts = []
     first = codec.encode(
-        picture, 50, refine=3, tile=8, progress=lambda done, count: parts.append((done, count))
+        picture, 50, effort=9, tile=8, progress=lambda done, count: parts.append((done, count))
     )
-    assert codec.encode(picture, 50, refine=3, tile=8) == first
+    assert codec.encode(picture, 50, effort=9, tile=8) == first
     assert codec.decode(first).size == (width, height)
     expected = sum(len(refining.blocks(box)) for box in tile_grid(width, height, 8))
     assert parts == [(i, expected) for i in range(1, expected + 1)]
@@ -116,8 +115,3 @@ def test_processors_without_bfloat16_refine_in_float32(unit_model, monkeypatch):
     assert before - half == pytest.approx(before - single, rel=0.1)
     assert not torch.equal(*refined)
     assert (refined[0] - refined[1]).abs().mean() < 0.1 * (refined[0] - y).abs().mean()
-
-
-def test_negative_steps_are_refused(unit_model):
-    with pytest.raises(ConfigError, match="refine = -1"):
-        Codec(unit_model).encode(Picture(pixels=photo_pixels(16, 16)), 50, refine=-1)

@@ -68,34 +68,35 @@ class CurveCodec:
         self.tried = []
 
     def encode_picture(self, picture, options, progress):
-        self.tried.append((options.refine, options.quality))
-        length = 60 * math.exp(0.042 * options.quality) * (0.95 if options.refine else 1.0)
+        refined = options.tools.refinement > 0
+        self.tried.append((refined, options.quality))
+        length = 60 * math.exp(0.042 * options.quality) * (0.95 if refined else 1.0)
         return SimpleNamespace(data=bytes(round(length)))
 
 
-def target(size, refine=0):
+def target(size, effort=5):
     codec = CurveCodec()
     picture = Picture(pixels=np.zeros((64, 64, 3), np.uint8))
-    options = EncodeOptions(refine=refine)
+    options = EncodeOptions(effort=effort)
     return encode_to_target(codec, picture, Target("size", size), options), codec.tried
 
 
 def test_refined_tries_begin_where_the_unrefined_search_ends():
-    data, tried = target(1000, refine=25)
+    data, tried = target(1000, effort=9)
     assert len(data) == pytest.approx(1000, rel=0.01)
-    unrefined = [quality for refine, quality in tried if not refine]
-    refined = [quality for refine, quality in tried if refine]
-    assert refined[0] == unrefined[-1]
-    assert len(refined) <= 3
+    unrefined = [quality for refined, quality in tried if not refined]
+    ends = [quality for refined, quality in tried if refined]
+    assert ends[0] == unrefined[-1]
+    assert len(ends) <= 3
 
 
 def test_a_target_that_only_refined_files_reach_is_met():
     with pytest.raises(ConfigError, match="at quality 0 this picture has 60 bytes"):
         target(57)
-    assert len(target(57, refine=25)[0]) == 57
+    assert len(target(57, effort=9)[0]) == 57
 
 
 @pytest.mark.parametrize(("size", "end"), [(20, "quality 0"), (90000, "quality 100")])
 def test_a_target_beyond_the_ends_is_refused_with_what_the_end_has(size, end):
     with pytest.raises(ConfigError, match=rf"{end} this picture has \d+ bytes"):
-        target(size, refine=25)
+        target(size, effort=9)

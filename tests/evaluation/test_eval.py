@@ -111,18 +111,18 @@ def test_resume_with_other_settings_is_refused(report, photos, model, capsys):
     assert "other codecs, qualities" in capsys.readouterr().err
 
 
-def test_refined_files_are_a_curve_of_their_own(photos, model, tmp_path):
-    options = ["--codecs", "mbic", "--qualities", "50", "--refine", "2,0"]
-    assert evaluate(photos, model, tmp_path / "refined", *options) == 3
-    found = [row for row in rows(tmp_path / "refined") if row["image"] == "a.png"]
-    assert [row["codec"] for row in found] == ["mbic", "mbic-refine2"]
+def test_efforts_are_curves_of_their_own(photos, model, tmp_path):
+    options = ["--codecs", "mbic", "--qualities", "50", "--effort", "5,1"]
+    assert evaluate(photos, model, tmp_path / "efforts", *options) == 3
+    found = [row for row in rows(tmp_path / "efforts") if row["image"] == "a.png"]
+    assert [row["codec"] for row in found] == ["mbic-effort1", "mbic"]
     assert found[0]["bytes"] != found[1]["bytes"]
 
 
-@pytest.mark.parametrize("steps", ["1.5", "-1", "many"])
-def test_steps_of_refining_are_whole_numbers(photos, model, tmp_path, steps, capsys):
-    assert evaluate(photos, model, tmp_path / "refined", f"--refine={steps}") == 2
-    assert "--refine" in capsys.readouterr().err
+@pytest.mark.parametrize("effort", ["1.5", "0", "10", "much"])
+def test_efforts_are_whole_numbers_from_1_to_9(photos, model, tmp_path, effort, capsys):
+    assert evaluate(photos, model, tmp_path / "efforts", f"--effort={effort}") == 2
+    assert "--effort" in capsys.readouterr().err
 
 
 def test_compare_runs(report, capsys):

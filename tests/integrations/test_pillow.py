@@ -65,8 +65,8 @@ def test_options_are_the_codecs():
     image = photo(64, 64)
     image.info["icc_profile"] = b"x" * 500
     file = io.BytesIO()
-    image.save(file, "MBIC", quality=90, strip=True, refine=30)
-    assert file.getvalue() == mambaic.load("s").encode(image, 90, strip=True, refine=30)
+    image.save(file, "MBIC", quality=90, strip=True, effort=1)
+    assert file.getvalue() == mambaic.load("s").encode(image, 90, strip=True, effort=1)
     assert file.getvalue() != mambaic.load("s").encode(image, 90, strip=True)
 
 

@@ -96,12 +96,12 @@ def test_nearest_keeps_within_what_a_file_can_hold():
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("options", [{}, {"tile": 4}, {"refine": 1}])
-def test_decoder_rotates_back_what_the_encoder_rotated(codec, options):
+@pytest.mark.parametrize("options", [{}, {"tile": 4}, {"effort": 9}])
+def test_decoder_rotates_back_what_the_encoder_rotated(codec, brief_refinement, options):
     pixels = smooth(128, 144)
     picture = read_image(Image.fromarray(pixels))
     plain, turned = (
-        codec.encode(picture, 90, post_filter=False, rotation=rotation, **options)
+        codec.encode(picture, 90, rotation=rotation, **{"effort": 1, **options})
         for rotation in (IDENTITY, SOME)
     )
     assert "rotation" not in fields.read(plain).chunks
@@ -115,8 +115,7 @@ def test_decoder_rotates_back_what_the_encoder_rotated(codec, options):
 def test_filter_is_fitted_after_rotating_back(codec):
     pixels = photo_pixels(192, 256)
     plain, filtered = (
-        codec.encode(Image.fromarray(pixels), 90, rotation=SOME, post_filter=on)
-        for on in (False, True)
+        codec.encode(Image.fromarray(pixels), 90, rotation=SOME, effort=effort) for effort in (1, 2)
     )
     assert "filter" in fields.read(filtered).chunks
     assert error(codec, filtered, pixels) < error(codec, plain, pixels)

@@ -1,0 +1,29 @@
+"""What an encoder does for a picture at each effort. Decoders take any of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Effort(NamedTuple):
+    """Tools of an encoder."""
+
+    post_filter: bool  # fitted to the picture
+    rotation: bool  # of colours, searched for
+    refinement: int  # steps of gradient descent on the latents
+
+
+# each level does at least what the one below does; 2 and 3 are alike, as are 4 and 5
+EFFORTS = {
+    1: Effort(post_filter=False, rotation=False, refinement=0),
+    2: Effort(post_filter=True, rotation=False, refinement=0),
+    3: Effort(post_filter=True, rotation=False, refinement=0),
+    4: Effort(post_filter=True, rotation=True, refinement=0),
+    5: Effort(post_filter=True, rotation=True, refinement=0),
+    6: Effort(post_filter=True, rotation=True, refinement=6),
+    7: Effort(post_filter=True, rotation=True, refinement=12),
+    8: Effort(post_filter=True, rotation=True, refinement=25),
+    9: Effort(post_filter=True, rotation=True, refinement=50),
+}
+DEFAULT_EFFORT = 5
+UNREFINED = max(level for level, tools in EFFORTS.items() if not tools.refinement)
