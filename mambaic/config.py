@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mambaic.errors import ConfigError
 
-LATENT_STRIDE = 16
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T", float, "Tensor")
+
 TRAINED = 100.0  # the quality up to which the networks have been trained
 STRETCHED_FROM = 85.0
 BLOCK_FIELDS = ("analysis8", "analysis16", "synthesis16", "synthesis8", "context_blocks")
@@ -84,10 +88,19 @@ class ModelConfig:
             if set(getattr(self, field)) - set("rva"):
                 raise ConfigError(f"{field} = {getattr(self, field)!r} may use only r, v and a")
 
+    def log_lmbda(self, quality: T) -> T:
+        """Logarithm of ``lmbda``, a straight line over quality; of tensors, too."""
+        low, high = math.log(self.lmbda_min), math.log(self.lmbda_max)
+        return low + (high - low) * quality / TRAINED
+
     def lmbda(self, quality: float) -> float:
         """Rate-distortion weight of a stretched quality; loss = bpp + lmbda * 255**2 * mse."""
+        return math.exp(self.log_lmbda(quality))
+
+    def quality_of(self, lmbda: float) -> float:
+        """Quality whose rate-distortion weight is ``lmbda``, clamped to [0, TRAINED]."""
         low, high = math.log(self.lmbda_min), math.log(self.lmbda_max)
-        return math.exp(low + (high - low) * quality / 100.0)
+        return min(TRAINED, max(0.0, TRAINED * (math.log(lmbda) - low) / (high - low)))
 
     def stretched(self, quality: float) -> float:
         """The quality on the scale of ``lmbda``, in [0, highest], that a quality in [0, 100] stands

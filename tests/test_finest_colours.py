@@ -44,7 +44,7 @@ def confetti(model, side=64):
     packed = torch.randn(
         1, PACKED_COLOURS, side // 16, side // 16, generator=torch.Generator().manual_seed(0)
     )
-    drawn = model.transform.draw_colours(packed, 50.0)[0].permute(1, 2, 0).numpy()
+    drawn = model.transform.reconstruct_colours(packed, 50.0)[0].permute(1, 2, 0).numpy()
     pixels = 128 + 35 * drawn / drawn.std()
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
 

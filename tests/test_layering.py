@@ -57,7 +57,7 @@ MAY_IMPORT = {
     # Pillow and CompressAI
     "integrations": "errors numerics config extras container imaging models checkpoint codec",
     "mambaic": "errors codec integrations",
-    "evaluation": "errors extras imaging encoder codec",
+    "evaluation": "errors extras container imaging encoder codec",
     "mambaic_train": "errors devices config extras container imaging coding nn reconstruction "
     "entropy_model models checkpoint tiling encoder codec evaluation",
     "mambaic_cli": "errors config extras container imaging models encoder codec "

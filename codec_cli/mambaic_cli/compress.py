@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mambaic.container.fields import MAX_PIXELS, TASTES
+from mambaic.container.fields import MAX_PIXELS, TASTES, bpp_from_bytes
 from mambaic.encoder.effort import DEFAULT_EFFORT
 from mambaic.errors import ImageError
 from mambaic.imaging.suffixes import IMAGE_SUFFIXES
@@ -170,7 +170,7 @@ def _compress(codec: Codec, task: Task, options: Options) -> dict[str, Any]:
         "width": width,
         "height": height,
         "bytes": len(data),
-        "bpp": 8 * len(data) / (width * height),
+        "bpp": bpp_from_bytes(len(data), width, height),
         "seconds": seconds,
         "deleted": deleted,
         "notes": list(picture.notes),

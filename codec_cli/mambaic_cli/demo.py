@@ -85,7 +85,8 @@ def _timed(
 def _row(name: str, original: Image.Image, result: dict[str, Any], n_bytes: int) -> dict[str, Any]:
     import numpy as np
 
-    from mambaic.imaging.metrics import bpp_from_bytes, ms_ssim, psnr_db
+    from mambaic.container.fields import bpp_from_bytes
+    from mambaic.imaging.metrics import ms_ssim, psnr_db
 
     a, b = np.asarray(original), np.asarray(result["image"].convert("RGB"))
     bpp = bpp_from_bytes(n_bytes, *original.size)

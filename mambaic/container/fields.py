@@ -272,6 +272,11 @@ def describe_weights(data: bytes) -> bytes:
     return _read_fields(data)[0].weights_id
 
 
+def bpp_from_bytes(n_bytes: int, width: int, height: int) -> float:
+    """Rate of a finished file, header included, in bits per original pixel."""
+    return 8 * n_bytes / (width * height)
+
+
 def describe(data: bytes) -> dict[str, Any]:
     """What ``mambaic info`` shows. Raises a BitstreamError."""
     file = read(data)
@@ -288,7 +293,7 @@ def describe(data: bytes) -> dict[str, Any]:
         "tiles": len(file.tiles),
         "tiles_with_finest_colours": sum(file.coloured),
         "bytes": len(data),
-        "bpp": 8 * len(data) / (file.width * file.height),
+        "bpp": bpp_from_bytes(len(data), file.width, file.height),
         "payload_bytes": payload,
         "chunks": {name: len(chunk) for name, chunk in file.chunks.items()},
         "overhead_bytes": len(data) - payload - sum(map(len, file.chunks.values())),

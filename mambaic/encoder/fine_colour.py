@@ -1,7 +1,7 @@
 """What an encoder codes the finest colours of a tile from.
 
-They are what g_s draws wrongly: so a tile is drawn before they are coded. Most pictures show by
-themselves that it is not worth it.
+They are the error of g_s in the finest bands, so the encoder reconstructs a tile before it codes
+them. The wavelet coefficients of most pictures show beforehand that they cannot pay.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mambaic.reconstruction.rotation import Rotation
 from mambaic.tiling.analysis import read_region
 from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside
 
-# a coefficient of one step or more costs at least so many bits, smaller ones have no chance
+# fewest bits of a coefficient of one step or more; smaller ones never pay
 LEAST_BITS = 5.0
-LEAST_GAIN = 64.0  # bits of a tile that are worth looking further
+LEAST_GAIN = 64.0  # bits a tile must promise before it is reconstructed
 
 
 class Colours(NamedTuple):
-    """Those of a tile of a picture (H, W, 3) uint8; as ``ColourSource``."""
+    """Finest colours of a tile of a picture (H, W, 3) uint8; a ``ColourSource``."""
 
     model: MambaIC
     transform: WaveletTransform
@@ -40,15 +40,15 @@ class Colours(NamedTuple):
 
     @torch.no_grad()
     def missed(self, y_hat: Tensor, quality: float) -> Mapping[str, Tensor]:
-        """Nothing is missed beyond the picture."""
+        """Bands of what g_s misses; zero beyond the picture."""
         rows, columns = self.tile[2] * 16, self.tile[3] * 16
         left = y_hat.new_zeros(1, 3, rows, columns)
         q = y_hat.new_tensor([quality])
         for piece in cut(self.tile):
             outer = grow(piece, self.model.config.halo, self.tile)
-            drawn = self.model.g_s(y_hat[(..., *inside(outer, self.tile))], q)
+            x_hat = self.model.g_s(y_hat[(..., *inside(outer, self.tile))], q)
             x = self.rotation.rotate(read_region(self.pixels, piece).to(y_hat.device))
-            left[(..., *in_pixels(piece, self.tile))] = x - drawn[(..., *in_pixels(piece, outer))]
+            left[(..., *in_pixels(piece, self.tile))] = x - x_hat[(..., *in_pixels(piece, outer))]
         left[..., max(0, self.pixels.shape[0] - 16 * self.tile[0]) :, :] = 0
         left[..., max(0, self.pixels.shape[1] - 16 * self.tile[1]) :] = 0
         return self.transform.finest_colours(left, quality)
@@ -58,7 +58,7 @@ class Colours(NamedTuple):
 def promising(
     model: MambaIC, pixels: np.ndarray, tile: Box, rotation: Rotation, quality: float
 ) -> Colours | None:
-    """Those of a tile, if it could pay to code some of them at a stretched quality."""
+    """Finest colours of a tile; None if none of them can pay at a stretched quality."""
     transform = model.transform
     if model.entropy_model.fine is None or not isinstance(transform, WaveletTransform):
         return None

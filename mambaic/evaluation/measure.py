@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mambaic.container.fields import bpp_from_bytes
 from mambaic.errors import ImageError
 from mambaic.evaluation.contenders import Contender
 from mambaic.evaluation.quality_metrics import METRICS, Metric
 from mambaic.imaging.image import Picture
-from mambaic.imaging.metrics import bpp_from_bytes
 
 
 @dataclass(frozen=True)

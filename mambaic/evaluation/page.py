@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mambaic.container.fields import bpp_from_bytes
 from mambaic.errors import MambaICError
 from mambaic.evaluation.contenders import Contender, at_size
 from mambaic.evaluation.measure import Point
@@ -21,7 +22,7 @@ from mambaic.evaluation.report import Report
 from mambaic.evaluation.tables import tables
 from mambaic.extras import require
 from mambaic.imaging.image import Picture, to_pil
-from mambaic.imaging.metrics import bpp_from_bytes, psnr_db
+from mambaic.imaging.metrics import psnr_db
 from mambaic.imaging.ssimulacra2 import ssimulacra2
 
 GALLERY_QUALITY = 25.0  # low enough that codecs differ to the eye

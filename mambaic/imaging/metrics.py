@@ -31,11 +31,6 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(compute(x, y, data_range=255.0))
 
 
-def bpp_from_bytes(n_bytes: int, width: int, height: int) -> float:
-    """Rate of a finished file, header included, in bits per original pixel."""
-    return 8 * n_bytes / (width * height)
-
-
 RateDistortion = tuple[Sequence[float], Sequence[float]]  # bpp, PSNR in dB
 
 

@@ -131,7 +131,7 @@ class WaveletTransform(nn.Module):
             found[NAMES[level]] = torch.stack(coded, dim=1) / unit
         return found
 
-    def draw_colours(self, packed: Tensor, quality: float) -> Tensor:
+    def reconstruct_colours(self, packed: Tensor, quality: float) -> Tensor:
         """Differences (B, 3, 16 h, 16 w) that finest colours, packed (B, n, h, w), make."""
         bands = {}
         for level, coded in colour_blocks.unpack(packed).items():

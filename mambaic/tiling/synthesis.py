@@ -39,7 +39,7 @@ def reconstruct(
     where = (..., *in_pixels(box, outer))
     x_hat = model.g_s(y_hat, y_hat.new_tensor([quality]))
     if colours.shape[1] and isinstance(model.transform, WaveletTransform):
-        x_hat = x_hat + model.transform.draw_colours(colours, quality)
+        x_hat = x_hat + model.transform.reconstruct_colours(colours, quality)
     x_hat = x_hat[where]
     x_hat = rotation.rotate_back(x_hat)[0].clamp(0, 1)
     # interpolated with what lies around the box, so that pieces agree

@@ -60,7 +60,7 @@ def test_packing_is_undone():
 
 def test_finest_colours_of_what_they_draw_are_themselves(unit_model):
     bands = random_bands(4, 8)
-    drawn = unit_model.transform.draw_colours(colour_blocks.pack(bands), QUALITY)
+    drawn = unit_model.transform.reconstruct_colours(colour_blocks.pack(bands), QUALITY)
     found = unit_model.transform.finest_colours(drawn, QUALITY)
     for name, of in bands.items():
         torch.testing.assert_close(found[name], of, rtol=1e-3, atol=1e-3)

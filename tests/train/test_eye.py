@@ -22,7 +22,7 @@ from mambaic_train import eye
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import PhotoSet
 from mambaic_train.loop import Trainer
-from mambaic_train.loss import quality_of, rate_distortion
+from mambaic_train.loss import rate_distortion
 from mambaic_train.validate import RDPoint, score
 
 CONFIG = TrainConfig(
@@ -95,7 +95,7 @@ def test_files_are_scored_by_what_was_trained_for():
     x = photo_like(128, 128)
     x_hat = noisy(x, 0.05)
     output = TrainOutput(x_hat, torch.zeros(1), None)
-    q = quality_of(0.0067, model)
+    q = model.quality_of(0.0067)
     loss = rate_distortion(x, torch.tensor([q]), output, model, CONFIG)
     psnr_db = -10 * torch.log10(loss.mse).item()
     seen = eye.score(x, x_hat).item()

@@ -10,7 +10,7 @@ from pytorch_msssim import ms_ssim
 from mambaic.config import PRESETS
 from mambaic.models.model import TrainOutput
 from mambaic_train.config import TrainConfig
-from mambaic_train.loss import quality_of, rate_distortion
+from mambaic_train.loss import rate_distortion
 from mambaic_train.validate import RDPoint, score
 
 SIZE = 192
@@ -33,7 +33,7 @@ def test_ms_ssim_weighs_as_in_the_recipes_of_compressai(ours, theirs):
     x_hat = (x + 0.05 * noise).clamp(0, 1)
     lost = 1 - ms_ssim(x_hat, x, data_range=1.0).item()
     model = PRESETS["unit"]
-    quality = quality_of(ours, model)
+    quality = model.quality_of(ours)
     output = TrainOutput(x_hat, torch.zeros(1), None)
     loss = rate_distortion(x, torch.tensor([quality]), output, model, CONFIG).value.item()
     # the model's range of weights may not reach the recipe's

@@ -20,7 +20,7 @@ from mambaic_train.card import run_facts, write_card
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Photos, draw_crops, to_input
 from mambaic_train.loop import Trainer
-from mambaic_train.loss import draw_qualities, quality_of
+from mambaic_train.loss import draw_qualities
 from mambaic_train.validate import QUALITIES, QUICK_QUALITIES, RDPoint, rd_points, score
 
 LAST, BEST = "checkpoint", "best"
@@ -71,7 +71,7 @@ class Exporter:
         points: list[RDPoint] = []
         if self.pictures:
             lmbda, config = trainer.config.lmbda, codec.model.config
-            fixed = None if lmbda is None else (quality_of(lmbda, config),)
+            fixed = None if lmbda is None else (config.quality_of(lmbda),)
             tune = 1.0 if trainer.psnr else 0.0
             quick = rd_points(codec, self.pictures, fixed or QUICK_QUALITIES, tune)
             facts["score"] = round(score(quick, config, trainer.config), 6)

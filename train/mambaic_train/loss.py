@@ -38,16 +38,9 @@ def draw_qualities(
 ) -> Tensor:
     """One quality per image (count,): stratified over [0, 100], or the one of a fixed lmbda."""
     if train.lmbda is not None:
-        return torch.full((count,), quality_of(train.lmbda, config))
+        return torch.full((count,), config.quality_of(train.lmbda))
     spread = torch.arange(count) + torch.rand(count, generator=generator)
     return 100.0 * spread / count
-
-
-def quality_of(lmbda: float, config: ModelConfig) -> float:
-    """Quality whose rate-distortion weight is ``lmbda``, clamped to [0, 100]."""
-    low, high = torch.log(torch.tensor([config.lmbda_min, config.lmbda_max])).tolist()
-    quality = 100.0 * (float(torch.log(torch.tensor(lmbda))) - low) / (high - low)
-    return min(100.0, max(0.0, quality))
 
 
 def eye_distortion(score: T, mse: T, lmbda: T, config: ModelConfig) -> T:
@@ -74,7 +67,7 @@ def rate_distortion(
     With metric "ms-ssim" the distortion is lmbda(q) * ``MS_SSIM_WEIGHT`` * (1 - ms_ssim), with
     "eye" lmbda(q) * ``eye_distortion``, of colours as they were before ``rotations`` (B, 3, 3).
     """
-    lmbda = config.lmbda(0.0) * (config.lmbda(100.0) / config.lmbda(0.0)) ** (q / 100.0)
+    lmbda = torch.exp(config.log_lmbda(q))
     bpp = output.bits / (x.shape[-1] * x.shape[-2])
     x_hat = output.x_hat.float()
     # summed, then divided: so that no operation of the backward pass only fills a map

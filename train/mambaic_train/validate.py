@@ -12,11 +12,12 @@ import numpy as np
 
 from mambaic.codec import Codec
 from mambaic.config import ModelConfig
+from mambaic.container.fields import bpp_from_bytes
 from mambaic.encoder.options import EncodeOptions
 from mambaic.errors import ConfigError, ImageError
 from mambaic.evaluation.run import plain
 from mambaic.imaging.image import Picture, read_image
-from mambaic.imaging.metrics import bpp_from_bytes, ms_ssim, psnr_db
+from mambaic.imaging.metrics import ms_ssim, psnr_db
 from mambaic.imaging.ssimulacra2 import ssimulacra2
 from mambaic.imaging.suffixes import IMAGE_SUFFIXES
 from mambaic_train.config import TrainConfig
