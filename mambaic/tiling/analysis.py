@@ -21,10 +21,12 @@ from mambaic.tiling.memory import return_memory
 
 def read_region(pixels: np.ndarray, box: Box) -> Tensor:
     """Pixels of a box (1, 3, h, w) in [0, 1]; beyond the picture its last pixels repeat."""
-    height, width = pixels.shape[:2]
-    rows = np.arange(box[0] * LATENT_STRIDE, (box[0] + box[2]) * LATENT_STRIDE).clip(max=height - 1)
-    columns = np.arange(box[1] * LATENT_STRIDE, (box[1] + box[3]) * LATENT_STRIDE)
-    region = pixels[rows[:, None], columns.clip(max=width - 1)[None, :]]
+    rows, columns = LATENT_STRIDE * box[2], LATENT_STRIDE * box[3]
+    top = min(LATENT_STRIDE * box[0], pixels.shape[0] - 1)
+    left = min(LATENT_STRIDE * box[1], pixels.shape[1] - 1)
+    seen = pixels[top : top + rows, left : left + columns]
+    beyond = ((0, rows - seen.shape[0]), (0, columns - seen.shape[1]), (0, 0))
+    region = np.pad(seen, beyond, mode="edge")
     x = torch.from_numpy(rearrange(region, "h w c -> 1 c h w")).float().div_(255.0)
     return x.contiguous(memory_format=torch.channels_last)
 

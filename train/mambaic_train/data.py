@@ -51,7 +51,6 @@ class Crops(NamedTuple):
 Sample = tuple[Photo, np.ndarray]  # and five numbers that place the crop in it
 IDENTITY = np.eye(3, dtype=np.float32)
 ROTATION_QUALITY = 50.0  # quality: rotations hardly depend on it
-ROTATION_REGIONS = 6  # regions that are looked at: an encoder's 24 take as long as decoding
 
 
 class Photos(Protocol):
@@ -251,7 +250,7 @@ def rotate_as_encoded(photos: Photos, model: MambaIC) -> None:
     wavelet, config = copy.deepcopy(model.transform.wavelet).cpu(), model.config
 
     def rotation_of(pixels: np.ndarray) -> np.ndarray:
-        rotation = search(wavelet, config, pixels, ROTATION_QUALITY, ROTATION_REGIONS)
+        rotation = search(wavelet, config, pixels, ROTATION_QUALITY)
         return rotation.matrix.astype(np.float32)
 
     photos.rotate(rotation_of)
