@@ -30,6 +30,7 @@ from mambaic.models.model import MambaIC, joined_ids
 from mambaic.models.tuning import tuned_parameters
 from mambaic.numerics import own_numerics
 
+REACHES = ".reaches"  # how the names of those of layers end: ``mambaic.fixed_point``
 TABLES = "tables."  # before the names of their tensors
 CONFIG_FILE = "config.json"
 SHARD_BYTES = 15 * 10**6
@@ -153,10 +154,13 @@ def _keep_companions(old: Path, fresh: Path) -> None:
 def _write_folder(
     folder: Path, tensors: dict[str, Tensor], config: ModelConfig, card: dict[str, Any]
 ) -> None:
-    groups = {"weights": dict(tensors)}
+    # reaches in a file of their own: they change without the weights
+    reaches = {key: tensor for key, tensor in tensors.items() if key.endswith(REACHES)}
+    groups = {"weights": {key: tensors[key] for key in tensors.keys() - reaches.keys()}}
     for name, extension in EXTENSIONS.items():
-        keys = [key for key in tensors if key.startswith(extension.prefix)]
+        keys = [key for key in groups["weights"] if key.startswith(extension.prefix)]
         groups[name] = {key: groups["weights"].pop(key) for key in keys}
+    groups["reaches"] = reaches
     files = []
     for name, group in groups.items():
         for number, shard in enumerate(_shards(group), start=1):

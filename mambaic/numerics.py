@@ -159,6 +159,22 @@ def _settings_of_cuda() -> list[Callable[[], None]]:
     return undo
 
 
+def _settings_of_walks() -> list[Callable[[], None]]:
+    # some of cuDNN's algorithms transform their inputs, so that sums of integers are not exact
+    return _change(torch.backends.cudnn, "enabled", False)
+
+
+@contextmanager
+def exact_sums(device: torch.device) -> Iterator[None]:
+    """Convolutions of float32 on ``device`` add products alone."""
+    if device.type != "cuda":
+        yield
+        return
+    with _of_walks.held():
+        yield
+
+
+_of_walks = _ProcessWide(_settings_of_walks)
 _of_cpus = _ProcessWide(_settings_of_cpus)
 _of_cuda = _ProcessWide(_settings_of_cuda)
 
@@ -166,6 +182,7 @@ _of_cuda = _ProcessWide(_settings_of_cuda)
 def _after_fork() -> None:
     global _forked
     _forked = True
+    _of_walks.forget_others()
     _of_cpus.forget_others()
     _of_cuda.forget_others()
 

@@ -41,7 +41,7 @@ def with_eye(model: MambaIC) -> MambaIC:
         for parameter in tuned_parameters(other).values():
             noise = torch.randn(parameter.shape, generator=rng)
             parameter.add_(0.05 * parameter.abs().mean() * noise)
-    return beside(other, dict(model.named_parameters()))
+    return beside(other, model.state_dict())
 
 
 @pytest.fixture(scope="session")

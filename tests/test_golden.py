@@ -13,7 +13,7 @@ from mambaic.codec import Codec, load_for
 from mambaic.container.fields import CHUNKS, describe
 from mambaic.errors import WrongModel
 
-FOLDER = Path(__file__).parent / "golden" / "v5"
+FOLDER = Path(__file__).parent / "golden" / "v6"
 OURS = sorted(path for path in FOLDER.glob("*.mbic") if not path.name.startswith("s-"))
 SHIPPED = sorted(FOLDER.glob("s-*.mbic"))
 

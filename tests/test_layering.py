@@ -39,12 +39,14 @@ MAY_IMPORT = {
     # symbols and bits, whatever networks the priors come from; payloads are whole words
     "coding": "errors container mambaic_kernels",
     "nn": "config mambaic_kernels",
+    # the walk's layers in integers
+    "fixed_point": "errors nn mambaic_kernels",
     # what a decoder does after g_s; its chunks are coded, too
     "reconstruction": "errors imaging coding mambaic_kernels",
     # the walk: networks between the steps of coding
-    "entropy_model": "errors config coding nn",
+    "entropy_model": "errors numerics config coding nn fixed_point",
     # tables of the filter's coefficients belong to the weights
-    "models": "errors config coding nn reconstruction entropy_model",
+    "models": "errors config coding nn fixed_point reconstruction entropy_model",
     # the id of weights is a field of files, and they are written as pictures are
     "checkpoint": "errors numerics config container imaging coding models",
     # g_a and g_s piece by piece
@@ -63,7 +65,7 @@ MAY_IMPORT = {
     "mambaic_cli": "errors config extras container imaging models encoder codec "
     "mambaic evaluation mambaic_train",
 }
-NETWORKS = {"nn", "entropy_model", "models"}
+NETWORKS = {"nn", "fixed_point", "entropy_model", "models"}
 
 
 class Import(NamedTuple):

@@ -18,7 +18,7 @@ from mambaic.checkpoint import load_model
 from mambaic.codec import Codec
 from mambaic.numerics import own_numerics
 
-CHECKPOINT = Path(__file__).parent / "golden" / "v5" / "unit"
+CHECKPOINT = Path(__file__).parent / "golden" / "v6" / "unit"
 NEW_PRECISION = hasattr(torch.backends, "fp32_precision")
 
 

@@ -24,7 +24,7 @@ from mambaic.errors import CheckpointError, DeviceError
 from mambaic.imaging import atomic_files
 from mambaic_kernels import simd
 
-CHECKPOINT = Path(__file__).parent / "golden" / "v5" / "unit"
+CHECKPOINT = Path(__file__).parent / "golden" / "v6" / "unit"
 
 
 def picture():

@@ -2,10 +2,8 @@
 
 The interpreters are ``estimator``, ``encoder`` and ``decoder``.
 
-The scale index of a latent must be the same in encoder and decoder although their arithmetic
-differs in the last bits. Files are therefore coded in float64, and the encoder records the latents
-whose continuous index lies within MARGIN of a boundary: there the decoder obeys the record, which
-comes first.
+Priors of files come from fixed-point networks, so the scale index of a latent is the same in
+encoder and decoder.
 """
 
 from __future__ import annotations
@@ -21,10 +19,6 @@ from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site, as_rows, in_order
 from mambaic.coding.tables import scale_position, values
-
-# in units of one scale index (a factor of 1.13 in scale); docs/reliability.md has the drift that it
-# must cover (under 1e-11) and its cost (under 0.01 % of a file)
-MARGIN = 1e-6
 
 ALL = slice(None)
 
@@ -102,12 +96,9 @@ def ordered_residuals(rows: Tensor) -> np.ndarray:
     return in_order(rows.detach()).double().cpu().numpy()
 
 
-def ordered_scale_positions(log_scale: Tensor) -> np.ndarray:
-    return scale_position(in_order(log_scale.detach()).double()).cpu().numpy()
-
-
 def ordered_indices(log_scale: Tensor) -> np.ndarray:
-    return np.floor(ordered_scale_positions(log_scale)).astype(np.int64)
+    """Scale indices (B, C * n) int64 of rows, in coding order."""
+    return scale_position(in_order(log_scale.detach()).double()).long().cpu().numpy()
 
 
 def rows_like(ordered: np.ndarray, like: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from mambaic.errors import (
 )
 
 MAGIC = b"MBIC"
-VERSION = 5
+VERSION = 6
 WEIGHTS_ID_BYTES = 4
 WORD_BYTES = 2  # payloads are counted in words
 MIN_TILE_BYTES = 7  # a length, and the three words that every payload begins with

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import CHECKERBOARD, COARSE_TO_FINE, DISTANCES, Lattice, Site
@@ -21,6 +20,7 @@ from mambaic.coding.step_coder import StepCoder
 from mambaic.config import ModelConfig
 from mambaic.entropy_model.sub_groups import SubGroups
 from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation, RowConv2d
+from mambaic.nn.functions import Exp, Grid
 from mambaic.nn.gains import QualityCurve
 
 
@@ -35,22 +35,25 @@ class PriorHead(nn.Module):
         super().__init__()
         self.lattice = lattice
         self.split = [channels, channels, gates]
-        alone = kernel == 1  # nothing around a position is looked at
-        self.conv1 = RowConv2d(width, width) if alone else GridConv2d(width, width, kernel)
+        self.alone = kernel == 1  # nothing around a position is looked at
+        self.conv1: nn.Module = (
+            RowConv2d(width, width) if self.alone else GridConv2d(width, width, kernel)
+        )
         self.conv2 = RowConv2d(width, sum(self.split))
+        self.act, self.exp, self.grid = nn.LeakyReLU(0.1), Exp(), Grid()
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)
             nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, state: Tensor, typical: Tensor) -> tuple[Prior, Tensor]:
-        if isinstance(self.conv1, RowConv2d):
+        if self.alone:
             hidden = self.conv1(self.lattice.take(state))
         else:
             hidden = self.lattice.join([self.conv1(state, *grid) for grid in self.lattice.value])
-        out = self.conv2(F.leaky_relu(hidden, 0.1))
+        out = self.conv2(self.act(hidden))
         mean, log_scale, gates = out.split(self.split, dim=-1)
         typical = typical.flatten(2).mT
-        return Prior(mean * torch.exp(typical), log_scale + typical), gates
+        return Prior(self.grid(mean * self.exp(typical)), log_scale + typical), gates
 
 
 class ChannelGroup(nn.Module):
@@ -78,6 +81,7 @@ class ChannelGroup(nn.Module):
         self.non_anchor = PriorHead(width, channels, 3, last, gates)
         self.slices = SubGroups(channels, config.slices, config.slice_width, gates)
         self.typical = QualityCurve(config.rate_anchors, channels)
+        self.tanh, self.grid = nn.Tanh(), Grid()
         self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
 
     def state(self, state: Tensor, decoded: Tensor | None) -> Tensor:
@@ -106,4 +110,4 @@ class ChannelGroup(nn.Module):
         if self.lrp is None:
             return y_hat
         residual = self.lrp(torch.cat([support, y_hat.to(support.dtype)], dim=1))
-        return y_hat + 0.5 * torch.tanh(residual).to(y_hat.dtype)
+        return y_hat + self.grid(0.5 * self.tanh(residual)).to(y_hat.dtype)

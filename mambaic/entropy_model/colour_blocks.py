@@ -33,7 +33,7 @@ class Known(Protocol):
     """What is known of the finest colours from decoded latents."""
 
     def __call__(self, y_hat: Tensor, quality: float) -> Mapping[int, Level]:
-        """By level, of latents (1, M, h, w) float64, in steps of the quantiser."""
+        """By level, of latents (1, M, h, w), in steps of the quantiser."""
 
 
 def pack(bands: Mapping[str, Tensor]) -> Tensor:

@@ -22,6 +22,7 @@ from mambaic.coding.sites import CHECKERBOARD, Latent, Lattice, Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.config import ModelConfig
 from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d
+from mambaic.nn.functions import Energy, Grid
 
 BANDS = 3  # of a plane at each level
 # (plane, band) of what is coded at each level: colour planes are 1 and 2
@@ -59,14 +60,24 @@ def _edges(planes: Tensor) -> Tensor:
     return torch.cat([across, down, around], dim=1) / 2
 
 
-def _shares(edges: Tensor) -> Tensor:
-    """By what share of the brightness's both colours change, (B, 2, H, W)."""
-    light, first, second = (edges[:, plane::3] for plane in range(3))
-    products = [(light * of).sum(dim=1) for of in (light, first, second)]
-    sums = F.avg_pool2d(
-        torch.stack(products, dim=1), AROUND, 1, AROUND // 2, count_include_pad=False
-    )
-    return sums[:, 1:] / (sums[:, :1] + LEAST_ENERGY)
+class Shares(nn.Module):
+    """Edges -> by what share of the brightness's both colours change, (B, 2, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy, self.grid = Energy(), Grid()
+
+    def forward(self, edges: Tensor) -> Tensor:
+        light, first, second = (edges[:, plane::3] for plane in range(3))
+        products = [self.energy(light * of).sum(dim=1) for of in (light, first, second)]
+        sums = _around(torch.stack(products, dim=1))
+        count = _around(torch.ones_like(sums[:, :1]))
+        return self.grid(sums[:, 1:] / (sums[:, :1] + LEAST_ENERGY * count))
+
+
+def _around(maps: Tensor) -> Tensor:
+    """Sums over the neighbourhood of every position."""
+    return F.avg_pool2d(maps, AROUND, 1, AROUND // 2, divisor_override=1)
 
 
 class ColourStep(nn.Module):
@@ -80,6 +91,7 @@ class ColourStep(nn.Module):
         self.spatial = FeatureConv2d(before, width) if before else None
         self.mix = RowConv2d(width, width)
         self.out = RowConv2d(width, 3 * count)
+        self.act, self.grid = nn.LeakyReLU(0.1), Grid()
         with torch.no_grad():
             self.out.weight.mul_(0.1)
             nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
@@ -88,9 +100,10 @@ class ColourStep(nn.Module):
         """``offered`` means of all of the level and bands ``coded`` before, maps (B, C, H, W)."""
         if self.spatial is not None:
             support = support + self.spatial(coded)
-        hidden = self.mix(F.leaky_relu(self.lattice.take(support), 0.1))
-        mean, log_scale, share = self.out(F.leaky_relu(hidden, 0.1)).chunk(3, dim=-1)
-        return Prior(mean + share * self.lattice.take(offered[:, self.channels]), log_scale)
+        hidden = self.mix(self.act(self.lattice.take(support)))
+        mean, log_scale, share = self.out(self.act(hidden)).chunk(3, dim=-1)
+        offered = self.grid(share * self.lattice.take(offered[:, self.channels]))
+        return Prior(mean + offered, log_scale)
 
 
 class ColourLevel(nn.Module):
@@ -107,6 +120,7 @@ class ColourLevel(nn.Module):
         known = EDGES + len(self.kept) + len(coded) + more
         self.support = FeatureConv2d(known, width)
         self.modulate = QualityModulation(width)
+        self.shares, self.grid = Shares(), Grid()
         first = sum(plane == 1 for plane, _ in coded)
         parts = (slice(0, first), slice(first, len(coded)))
         self.steps = nn.ModuleList(
@@ -117,12 +131,13 @@ class ColourLevel(nn.Module):
 
     def code(self, known: Level, more: Sequence[Tensor], q: Tensor, coder: StepCoder) -> Tensor:
         """Decoded bands of CODED (B, C, H, W), in quantiser steps."""
-        shares = _shares(known.edges)
+        shares = self.shares(known.edges)
         kept = torch.stack([known.bands[:, plane, band] for plane, band in self.kept], dim=1)
         coded = CODED[self.level]
         offered = torch.stack(
             [shares[:, plane - 1] * known.bands[:, 0, band] for plane, band in coded], dim=1
         )
+        offered = self.grid(offered)
         support = self.support(torch.cat([known.edges, kept, offered, *more], dim=1))
         support = self.modulate(support, q)
         size = (offered.shape[-2], offered.shape[-1])

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.config import ModelConfig
-from mambaic.nn.blocks import QualityModulation, log_features
+from mambaic.nn.blocks import QualityModulation
+from mambaic.nn.functions import log_features
 from mambaic.nn.sampling import Down, Up
 
 
@@ -39,8 +40,9 @@ class HyperSynthesis(nn.Module):
         self.up1 = Up(width, width // 2)
         self.conv = nn.Conv2d(width // 2, width // 2, 3, padding=1)
         self.up2 = Up(width // 2, width)
+        self.act = nn.LeakyReLU(0.1)
 
     def forward(self, z_hat: Tensor, q: Tensor) -> Tensor:
-        t = F.leaky_relu(self.modulate(self.stem(z_hat), q), 0.1)
-        t = F.leaky_relu(self.up1(t), 0.1)
-        return self.up2(t + F.leaky_relu(self.conv(t), 0.1))
+        t = self.act(self.modulate(self.stem(z_hat), q))
+        t = self.act(self.up1(t))
+        return self.up2(t + self.act(self.conv(t)))

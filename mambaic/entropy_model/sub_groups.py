@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
@@ -21,15 +20,10 @@ from mambaic.coding.step_coder import ALL, StepCoder
 from mambaic.coding.tables import LOG_MAX, LOG_MIN
 from mambaic.nn.blocks import RowConv2d, zero_start
 from mambaic.nn.chunking import POSITIONS_AT_ONCE, at_once
+from mambaic.nn.functions import Exp, Grid, Log1p
 
 MAGNITUDES = 3  # features of a coded latent that are even in its sign
 DEVIATIONS_MAX = 4.0
-
-
-def _scale(prior: Prior) -> Tensor:
-    """Scales of a prior, clamped to those of the tables: never 0, and a sub-group far from its mean
-    moves the mean of the next one no further."""
-    return torch.exp(prior.log_scale.clamp(LOG_MIN, LOG_MAX))
 
 
 class NormalisedResiduals(NamedTuple):
@@ -44,16 +38,29 @@ class NormalisedResiduals(NamedTuple):
         return NormalisedResiduals(self.deviation[:, positions], self.magnitudes[:, positions])
 
 
-def normalised_residuals(coded: Tensor, prior: Prior) -> NormalisedResiduals:
-    """Of latents (B, n, C)."""
-    scale = _scale(prior)
-    residual = coded - prior.mean
-    deviation = (residual / scale).clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX)
-    energy = torch.log1p(residual.square() / (scale.square() + 0.25))
-    # expected energy: next to none of latents whose scale is far under their spacing
-    expected = torch.sigmoid(2 * prior.log_scale)
-    magnitudes = torch.cat([energy, expected, deviation.abs()], dim=-1)
-    return NormalisedResiduals(deviation, magnitudes)
+def bounded(log_scale: Tensor) -> Tensor:
+    """Log-scales within those of the tables: no scale is 0, and a sub-group far from its mean moves
+    the mean of the next one no further."""
+    return log_scale.clamp(LOG_MIN, LOG_MAX)
+
+
+class Normalise(nn.Module):
+    """``NormalisedResiduals`` of latents (B, n, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exp, self.log1p, self.sigmoid, self.grid = Exp(), Log1p(), nn.Sigmoid(), Grid()
+
+    def forward(self, coded: Tensor, prior: Prior) -> NormalisedResiduals:
+        log_scale = bounded(prior.log_scale)
+        residual = coded - prior.mean
+        deviation = self.grid(residual / self.exp(log_scale))
+        deviation = deviation.clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX)
+        energy = self.log1p(self.grid(residual.square() / (self.exp(2 * log_scale) + 0.25)))
+        # expected energy: next to none of latents whose scale is far under their spacing
+        expected = self.sigmoid(2 * prior.log_scale)
+        magnitudes = torch.cat([energy, expected, deviation.abs()], dim=-1)
+        return NormalisedResiduals(deviation, magnitudes)
 
 
 class SubGroupContext(nn.Module):
@@ -73,17 +80,19 @@ class SubGroupContext(nn.Module):
         self.gated_mean = zero_start(RowConv2d(gates, channels, bias=False)) if gates else None
         linear = None if gates else zero_start(RowConv2d(MAGNITUDES * before, channels))
         self.log_scale = linear
+        self.act, self.exp, self.grid = nn.LeakyReLU(0.1), Exp(), Grid()
 
     def forward(self, deviation: Tensor, magnitudes: Tensor, prior: Prior, gates: Tensor) -> Prior:
         """``prior`` (B, n, channels) of the sub-group alone; deviation and magnitudes of the
         sub-groups before, one after the other (``NormalisedResiduals``); gates (B, n, gates)."""
         hidden = self.hidden(torch.cat([magnitudes, prior.log_scale], dim=-1))
-        moved, widened = self.mean(deviation), self.out(F.leaky_relu(hidden, 0.1))
+        moved, widened = self.mean(deviation), self.out(self.act(hidden))
         if self.gated is not None and self.gated_mean is not None:
             moved = moved + self.gated_mean(self.gated(deviation) * gates)
         if self.log_scale is not None:
             widened = self.log_scale(magnitudes) + widened
-        return Prior(prior.mean + _scale(prior) * moved, prior.log_scale + widened)
+        scale = self.exp(bounded(prior.log_scale))
+        return Prior(prior.mean + self.grid(scale * moved), prior.log_scale + widened)
 
 
 class SubGroups(nn.Module):
@@ -93,6 +102,7 @@ class SubGroups(nn.Module):
         super().__init__()
         self.count = count
         width = channels // count
+        self.tanh, self.normalise = nn.Tanh(), Normalise()
         self.contexts = nn.ModuleList(
             SubGroupContext(index * width, width, hidden, gates) for index in range(1, count)
         )
@@ -105,16 +115,19 @@ class SubGroups(nn.Module):
         width = prior.mean.shape[-1] // self.count
         means, log_scales = (rows.split(width, dim=-1) for rows in (prior.mean, prior.log_scale))
         alone = [Prior(*of) for of in zip(means, log_scales, strict=True)]
-        priors = _Priors(self.contexts, alone, torch.tanh(gates))
+        priors = _Priors(self.contexts, self.normalise, alone, self.tanh(gates))
         return torch.cat(coder.code(site.split(self.count), priors), dim=-1)
 
 
 class _Priors:
     """Priors of the sub-groups of one step: ``PriorOf``."""
 
-    def __init__(self, contexts: nn.ModuleList, alone: list[Prior], gates: Tensor) -> None:
+    def __init__(
+        self, contexts: nn.ModuleList, normalise: nn.Module, alone: list[Prior], gates: Tensor
+    ) -> None:
         """``alone``: priors without the other sub-groups."""
-        self._contexts, self._alone, self._gates = contexts, alone, gates
+        self._contexts, self._normalise = contexts, normalise
+        self._alone, self._gates = alone, gates
         self._known: list[NormalisedResiduals] = []  # of all sub-groups but the last one coded
         self._last: Prior | None = None  # of the last one coded
 
@@ -123,7 +136,7 @@ class _Priors:
         own = self._alone[index].at(positions)
         if index:
             assert self._last is not None
-            last = normalised_residuals(values[-1], self._last.at(positions))
+            last = self._normalise(values[-1], self._last.at(positions))
             known = [*(residuals.at(positions) for residuals in self._known), last]
             own = _correct(self._contexts[index - 1], own, known, self._gates[:, positions])
             if positions == ALL:

@@ -12,8 +12,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -31,20 +33,27 @@ from mambaic.coding.step_coder import StepCoder
 from mambaic.coding.tables import Tables, build_tables
 from mambaic.config import TRAINED, ModelConfig
 from mambaic.entropy_model import colour_blocks
-from mambaic.entropy_model.arithmetic import DoubleCopy
 from mambaic.entropy_model.channel_group import ChannelGroup
 from mambaic.entropy_model.colour_blocks import Known
 from mambaic.entropy_model.fine_colour import FineColour
 from mambaic.entropy_model.finer import FinerCoder, SmallScales
 from mambaic.entropy_model.hyperprior import HyperAnalysis, HyperSynthesis
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
+from mambaic.fixed_point.cached import CachedTwin
+from mambaic.fixed_point.exactness import assure_exact
+from mambaic.fixed_point.twin import measuring, reach_count, twin
 from mambaic.nn.blocks import make_blocks
-from mambaic.nn.gains import QualityCurve, fineness
+from mambaic.nn.gains import QualityCurve, fineness, log_fineness
+from mambaic.numerics import exact_sums
 
 _DESYNC = (
-    "the decoded symbols are not the encoder's ({}), although the file is undamaged: this "
-    "machine's arithmetic differs too much; decode with --device cpu"
+    "the decoded symbols are not the encoder's ({}), although the file is undamaged: decode with "
+    "--device cpu, and report it"
 )
+
+
+WALKED = ("h_s", "z_mean", "z_log_scale", "groups", "refine")  # the networks of the walk
+UNMEASURED = 16.0  # reach of a layer that no photograph has been through
 
 
 class ColourSource(Protocol):
@@ -68,8 +77,7 @@ class DecodedLatents(NamedTuple):
 
     @classmethod
     def of(cls, y_hat: Tensor, error: Tensor, colours: Tensor | None) -> DecodedLatents:
-        y_hat = y_hat.float()
-        return cls(y_hat, error, y_hat[:, :0] if colours is None else colours.float())
+        return cls(y_hat, error, y_hat[:, :0] if colours is None else colours)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class FineNetworks(nn.Module):
         super().__init__()
         self.scales = SmallScales(config.M)
         self.colour = FineColour(config)
+        self.register_buffer("reaches", torch.full((reach_count(self),), UNMEASURED))
 
 
 class EntropyModel(nn.Module):
@@ -115,7 +124,8 @@ class EntropyModel(nn.Module):
         self.shape_log_ratio = nn.Parameter(torch.tensor(0.8))
         self.fine: FineNetworks | None = FineNetworks(config) if config.fine_width else None
         self.tables: Tables | None = None
-        self._double = DoubleCopy()
+        self.register_buffer("reaches", torch.full((reach_count(self.walked()),), UNMEASURED))
+        self._twin = CachedTwin(_fixed_point)
 
     # -- the coding order ------------------------------------------------------------------
 
@@ -129,7 +139,7 @@ class EntropyModel(nn.Module):
         """
         if beyond:
             assert self.fine is not None, "this model has no networks for such qualities"
-            coder = FinerCoder(coder, fineness(self.config, q), self.fine.scales)
+            coder = FinerCoder(coder, log_fineness(self.config, q), self.fine.scales)
         site = Site("z", slice(0, self.config.z_channels))
         z_hat = site.lattice.put(coder.code_alone(site, self._z_prior(z_shape, q)), z_shape)
         state = self.h_s(z_hat, q)
@@ -182,10 +192,10 @@ class EntropyModel(nn.Module):
         q = y.new_tensor([quality])
         finer = fineness(self.config, q)[:, None, None, None]
         encoder = Encoder({"y": y * finer, "z": self.h_a(y, q)}, tables)
-        y_hat, error = self._walk_in_double(encoder, y.shape[-2:], quality, weights)
+        y_hat, error = self._walk_in_fixed_point(encoder, y.shape[-2:], quality, weights)
         packed = None
         if colours is not None:
-            missed = colours.missed(y_hat.float(), quality)
+            missed = colours.missed(y_hat, quality)
             source = self._colour_networks(), colours.known, missed
             packed = colour_blocks.encode(*source, y_hat, quality, encoder)
         payload, bits = encoder.finish()
@@ -207,7 +217,7 @@ class EntropyModel(nn.Module):
         """
         decoder = Decoder(payload, self._ready())
         try:
-            y_hat, error = self._walk_in_double(decoder, size, quality, weights)
+            y_hat, error = self._walk_in_fixed_point(decoder, size, quality, weights)
             packed = None
             if known is not None:
                 networks = self._colour_networks()
@@ -218,25 +228,39 @@ class EntropyModel(nn.Module):
             raise DesyncError(_DESYNC.format(exc)) from exc
         return DecodedLatents.of(y_hat, error, packed)
 
-    def _walk_in_double(
+    def _walk_in_fixed_point(
         self, coder: StepCoder, size: Sequence[int], quality: float, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """y_hat (1, M, h, w) float64, and the ``ErrorWatch``'s sums."""
+        """y_hat (1, M, h, w), and the ``ErrorWatch``'s sums."""
         if weights is None:
             weights = self.shape_logit.new_empty(self.config.M, 0)
+        assure_exact(weights.device)
         watch = ErrorWatch(coder, weights, (size[0], size[1]))
-        q = weights.new_tensor([quality], dtype=torch.float64)
-        walk = self._double.of(self).walk
-        y_hat = walk((size[0] // 4, size[1] // 4), q, watch, beyond=quality > TRAINED)
+        q = weights.new_tensor([quality])
+        walk = self._twin.of(self).walk
+        with exact_sums(weights.device):
+            y_hat = walk((size[0] // 4, size[1] // 4), q, watch, beyond=quality > TRAINED)
         return y_hat, watch.error
 
     def _colour_networks(self) -> FineColour:
-        """In double, as the walk."""
-        fine = self._double.of(self).fine
+        """In fixed point, as the walk."""
+        fine = self._twin.of(self).fine
         assert fine is not None, "this model has no networks for the finest colours"
         return fine.colour
 
     # -- tables ------------------------------------------------------------------------------
+
+    def walked(self) -> nn.ModuleDict:
+        """The networks of the walk, but for those of ``fine``."""
+        return nn.ModuleDict({name: getattr(self, name) for name in WALKED})
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Set the reaches of the walk's layers to what they see meanwhile."""
+        reaches = self.get_buffer("reaches")
+        reaches.zero_()
+        with measuring(self.walked(), reaches):
+            yield
 
     def mixture(self) -> ScaleMixture:
         """The mixture all latents share; differentiable."""
@@ -254,3 +278,14 @@ class EntropyModel(nn.Module):
         if self.tables is None:
             raise ConfigError("this model has no coding tables yet: call update() after training")
         return self.tables
+
+
+def _fixed_point(model: EntropyModel) -> EntropyModel:
+    """The model with the fixed-point twins of all networks of the walk."""
+    found = copy.copy(model)
+    found._modules = dict(model._modules)
+    for name, network in twin(model.walked(), model.get_buffer("reaches")).items():
+        found.add_module(name, network)
+    if model.fine is not None:
+        found.add_module("fine", twin(model.fine, model.fine.get_buffer("reaches")))
+    return found

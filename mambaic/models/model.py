@@ -115,13 +115,26 @@ class MambaIC(nn.Module):
             self._typical_from_deviation()
 
     @torch.no_grad()
+    def measure(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set the reaches of the walk's layers to what photographs, (x, q) as in ``forward``, show:
+        in eval mode, with tables."""
+        self._measure((self.g_a(x, q), q) for x, q in batches)
+
+    def _measure(self, latents: Iterable[tuple[Tensor, Tensor]]) -> None:
+        with self.entropy_model.measuring():
+            for y, q in latents:
+                self.entropy_model.estimate(y, q)
+
+    @torch.no_grad()
     def fit_tables(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Move the coding tables to the symbols of photographs, (x, q) as in ``forward``.
+        """Move the coding tables to the symbols of photographs, (x, q) as in ``forward``, after
+        ``measure``.
 
         In eval mode, with tables; see ``mambaic.coding.tables``. In TABLE_PASSES, as the paths that
         TCQ takes depend on the tables.
         """
         latents = [(self.g_a(x, q), q) for x, q in batches]
+        self._measure(latents)
         for _ in range(TABLE_PASSES):
             counts = [self.entropy_model.estimate(y, q)[1].counts() for y, q in latents]
             self.entropy_model.update(np.sum(counts, axis=0))

@@ -22,12 +22,18 @@ from mambaic.nn.gains import QualityCurve
 FINE = "entropy_model.fine."  # its networks serve both tastes
 
 
-def tuned_parameters(model: MambaIC) -> dict[str, nn.Parameter]:
-    """Parameters of which the eye has its own, by name."""
+REACHES = "entropy_model.reaches"
+
+
+def tuned_parameters(model: MambaIC) -> dict[str, Tensor]:
+    """Parameters of which the eye has its own, by name, and the reaches of the walk's layers."""
     roots: list[nn.Module] = [model.transform, model.entropy_model.h_a]
     roots += [m for m in model.modules() if isinstance(m, QualityCurve | QualityModulation)]
     own = {id(parameter) for root in roots for parameter in root.parameters()}
-    return {n: p for n, p in model.named_parameters() if id(p) in own and not n.startswith(FINE)}
+    found: dict[str, Tensor] = {
+        n: p for n, p in model.named_parameters() if id(p) in own and not n.startswith(FINE)
+    }
+    return found | {REACHES: model.get_buffer(REACHES)}
 
 
 def keep_shared(model: MambaIC) -> None:

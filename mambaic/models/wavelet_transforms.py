@@ -10,15 +10,20 @@ It adds networks to a linear codec that works from the first step:
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from mambaic.config import TRAINED, ModelConfig
 from mambaic.entropy_model import colour_blocks
-from mambaic.entropy_model.arithmetic import DoubleCopy
 from mambaic.entropy_model.fine_colour import BANDS, CODED, NAMES, Level
-from mambaic.nn.blocks import QualityModulation, log_features, make_blocks, zero_start
+from mambaic.fixed_point.functions import FixedExp
+from mambaic.fixed_point.layers import FixedQualityCurve
+from mambaic.nn.blocks import QualityModulation, make_blocks, zero_start
+from mambaic.nn.functions import log_features
 from mambaic.nn.gains import QuantiserStep, fineness, linear_step
+from mambaic.nn.grid import to_grid
 from mambaic.nn.sampling import Down, Up
 from mambaic.nn.wavelet import WaveletPacking
 
@@ -77,7 +82,6 @@ class WaveletTransform(nn.Module):
         self.synthesis = WaveletSynthesis(config)
         self.networks = True
         self.config = config
-        self._double = DoubleCopy()
 
     def g_a(self, x: Tensor, q: Tensor, *, beyond: bool = False) -> Tensor:
         """(B, 3, H, W) in [0, 1], sides multiples of 16 -> (B, M, H/16, W/16). ``beyond``: some
@@ -112,13 +116,13 @@ class WaveletTransform(nn.Module):
 
     @torch.no_grad()
     def known_colours(self, y_hat: Tensor, quality: float) -> dict[int, Level]:
-        """As ``colour_blocks.Known``: in double, as the walk."""
-        q = y_hat.new_tensor([quality])
-        halves = self.wavelet.halves(y_hat * self._double.of(self.step)(q))
-        unit = linear_step(self.config, quality)
+        """As ``colour_blocks.Known``: in fixed point, as the walk."""
+        steps = FixedQualityCurve(self.step)(y_hat.new_tensor([quality]))
+        shift = to_grid(torch.tensor(math.log(linear_step(self.config, quality))))
+        ratio = FixedExp()(steps - shift.to(steps)).to(y_hat)
         return {
-            level: Level.of(planes / unit, bands / unit)
-            for level, (planes, bands) in halves.items()
+            level: Level.of(*halves)
+            for level, halves in self.wavelet.halves(to_grid(y_hat * ratio)).items()
         }
 
     def finest_colours(self, x: Tensor, quality: float) -> dict[str, Tensor]:

@@ -14,6 +14,13 @@ from torch.nn import functional as F
 from mambaic.nn.chunking import by_rows
 
 
+class AttentionCore(nn.Module):
+    """Attention of (n, heads, S, c) with a ``bias`` (1 or n, heads or 1, S, S) of its logits."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+
+
 class WindowAttention(nn.Module):
     """x + attention inside windows of ``window`` x ``window`` positions, on (B, C, H, W).
 
@@ -26,6 +33,7 @@ class WindowAttention(nn.Module):
         self.heads = max(1, channels // head_width)
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
+        self.core = AttentionCore()
         self.out = nn.Linear(channels, channels)
         with torch.no_grad():
             self.out.weight.mul_(0.2)
@@ -53,7 +61,7 @@ class WindowAttention(nn.Module):
         bias = self.bias[:, offset].unsqueeze(0)  # (1, heads, S, S)
         if pad_h or pad_w:
             bias = bias + self._padding_mask(height, width, rows, cols, batch)
-        t = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        t = self.core(q, k, v, bias)
         t = self.out(rearrange(t, "n heads s c -> n s (heads c)"))
         to_map = "(b rows cols) (i j) c -> b (rows i) (cols j) c"
         t = rearrange(t, to_map, rows=rows, cols=cols, i=size)[:, :height, :width]

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mambaic.config import ModelConfig
 from mambaic.nn.attention import WindowAttention
+from mambaic.nn.functions import LogFeatures
 from mambaic.nn.vss import VSSBlock
 
 
@@ -75,23 +76,15 @@ def make_blocks(kinds: str, channels: int, config: ModelConfig, span: int = 0) -
     return nn.Sequential(*(make_block(kind, channels, config, span) for kind in kinds))
 
 
-def log_features(y: Tensor) -> Tensor:
-    """asinh(y) and its magnitude, (B, 2C, H, W): shallow networks cannot see by themselves that a
-    large neighbour of either sign means a large scale."""
-    magnitude = y.abs()
-    # asinh by its definition: torch.asinh has no SIMD form and takes five times as long
-    t = torch.log(magnitude + torch.sqrt(magnitude * magnitude + 1))
-    return torch.cat([torch.copysign(t, y), t], dim=1)
-
-
 class FeatureConv2d(nn.Conv2d):
     """3x3 convolution of the log features of latents: (B, C, H, W) -> (B, out, H, W)."""
 
     def __init__(self, channels: int, out: int, dilation: int = 1) -> None:
         super().__init__(2 * channels, out, 3, padding=dilation, dilation=dilation)
+        self.features: nn.Module = LogFeatures()
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(log_features(input))
+        return super().forward(self.features(input))
 
 
 class RowConv2d(nn.Conv2d):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mambaic.config import TRAINED, ModelConfig
+from mambaic.nn.grid import to_grid
 
 
 class QualityCurve(nn.Module):
@@ -54,5 +55,10 @@ class QuantiserStep(QualityCurve):
 def fineness(config: ModelConfig, q: Tensor) -> Tensor:
     """How many times finer latents are coded at stretched qualities q (B,) than the networks know:
     1 up to TRAINED, from there on as ``linear_step`` falls."""
+    return torch.exp(log_fineness(config, q))
+
+
+def log_fineness(config: ModelConfig, q: Tensor) -> Tensor:
+    """The logarithm of ``fineness``, in steps that the fixed-point walk can tell."""
     slope = math.log(config.lmbda(TRAINED) / config.lmbda(0.0)) / TRAINED
-    return torch.exp(slope / 2 * (q - TRAINED).clamp(min=0.0))
+    return to_grid(slope / 2 * (q - TRAINED).clamp(min=0.0))

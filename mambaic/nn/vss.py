@@ -14,7 +14,6 @@ import math
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mambaic.config import VSSConfig
 from mambaic.nn.chunking import at_once, by_rows
@@ -22,6 +21,10 @@ from mambaic_kernels import ss2d_scan
 
 DIRECTIONS = 4
 BLOCK = 32  # channels of a large map that are scanned at a time
+
+
+class LowRank(nn.Identity):
+    """The factors of delta, as they enter its projection."""
 
 
 class SS2D(nn.Module):
@@ -38,6 +41,7 @@ class SS2D(nn.Module):
         self.d_state = config.d_state
         self.rank = max(4, math.ceil(width / 16))
         self.in_proj = nn.Linear(width, DIRECTIONS * (self.rank + 2 * self.d_state), bias=False)
+        self.low_rank = LowRank()
         self.delta_proj = nn.Parameter(torch.empty(DIRECTIONS, self.rank, width))
         nn.init.uniform_(self.delta_proj, -(self.rank**-0.5), self.rank**-0.5)
         # delta starts log-uniform in [0.01, 0.3]: memories of 3 to 100 positions
@@ -64,8 +68,9 @@ class SS2D(nn.Module):
         batch, height, width, channels = u.shape
         operands = self.in_proj(u).view(batch, height, width, DIRECTIONS, -1)
         low_rank, B, C = operands.split([self.rank, self.d_state, self.d_state], dim=-1)
-        scan_type = torch.float64 if self.A_log.dtype == torch.float64 else torch.float32
-        B, C = (t.to(scan_type).contiguous() for t in (B, C))
+        low_rank = self.low_rank(low_rank)
+        wide = torch.promote_types(u.dtype, torch.float32)
+        B, C = (t.to(wide).contiguous() for t in (B, C))
         # channels do not meet in a scan: on large maps a few at a time, as delta, four times the
         # size of u and its temporaries, would be most of the memory of a tile
         size = channels if at_once(height, width) else BLOCK
@@ -83,8 +88,8 @@ class SS2D(nn.Module):
             )
             with torch.autocast(u.device.type, enabled=False):
                 y = ss2d_scan(
-                    u[..., own].to(scan_type),
-                    delta.to(scan_type),
+                    u[..., own].to(wide),
+                    delta.to(wide),
                     -torch.exp(self.A_log[:, own]),
                     B,
                     C,
@@ -106,6 +111,7 @@ class VSSBlock(nn.Module):
         hidden = int(channels * config.ffn_expansion)
         self.norm = nn.LayerNorm(channels)
         self.in_proj = nn.Linear(channels, 2 * inner)
+        self.act = nn.SiLU()
         self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.scan = SS2D(inner, config, span)
         self.scan_norm = nn.LayerNorm(inner)
@@ -120,8 +126,8 @@ class VSSBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         t = rearrange(x, "b c h w -> b h w c")
         u, gate = self.in_proj(self.norm(t)).chunk(2, dim=-1)
-        gate = F.silu(gate)  # before the scan, so that the product's memory is free during it
-        u = F.silu(self._depthwise(rearrange(u, "b h w c -> b c h w")))
+        gate = self.act(gate)  # before the scan, so that the product's memory is free during it
+        u = self.act(self.conv(rearrange(u, "b h w c -> b c h w")))
         u = rearrange(u, "b c h w -> b h w c")
         t = by_rows(self._gated, t, self.scan(u), gate, dim=1)
         return rearrange(by_rows(self._feed_forward, t, dim=1), "b h w c -> b c h w")
@@ -132,19 +138,5 @@ class VSSBlock(nn.Module):
 
     def _feed_forward(self, t: Tensor) -> Tensor:
         value, gate = self.ffn_in(self.ffn_norm(t)).chunk(2, dim=-1)
-        out: Tensor = t + self.ffn_out(value * F.silu(gate))
-        return out
-
-    def _depthwise(self, u: Tensor) -> Tensor:
-        if u.dtype != torch.float64:
-            return self.conv(u)
-        # torch has no grouped convolution of float64 on CPUs: it would call one per channel
-        height, width = u.shape[-2:]
-        padded = F.pad(u, (1, 1, 1, 1))
-        assert self.conv.bias is not None
-        out = torch.empty_like(u).copy_(self.conv.bias[:, None, None])
-        for i in range(3):
-            for j in range(3):
-                tap = self.conv.weight[:, 0, i, j, None, None]
-                out.addcmul_(tap, padded[..., i : i + height, j : j + width])
+        out: Tensor = t + self.ffn_out(value * self.act(gate))
         return out

@@ -16,6 +16,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mambaic.nn.grid import PER_UNIT
+from mambaic_kernels.wavelet import fixed
 from mambaic_kernels.wavelet.reference import analyse, synthesise
 
 LEVELS = 4
@@ -110,7 +112,8 @@ class WaveletPacking(nn.Module):
     def halves(self, y: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """What kept channels (B, M, h, w) hold of the two finest levels, by level: the picture's
         planes at that level's resolution (B, 3, n h, n w), n = 16 / 2**level, without the level's
-        own bands, and these bands (B, 3, 3, n h, n w), plane by plane, zero where not kept."""
+        own bands, and these bands (B, 3, 3, n h, n w), plane by plane, zero where not kept; in
+        fixed point."""
         batch, _, height, width = y.shape
         packed = y.new_zeros(batch, PACKED, height, width).index_copy(1, self.channels, y)
         *parts, low = packed.split(SIZES, dim=1)
@@ -118,7 +121,8 @@ class WaveletPacking(nn.Module):
         for level in range(LEVELS, 0, -1):
             bands = F.pixel_shuffle(parts[level - 1], 2 ** (LEVELS - level)).unflatten(1, (3, 3))
             found[level] = low, bands
-            low = synthesise(torch.stack([low, *bands.unbind(2)])) if level > 1 else low
+            if level > 1:
+                low = fixed.synthesise(torch.stack([low, *bands.unbind(2)]), PER_UNIT)
         return {level: found[level] for level in (2, 1)}
 
     def colour_bands(self, x: Tensor) -> dict[int, Tensor]:

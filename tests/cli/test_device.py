@@ -9,7 +9,7 @@ import torch
 
 from mambaic_cli.main import main
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "v5"
+GOLDEN = Path(__file__).parents[1] / "golden" / "v6"
 FILE = next(GOLDEN.glob("*.mbic"))
 
 

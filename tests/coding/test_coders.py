@@ -17,14 +17,11 @@ from mambaic.coding.estimator import Estimator, NoiseEstimator, TableEstimator
 from mambaic.coding.likelihood import WHOLE_SLOPE, Prior, ScaleMixture
 from mambaic.coding.quantiser import ERROR_WEIGHT, Search, response
 from mambaic.coding.sites import CHECKERBOARD, COARSE_TO_FINE, Lattice, Site
-from mambaic.coding.step_coder import MARGIN
-from mambaic.coding.symbols import SymbolWriter
 from mambaic.coding.tables import (
     LOG_MIN,
     LOG_STEP,
     RANGES,
     ROUNDED,
-    SCALE_COUNT,
     SPACING,
     TCQ,
     build_tables,
@@ -128,35 +125,6 @@ def test_trellis_gains_over_whole_numbers_what_theory_grants():
     # in units of each spacing; 6.02 dB are a bit
     decibels = 10 * math.log10(whole_error / (error / SPACING**2)) + 6.02 * (whole_bits - bits)
     assert 1.2 < decibels < 1.45
-
-
-def test_drift_within_the_margin_decodes_through_the_record():
-    """Scales placed on the boundaries, then moved by half the margin either way."""
-    y, prior = random_step(2, 16, 16)
-    boundaries = torch.round((prior.log_scale - LOG_MIN) / LOG_STEP + 0.5) - 0.5
-    on_boundary = Prior(prior.mean, LOG_MIN + boundaries * LOG_STEP)
-    site = Site("y", slice(0, 6))
-    encoder = Encoder({"y": y}, TABLES)
-    encoded = encoder.code_alone(site, on_boundary)
-    payload, _ = encoder.finish()
-    for drift in (-0.5, 0.5):
-        moved = Prior(prior.mean, on_boundary.log_scale + drift * MARGIN * LOG_STEP)
-        decoder = Decoder(payload, TABLES)
-        assert torch.equal(decoder.code_alone(site, moved), encoded)
-        decoder.finish()
-
-
-@pytest.mark.parametrize("log_scale", [-9.0, 9.0])
-def test_a_forged_record_at_the_ends_of_the_scales_stays_within_the_tables(log_scale):
-    writer = SymbolWriter(TABLES)
-    writer.numbers(np.array([2, 0, 0]))  # the first two latents
-    writer.bits(np.array([True, False]))
-    indices = np.full(6, SCALE_COUNT - 1 if log_scale > 0 else 0)
-    symbols = np.arange(6, dtype=np.int32) * (log_scale > 0)
-    writer.symbols(symbols, indices, tcq=True)
-    prior = Prior(torch.zeros(1, 1, 6).double(), torch.full((1, 1, 6), log_scale).double())
-    decoded = Decoder(writer.finish(0), TABLES).code_alone(Site("y", slice(0, 6)), prior)
-    assert decoded.abs().max() == symbols.max() * SPACING - (log_scale > 0) * SPACING / 2
 
 
 def cost_of_two_sub_groups(seed: int, look: bool) -> float:

@@ -175,7 +175,9 @@ def test_fineness_follows_the_law_of_lmbda(unit_model):
     config = unit_model.config
     finer = fineness(config, torch.tensor([60.0, 100.0, 120.0]).double())
     ratio = config.lmbda(120.0) / config.lmbda(100.0)
-    torch.testing.assert_close(finer, torch.tensor([1.0, 1.0, ratio**0.5]).double())
+    # to what the steps of the fixed-point walk can tell
+    expected = torch.tensor([1.0, 1.0, ratio**0.5]).double()
+    torch.testing.assert_close(finer, expected, rtol=2**-11, atol=0)
 
 
 def test_small_scales_are_corrected_and_others_are_not():

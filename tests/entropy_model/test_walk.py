@@ -11,12 +11,10 @@ from conftest import photo_like
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import StepCoder
-from mambaic.entropy_model import arithmetic
-from mambaic.entropy_model.arithmetic import DoubleCopy
 from mambaic.entropy_model.walk import EntropyModel
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
 from mambaic.nn import chunking, vss
-from mambaic.nn.blocks import FeatureConv2d, GridConv2d, log_features
+from mambaic.nn.blocks import GridConv2d
 
 
 def latent(model, height, width, quality=50.0, seed=0):
@@ -36,8 +34,9 @@ def test_decoder_is_bit_exact(unit_model, height, width, quality):
     assert torch.equal(error, stream.decoded.error)
     with torch.no_grad():
         estimate, estimator = model.estimate(y, torch.tensor([quality]))
-    assert torch.allclose(y_hat, estimate, atol=1e-3)
-    assert stream.estimated_bits == pytest.approx(float(estimator.bits()), rel=1e-3, abs=2)
+    # the estimate walks in floats
+    assert (y_hat - estimate).square().mean() < 0.2 * (y_hat - y).square().mean()
+    assert stream.estimated_bits == pytest.approx(float(estimator.bits()), rel=0.01, abs=20)
 
 
 @pytest.mark.parametrize("quality", [20.0, 80.0])
@@ -102,30 +101,34 @@ def test_walk_visits_every_latent_once(unit_model):
     assert torch.equal(seen, torch.ones_like(seen))
 
 
-def test_relative_noise_in_every_walk_activation_still_decodes(private_unit_model):
-    """The promise across devices: 1e-10 injected where float64 arithmetic differs by 1e-15."""
-    model = private_unit_model.entropy_model
-    y = latent(private_unit_model, 256, 256)
+def test_a_file_decodes_where_sums_are_made_in_another_way(unit_model, monkeypatch):
+    """In float64, channel by channel from the last to the first."""
+    model = unit_model.entropy_model
+    y = latent(unit_model, 256, 256)
     stream = model.encode(y, 50.0)
-    generator = torch.Generator().manual_seed(1)
-    disturbed = []
+    summed = []
 
-    def disturb(module, inputs, output):
-        disturbed.append(module)
-        noise = torch.randn(output.shape, generator=generator, dtype=torch.float64)
-        return output * (1 + 1e-10 * noise)
+    def backwards(convolve):
+        def summing(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+            own = (bias, stride, padding, dilation)
+            if groups > 1 or not torch.equal(weight, weight.round()):
+                return convolve(input, weight, *own, groups)
+            summed.append(weight)
+            parts = zip(
+                input.double().split(16, dim=1), weight.double().split(16, dim=1), strict=True
+            )
+            return sum(convolve(*part, *own) for part in reversed(list(parts))).float()
 
-    kinds = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.LayerNorm)
-    for module in model._double.of(model).modules():
-        if isinstance(module, kinds):
-            module.register_forward_hook(disturb)
+        return summing
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", backwards(torch.nn.functional.conv2d))
     y_hat = model.decode(stream.payload, tuple(y.shape[-2:]), 50.0).y_hat
-    assert len(disturbed) > 10
-    assert y_hat.shape == y.shape
+    assert len(summed) > 10
+    assert torch.equal(y_hat, stream.decoded.y_hat)
 
 
 def test_new_weights_are_coded_with(private_unit_model):
-    """The float64 copy follows the weights, also those changed in place."""
+    """The fixed-point twin follows the weights, also those changed in place."""
     model = private_unit_model.entropy_model
     y = latent(private_unit_model, 64, 64)
     before = model.encode(y, 50.0)
@@ -135,7 +138,7 @@ def test_new_weights_are_coded_with(private_unit_model):
     after = model.encode(y, 50.0)
     assert after.payload != before.payload
     model.decode(after.payload, tuple(y.shape[-2:]), 50.0)
-    assert not any("double" in name.lower() for name in model.state_dict())
+    assert not any("twin" in name.lower() for name in model.state_dict())
 
 
 def test_decoder_reports_desync_when_weights_differ(private_unit_model):
@@ -144,7 +147,7 @@ def test_decoder_reports_desync_when_weights_differ(private_unit_model):
     stream = model.encode(y, 50.0)
     with torch.no_grad():
         model.h_s.stem.bias += 0.5
-    with pytest.raises(DesyncError, match="arithmetic"):
+    with pytest.raises(DesyncError, match="not the encoder's"):
         model.decode(stream.payload, tuple(y.shape[-2:]), 50.0)
 
 
@@ -170,43 +173,14 @@ def test_model_without_tables_refuses_to_code(private_unit_model):
         private_unit_model.entropy_model.encode(torch.zeros(1, 32, 4, 4), 50.0)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 200), (97, 40)])
-def test_strips_of_a_convolution_are_the_convolution(monkeypatch, size):
-    monkeypatch.setattr(arithmetic, "STRIP_BYTES", 1 << 16)
-    conv = torch.nn.Conv2d(5, 7, 3, padding=1)
-    double = DoubleCopy().of(torch.nn.Sequential(conv))
-    x = torch.randn(1, 5, *size, dtype=torch.float64)
-    expected = torch.nn.functional.conv2d(x, conv.weight.double(), conv.bias.double(), padding=1)
-    assert type(double[0]) is arithmetic.StripConv2d
-    torch.testing.assert_close(double(x), expected)
-    assert type(conv) is torch.nn.Conv2d
-
-
-def test_strips_of_log_features_are_the_convolution(monkeypatch):
-    monkeypatch.setattr(arithmetic, "STRIP_BYTES", 1 << 16)
-    conv = FeatureConv2d(5, 7)
-    double = DoubleCopy().of(torch.nn.Sequential(conv))
-    y = torch.randn(1, 5, 97, 40, dtype=torch.float64)
-    weights = (conv.weight.double(), conv.bias.double())
-    expected = torch.nn.functional.conv2d(log_features(y), *weights, padding=1)
-    assert type(double[0]) is arithmetic.StripConv2d
-    torch.testing.assert_close(double(y), expected)
-
-
-@pytest.mark.parametrize("strip_bytes", [1 << 16, 1 << 23])
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("grid", [grid for lattice in Lattice for grid in lattice.value])
-def test_a_convolution_on_a_grid_is_the_convolution_there(monkeypatch, grid, kernel, strip_bytes):
-    monkeypatch.setattr(arithmetic, "STRIP_BYTES", strip_bytes)
+def test_a_convolution_on_a_grid_is_the_convolution_there(grid, kernel):
     conv = GridConv2d(5, 7, kernel)
     for size in ((97, 40), (4, 4), (3, 63)):
         x = torch.randn(2, 5, *size)
         expected = torch.nn.functional.conv2d(x, conv.weight, conv.bias, padding=kernel // 2)
-        expected = expected[(..., *grid.slices)]
-        torch.testing.assert_close(conv(x, *grid), expected)
-        (double,) = DoubleCopy().of(torch.nn.ModuleList([conv]))
-        assert type(double) is (arithmetic.StripConv2d if kernel == 3 else GridConv2d)
-        torch.testing.assert_close(double(x.double(), *grid).float(), expected)
+        torch.testing.assert_close(conv(x, *grid), expected[(..., *grid.slices)])
 
 
 def test_a_large_map_coded_part_by_part_is_the_same_file(unit_model, monkeypatch):

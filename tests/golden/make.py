@@ -1,4 +1,4 @@
-"""Writes the golden files of format version 5: ``python tests/golden/make.py NAME...``
+"""Writes the golden files of format version 6: ``python tests/golden/make.py NAME...``
 
 A golden file is never replaced: it must decode for ever. New features get new files.
 """
@@ -22,7 +22,7 @@ from mambaic.config import PRESETS
 from mambaic.imaging.image import read_image
 from mambaic.reconstruction.rotation import Rotation
 
-FOLDER = Path(__file__).parent / "v5"
+FOLDER = Path(__file__).parent / "v6"
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:

@@ -59,12 +59,12 @@ class Exporter:
         """
         facts = run_facts(trainer, self.photos, self.paths)
         with trainer.averaged() as model:
+            batches = table_batches(self.photos, model.config, trainer.config, trainer.device)
             if trainer.psnr:
+                model.measure(batches)
                 model = beside(model, trainer.psnr)
             else:
-                model.fit_tables(
-                    table_batches(self.photos, model.config, trainer.config, trainer.device)
-                )
+                model.fit_tables(batches)
             checkpoint.save_model(model, self.out / LAST, facts)
         codec = Codec(checkpoint.load_model(self.out / LAST, trainer.device))
         quick: list[RDPoint] = []

@@ -7,7 +7,6 @@ minutes (docs/training.md, "Finest colours").
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,10 +29,11 @@ from mambaic.entropy_model.fine_colour import CODED, NAMES, FineColour, Level
 from mambaic.entropy_model.finer import HIGHEST, KNOT_STEP, KNOTS, ONSET, FinerCoder
 from mambaic.entropy_model.walk import FineNetworks
 from mambaic.errors import ConfigError
+from mambaic.fixed_point.twin import measuring
 from mambaic.models.growing import grow
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
-from mambaic.nn.gains import fineness
+from mambaic.nn.gains import log_fineness
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import Crops, Photos, PhotoSet, draw_crops, rotate_as_encoded, to_input
 from mambaic_train.optim import WeightAverage, learning_rate
@@ -44,6 +44,7 @@ FROM = 60.0  # the least quality of a crop
 SHRUNK = 0.8  # share of crops that are made smaller first: colours of photographs are soft
 SHRINKING = (2.0, 3.0)  # by how much
 BATCH = 6
+MEASURED = 50  # samples that the reaches of layers are taken from
 LEAST_COUNT = 30.0  # latents of a channel that its own correction is worth
 
 
@@ -134,15 +135,16 @@ def collect(model: MambaIC, x: Tensor, quality: float, counts: ScaleCount) -> Sa
     assert isinstance(transform, WaveletTransform)
     assert entropy_model.fine is not None
     q = torch.tensor([quality])
-    y, finer = model.g_a(x, q, beyond=True), fineness(model.config, q)
-    estimator = Estimator({"y": y * finer, "z": entropy_model.h_a(y, q)}, entropy_model.mixture())
+    y, finer = model.g_a(x, q, beyond=True), log_fineness(model.config, q)
+    latents = {"y": y * torch.exp(finer), "z": entropy_model.h_a(y, q)}
+    estimator = Estimator(latents, entropy_model.mixture())
     coder = FinerCoder(estimator, finer, entropy_model.fine.scales)
     size = (y.shape[-2] // 4, y.shape[-1] // 4)
-    counted = math.log(float(finer)) > 1 / ONSET
+    counted = float(finer) > 1 / ONSET
     watched = _Counting(coder, counts, y) if counted else coder
     # the walk is to see qualities that it knows, as the coder has been made finer already
     y_hat = entropy_model.walk(size, q.clamp(max=100.0), watched)
-    known = transform.known_colours(y_hat.double(), quality)
+    known = transform.known_colours(y_hat, quality)
     missed = transform.finest_colours(x - model.g_s(y_hat, q), quality)
     return Sample(
         quality,
@@ -201,6 +203,17 @@ def fit(
     average.swap(networks)
 
 
+@torch.no_grad()
+def measure(fine: FineNetworks, samples: Sequence[Sample], model: MambaIC) -> None:
+    """Set the reaches of the layers to what ``samples`` show."""
+    reaches = fine.get_buffer("reaches")
+    reaches.zero_()
+    with measuring(fine, reaches):
+        for sample in samples[:MEASURED]:
+            q, known, missed = _batch([sample])
+            fine.colour.walk(known, q, Estimator(missed, model.entropy_model.mixture()))
+
+
 def _batch(parts: Sequence[Sample]) -> tuple[Tensor, dict[int, Level], dict[str, Tensor]]:
     """Qualities, what is known and what is missed, as ``FineColour.walk`` takes them."""
     q = torch.tensor([part.quality for part in parts])
@@ -239,6 +252,7 @@ def train_fine(
     fine = model.entropy_model.fine
     fine.scales.offsets.copy_(counts.offsets())
     fit(fine.colour.requires_grad_(True), samples, model, config)
+    measure(fine, samples, model)
     checkpoint.save_model(model, out, checkpoint.read_config(init)["card"])
 
 

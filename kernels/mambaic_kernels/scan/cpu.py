@@ -1,9 +1,8 @@
 """CPU backend: numba kernels on channels-last data, SIMD across channels, no compiler needed.
 
 Work is cut into blocks of channels, one thread each (plain Python threads over nogil functions, so
-that any number of callers may run at once). In float64 only the forward scan runs (files are coded
-in it). Backward recomputes: it keeps the states at chunk boundaries and rebuilds one chunk at a
-time.
+that any number of callers may run at once). Backward recomputes: it keeps the states at chunk
+boundaries and rebuilds one chunk at a time.
 
 Measured: see docs/benchmarks.md, ``python -m mambaic_kernels.bench``.
 """
@@ -30,7 +29,7 @@ SERIAL = 1 << 16  # state updates under which threads cost more than they give
 
 
 @jit(inline="always")
-def _position(path, step):  # type: ignore[no-untyped-def]
+def position(path, step):  # type: ignore[no-untyped-def]
     """Flat position of one step of a line."""
     k, line, length, height, width, reset = path
     s = length - 1 - step if k % 2 else step
@@ -76,7 +75,7 @@ def _forward(u, dt, A, B, C, y, height, width, reset, d0, d1):  # type: ignore[n
                 path = (k, line, length, height, width, reset)
                 h[:] = 0.0
                 for step in range(length):
-                    p = _position(path, step)
+                    p = position(path, step)
                     # rows as views: plain 0..channels indices are what LLVM vectorises
                     x, t, out = u[b, p, d0:d1], dt[b, p, k, d0:d1], y[b, p, d0:d1]
                     for d in range(channels):
@@ -99,7 +98,7 @@ def _advance(states, decay, operands, path, first, count, block):  # type: ignor
     d0, d1 = block
     k, channels = path[0], d1 - d0
     for i in range(count):
-        p = _position(path, first + i)
+        p = position(path, first + i)
         x, t = u[p, d0:d1], dt[p, k, d0:d1]
         for n in range(A.shape[1]):
             B_n, A_n = B[p, k, n], A[k, n, d0:d1]
@@ -118,7 +117,7 @@ def _retreat(states, decay, g, operands, gradients, path, first, count, block): 
     d0, d1 = block
     k, channels = path[0], d1 - d0
     for i in range(count - 1, -1, -1):
-        p = _position(path, first + i)
+        p = position(path, first + i)
         x, t, dy = u[p, d0:d1], dt[p, k, d0:d1], gy[p, d0:d1]
         gx, gt = gu[p, d0:d1], gdt[p, k, d0:d1]
         for n in range(A.shape[1]):
@@ -210,7 +209,7 @@ def _transpose_block(
 
 
 def positive_steps(delta: Tensor, bias: Tensor) -> Tensor:
-    """softplus(delta + bias): delta (B, P, K, D), bias (K, D), float32 or float64."""
+    """softplus(delta + bias): delta (B, P, K, D), bias (K, D), float32."""
     dt = torch.empty_like(delta, memory_format=torch.contiguous_format)
     rows = [t.view(-1, t.shape[-1]).numpy() for t in (delta.detach().contiguous(), dt)]
     shift = bias.detach().contiguous().numpy()
@@ -240,7 +239,7 @@ def positive_steps_backward(gdt: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
 def scan_forward(
     u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, size: tuple[int, int], reset: bool
 ) -> Tensor:
-    """u (B, P, D), dt (B, P, K, D), A (K, N, D), B, C (B, P, K, N), all float32 or all float64 ->
+    """u (B, P, D), dt (B, P, K, D), A (K, N, D), B, C (B, P, K, N), all float32 ->
     y (B, P, D).
 
     P = H * W positions of a map of ``size``, K = 4 directions (or 1: a plain sequence, H = 1).

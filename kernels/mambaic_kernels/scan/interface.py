@@ -44,21 +44,19 @@ def ss2d_scan(
         backend: "reference", "cpu", "triton", "mamba_ssm", or "auto" by device.
 
     Returns y (B, H, W, D) in the type of ``u``, the sum of the directions; computed in float32, or
-    in float64 when ``u`` is float64: by the reference, but for "cpu" without gradients.
+    by the reference in float64 when ``u`` is float64.
 
     Raises KernelUnavailable if the backend cannot run here.
     """
     check_lines(lines)
     chosen = pick(backend, u.device)
-    double = u.dtype == torch.float64
-    if chosen == "reference" or (double and (chosen != "cpu" or torch.is_grad_enabled())):
+    if chosen == "reference" or u.dtype == torch.float64:
         return reference.ss2d_scan(u, delta, A, B, C, D, delta_bias, delta_softplus, lines)
-    kind = torch.float64 if double else torch.float32
-    v, A, B, C = (t.to(kind) for t in (u, A, B, C))
+    v, A, B, C = (t.float() for t in (u, A, B, C))
     if chosen == "cpu" and delta_softplus and delta_bias is not None:
-        dt = positive_steps(delta.to(kind).flatten(1, 2), delta_bias.to(kind)).view(delta.shape)
+        dt = positive_steps(delta.float().flatten(1, 2), delta_bias.float()).view(delta.shape)
     else:
-        dt = _positive_delta(delta.to(kind), delta_bias, delta_softplus)
+        dt = _positive_delta(delta.float(), delta_bias, delta_softplus)
     if chosen == "mamba_ssm":
         y = _by_mamba_ssm(v, dt, A, B, C, lines)
     else:

@@ -1,0 +1,72 @@
+"""The fixed-point scan by numba: SIMD across channels, one thread for a block of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mambaic_kernels.fixed_scan.reference import DECAYS, PER_STATE, STATE, STEPS
+from mambaic_kernels.scan.cpu import position
+from mambaic_kernels.simd import cut, exact_jit, run
+
+BLOCK = 128  # channels of one block at most
+SERIAL = 1 << 16  # state updates under which threads cost more than they give
+_STEPS, _PER_STATE, _LAST = np.float32(STEPS), np.float32(PER_STATE), np.float32(len(DECAYS) - 1)
+
+
+@exact_jit(nogil=True)
+def _scan(u, dt, rates, B, C, decays, y, height, width, reset, d0, d1):  # type: ignore[no-untyped-def]
+    """Adds the scan of every direction to y, on channels d0..d1."""
+    channels = d1 - d0
+    directions, states, _ = rates.shape
+    h = np.empty((states, channels), np.float32)
+    total = np.empty(channels, np.float32)
+    flow = np.empty(channels, np.float32)
+    for b in range(u.shape[0]):
+        for k in range(directions):
+            lines = (height if k < 2 else width) if reset else 1
+            length = (width if k < 2 else height) if reset else height * width
+            for line in range(lines):
+                path = (k, line, length, height, width, reset)
+                h[:] = np.float32(0)
+                for step in range(length):
+                    p = position(path, step)
+                    x, t, out = u[b, p, d0:d1], dt[b, p, k, d0:d1], y[b, p, d0:d1]
+                    for d in range(channels):
+                        flow[d] = t[d] * x[d]
+                        total[d] = np.float32(0)
+                    for n in range(states):
+                        B_n, C_n = B[b, p, k, n], C[b, p, k, n]
+                        rate, h_n = rates[k, n, d0:d1], h[n]
+                        for d in range(channels):
+                            place = min(np.rint(t[d] * rate[d] * _STEPS), _LAST)
+                            inflow = np.rint(flow[d] * B_n * _PER_STATE)
+                            v = np.rint(decays[np.uint32(np.int32(place))] * h_n[d]) + inflow
+                            h_n[d] = v
+                            total[d] += np.rint(C_n * v)
+                    for d in range(channels):
+                        out[d] += total[d]
+
+
+def fixed_scan(
+    u: Tensor,
+    dt: Tensor,
+    rates: Tensor,
+    B: Tensor,
+    C: Tensor,
+    size: tuple[int, int],
+    *,
+    reset: bool,
+) -> Tensor:
+    """See ``mambaic_kernels.fixed_scan.fixed_scan``."""
+    inputs = [t.contiguous().numpy() for t in (u, dt, rates, B, C)]
+    y = torch.zeros_like(u, memory_format=torch.contiguous_format)
+    y_array = y.numpy()
+
+    def task(index: int, first: int, last: int) -> None:
+        _scan(*inputs, DECAYS, y_array, *size, reset, first, last)
+
+    updates = dt.numel() * rates.shape[1]
+    run(task, cut(u.shape[-1], 1 if updates < SERIAL else torch.get_num_threads(), BLOCK))
+    return y.mul_(STATE)

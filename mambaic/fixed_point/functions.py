@@ -1,0 +1,133 @@
+"""Functions by tables: of what is on the grid or in few steps of the argument."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mambaic.nn.functions import signed_and_plain
+from mambaic.nn.grid import EXACT, PER_UNIT, few_bits, tabulate, to_grid
+
+
+class Table(nn.Module):
+    """A function on [low, high] in steps of 1 / per_unit; beyond, its value at the end."""
+
+    values: Tensor
+
+    def __init__(self, values: Tensor, low: float, per_unit: float) -> None:
+        super().__init__()
+        self.register_buffer("values", values, persistent=False)
+        self.low, self.per_unit = low, per_unit
+        self.last = float(len(values) - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        place = (x - self.low).mul_(self.per_unit).round_().clamp_(0.0, self.last)
+        return self.values[place.int()]
+
+
+class FixedExp(Table):
+    """On the grid, where it is exact up to TABLE_BITS."""
+
+    LOW, HIGH = -10.0, 12.0
+
+    def __init__(self) -> None:
+        super().__init__(tabulate(np.exp, self.LOW, self.HIGH, PER_UNIT), self.LOW, PER_UNIT)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+class FixedSigmoid(Table):
+    def __init__(self) -> None:
+        super().__init__(tabulate(_sigmoid, -16.0, 16.0, 256.0), -16.0, 256.0)
+
+
+class FixedTanh(Table):
+    def __init__(self) -> None:
+        super().__init__(tabulate(np.tanh, -8.0, 8.0, 512.0), -8.0, 512.0)
+
+
+class FixedSiLU(FixedSigmoid):
+    def forward(self, x: Tensor) -> Tensor:
+        return to_grid(super().forward(x).mul_(x))
+
+
+class FixedSoftplus(Table):
+    """max(x, 0) + log(1 + exp(-|x|)): only the second term is a table."""
+
+    def __init__(self) -> None:
+        values = tabulate(lambda x: np.log1p(np.exp(-x)), 0.0, 16.0, 256.0)
+        super().__init__(torch.round(values * 4096) / 4096, 0.0, 256.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.abs()).add_(x.clamp(min=0.0))
+
+
+class FixedLeakyReLU(nn.Module):
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.maximum(x, to_grid(x * self.slope))
+
+
+class FixedGrid(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return to_grid(x)
+
+
+class FixedEnergy(nn.Module):
+    """Eighths, so bounded that 75 of them sum to less than EXACT."""
+
+    MOST = EXACT // 75
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 8.0).round_().clamp_(-self.MOST, self.MOST).mul_(0.125)
+
+
+class OctaveTable(nn.Module):
+    """A function of v >= 1, read by the leading bits of v: PER_OCTAVE cells from every power of two
+    to the next, up to 2 ** OCTAVES."""
+
+    PER_OCTAVE, OCTAVES = 256, 44
+    SHIFT, FIRST = 23 - 8, 127 << 8  # of the bits of a float32, of those of 1.0
+
+    values: Tensor
+
+    def __init__(self, values: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.from_numpy(few_bits(values)), persistent=False)
+
+    @classmethod
+    def centres(cls) -> np.ndarray:
+        """What every cell stands for; the first one for its lower end, 1."""
+        cell = np.arange(cls.PER_OCTAVE * cls.OCTAVES)
+        within = (cell % cls.PER_OCTAVE + 0.5) / cls.PER_OCTAVE
+        found = np.ldexp(1.0 + within, cell // cls.PER_OCTAVE)
+        found[0] = 1.0
+        return found
+
+    def forward(self, v: Tensor) -> Tensor:
+        cell = v.view(torch.int32) >> self.SHIFT
+        return self.values[cell.sub_(self.FIRST).clamp_(0, len(self.values) - 1)]
+
+
+class FixedLog1p(OctaveTable):
+    def __init__(self) -> None:
+        super().__init__(np.log(self.centres()))
+
+    def forward(self, v: Tensor) -> Tensor:
+        return super().forward(v + 1.0)
+
+
+class FixedLogFeatures(OctaveTable):
+    """``LogFeatures``."""
+
+    def __init__(self) -> None:
+        super().__init__(np.arcsinh(self.centres() - 1.0))
+
+    def forward(self, y: Tensor) -> Tensor:
+        return signed_and_plain(super().forward(y.abs().add_(1.0)), y)

@@ -1,0 +1,230 @@
+"""Fixed-point layers with weights.
+
+A product takes inputs in ``levels`` steps of either sign over the ``reach`` that photographs
+showed, and weights in WEIGHT_LEVELS steps of either sign of every output channel's largest. There
+are as many levels as keep every sum under EXACT, at most MOST_LEVELS.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus, FixedTanh
+from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d
+from mambaic.nn.gains import QualityCurve
+from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
+from mambaic.nn.vss import DIRECTIONS, SS2D
+from mambaic_kernels.fixed_scan import fixed_scan
+
+WEIGHT_LEVELS = 127
+MOST_LEVELS = 2047
+
+
+class Levels(nn.Module):
+    """Inputs as integers in [-levels, levels], of which one is ``step``."""
+
+    def __init__(self, reach: float, levels: int) -> None:
+        super().__init__()
+        self.levels = float(levels)
+        reach32 = torch.tensor(max(reach, UNIT), dtype=torch.float32)
+        self.step = reach32 / levels
+        self._per_step = float(levels / reach32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self._per_step).round_().clamp_(-self.levels, self.levels)
+
+
+class Weights:
+    """Integers of a weight (out, ...), the size of one in every row, and how many ``levels`` their
+    inputs may have."""
+
+    def __init__(self, weight: Tensor) -> None:
+        rows = weight.detach().cpu().float().flatten(1)
+        self.scale = rows.abs().amax(dim=1) / WEIGHT_LEVELS
+        self.scale[self.scale == 0] = 1.0
+        ints = (rows / self.scale[:, None]).round_()
+        self.integers = ints.view_as(weight)
+        largest = int(ints.abs().double().sum(dim=1).max())
+        self.levels = min(MOST_LEVELS, EXACT // max(1, largest))
+
+
+class FixedProduct(nn.Module):
+    """Twin of a linear layer or convolution, whose forward it uses with integers."""
+
+    multiplier: Tensor
+    bias: Tensor
+
+    def __init__(self, float_layer: nn.Linear | nn.Conv2d, reach: float) -> None:
+        super().__init__()
+        weights = Weights(float_layer.weight)
+        into = Levels(reach, weights.levels)
+        layer = copy.deepcopy(float_layer)
+        layer.weight = nn.Parameter(weights.integers, requires_grad=False)
+        layer.bias = None
+        channels_last = isinstance(layer, nn.Linear | RowConv2d)
+        shape = (-1,) if channels_last else (-1, 1, 1)
+        bias = torch.zeros(1) if float_layer.bias is None else float_layer.bias.detach().cpu()
+        multiplier = weights.scale * into.step * PER_UNIT
+        self.register_buffer("multiplier", multiplier.view(shape), persistent=False)
+        self.register_buffer("bias", to_grid(bias.float()).view(shape), persistent=False)
+        self.into: nn.Module = into
+        if isinstance(layer, FeatureConv2d):
+            layer.features, self.into = nn.Sequential(FixedLogFeatures(), into), nn.Identity()
+        self.layer = layer
+
+    def forward(self, x: Tensor, *where: int) -> Tensor:
+        sums: Tensor = self.layer(self.into(x), *where)
+        return sums.mul_(self.multiplier).round_().mul_(UNIT).add_(self.bias)
+
+
+class FixedNorm(nn.Module):
+    """``nn.LayerNorm`` over the last dimension; the variance from VARIANCE_LEVELS steps."""
+
+    VARIANCE_LEVELS = 1023
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, norm: nn.LayerNorm, reach: float) -> None:
+        super().__init__()
+        (self.width,) = norm.normalized_shape
+        self.fine = Levels(reach, EXACT // self.width)
+        self.coarse = Levels(2 * reach, self.VARIANCE_LEVELS)
+        self.eps = norm.eps
+        self.register_buffer("weight", norm.weight.detach().float(), persistent=False)
+        self.register_buffer("bias", to_grid(norm.bias.detach().float()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.fine(x).sum(dim=-1, keepdim=True)
+        centred = x - mean.mul_(self.fine.step / self.width)
+        squares = self.coarse(centred).int().square_().sum(dim=-1, keepdim=True, dtype=torch.int32)
+        variance = squares.float().mul_(self.coarse.step * self.coarse.step / self.width)
+        deviation = variance.clamp_(min=self.eps).sqrt_()
+        return to_grid(centred.div_(deviation).mul_(self.weight)).add_(self.bias)
+
+
+class FixedAttention(nn.Module):
+    """``AttentionCore``: probabilities in SHARES parts of one."""
+
+    SHARES, PER_UNIT, PEAK, LAST = 4095, 256.0, 16384.0, 3071.0
+
+    powers: Tensor
+
+    def __init__(self, *reaches: float) -> None:
+        super().__init__()
+        self.reaches = reaches
+        steps = torch.arange(self.LAST + 1, dtype=torch.float64) / self.PER_UNIT
+        powers = torch.round(torch.exp(-steps) * self.PEAK).float()
+        self.register_buffer("powers", powers, persistent=False)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        width, keys = q.shape[-1], k.shape[-2]
+        pairs = min(511, math.isqrt(EXACT // width))
+        of_q, of_k = (Levels(reach, pairs) for reach in self.reaches[:2])
+        of_v = Levels(self.reaches[2], min(MOST_LEVELS, EXACT // (self.SHARES + keys)))
+        logits = of_q(q) @ of_k(k).transpose(-1, -2)
+        per_unit = of_q.step * of_k.step * torch.tensor(width**-0.5, dtype=torch.float32)
+        logits = to_grid(logits.mul_(per_unit)) + to_grid(bias)
+        below = (logits.amax(dim=-1, keepdim=True) - logits).mul_(self.PER_UNIT).round_()
+        powers = self.powers[below.clamp_(max=self.LAST).int()]
+        shares = (powers * self.SHARES).div_(powers.sum(dim=-1, keepdim=True)).round_()
+        return to_grid((shares @ of_v(v)).mul_(of_v.step / self.SHARES))
+
+
+class FixedSS2D(SS2D):
+    """``SS2D`` by ``fixed_scan``."""
+
+    def __init__(self, scan: SS2D, in_proj: FixedProduct, reach: float) -> None:
+        nn.Module.__init__(self)
+        self.span, self.lines = scan.span, scan.lines
+        self.d_state, self.rank = scan.d_state, scan.rank
+        self.in_proj: nn.Module = in_proj  # type: ignore[assignment]
+        self.softplus = FixedSoftplus()
+        weight = scan.delta_proj.detach().transpose(1, 2)  # (DIRECTIONS, width, rank)
+        width = weight.shape[1]
+        weights = Weights(weight.reshape(-1, self.rank))
+        self.into = Levels(reach, weights.levels)
+        by_direction = weights.integers.view(DIRECTIONS, width, self.rank).transpose(1, 2)
+        rates = few_bits(torch.exp(to_grid(scan.A_log.detach().cpu().float()).double()).numpy())
+        skip = to_grid(scan.D.detach().cpu().float()).sum(dim=0)
+        for name, tensor in {
+            "delta_weight": by_direction.contiguous(),
+            "delta_scale": (weights.scale * self.into.step * PER_UNIT).view(DIRECTIONS, width),
+            "delta_bias": to_grid(scan.delta_bias.detach().cpu().float()),
+            "rates": torch.from_numpy(rates).transpose(1, 2).contiguous(),  # (DIRECTIONS, N, D)
+            "skip": skip,
+        }.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    def _scan(self, u: Tensor) -> Tensor:
+        batch, height, width = u.shape[:3]
+        operands = self.in_proj(u).view(batch, height, width, DIRECTIONS, -1)
+        low_rank, B, C = operands.split([self.rank, self.d_state, self.d_state], dim=-1)
+        integers = self.into(low_rank)
+        delta = torch.stack(
+            [integers[..., k, :] @ self.get_buffer("delta_weight")[k] for k in range(DIRECTIONS)],
+            dim=-2,
+        )
+        delta = delta.mul_(self.get_buffer("delta_scale")).round_().mul_(UNIT)
+        delta = self.softplus(delta.add_(self.get_buffer("delta_bias")))
+        y = fixed_scan(
+            u.flatten(1, 2),
+            delta.flatten(1, 2),
+            self.get_buffer("rates"),
+            B.flatten(1, 2).contiguous(),
+            C.flatten(1, 2).contiguous(),
+            (height, width),
+            reset=self.lines == "reset",
+        ).view_as(u)
+        return to_grid(u * self.get_buffer("skip")) + to_grid(y)
+
+
+class FixedQualityCurve(nn.Module):
+    """``QualityCurve``, of products and sums in float64, each of which IEEE defines."""
+
+    values: Tensor
+
+    def __init__(self, curve: QualityCurve) -> None:
+        super().__init__()
+        values = curve.values.detach().cpu().double()
+        self.register_buffer("values", values, persistent=False)
+
+    def forward(self, q: Tensor) -> Tensor:
+        position = q.cpu().double().clamp(0, 100) / 100 * (len(self.values) - 1)
+        lower = position.floor().long().clamp(max=len(self.values) - 2)
+        weight = (position - lower).unsqueeze(1)
+        below, above = (self.values.cpu()[lower + more] for more in (0, 1))
+        value = below * (1 - weight) + above * weight
+        return to_grid(value).float().to(q.device)[:, :, None, None]
+
+
+class FixedModulation(nn.Module):
+    """``QualityModulation``: products and sums in float64, one after the other in order."""
+
+    def __init__(self, modulation: QualityModulation) -> None:
+        super().__init__()
+        self.hidden, self.out = (
+            (layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double())
+            for layer in (modulation.hidden, modulation.out)
+        )
+        self.tanh = FixedTanh()
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        t = q.cpu().double().clamp(max=100.0) / 50.0 - 1.0
+        features = torch.stack([t, t * t, t * t * t], dim=-1)
+        hidden = self.tanh.cpu()(to_grid(_in_order(features, *self.hidden)).float())
+        factors = to_grid(_in_order(hidden.double(), *self.out)).float().to(x.device)
+        scale, shift = factors[:, :, None, None].chunk(2, dim=1)
+        return to_grid(x * (1 + scale)) + shift
+
+
+def _in_order(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer (B, n) -> (B, out) summed from the first feature to the last."""
+    total = bias.expand(len(features), -1)
+    for feature, column in zip(features.T, weight.T, strict=True):
+        total = total + feature[:, None] * column
+    return total

@@ -1,0 +1,42 @@
+"""Numbers of the fixed-point walk: integers held in float32.
+
+Activations are multiples of UNIT. Sums whose order a device may choose are sums of integers under
+EXACT, which float32 holds exactly; products are single IEEE operations, rounded to the grid before
+anything is added to them, so that no compiler can fuse them; functions are tables. So every device
+computes the same numbers, whatever its order of summation (docs/format.md, "Arithmetic").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PER_UNIT = 1024.0
+UNIT = 1.0 / PER_UNIT
+EXACT = (1 << 24) - 1  # float32 holds every integer up to it
+TABLE_BITS = 16  # significant bits of tables' values
+
+
+def to_grid(x: Tensor) -> Tensor:
+    """The nearest multiples of UNIT, halves to even."""
+    return (x * PER_UNIT).round_().mul_(UNIT)
+
+
+def few_bits(values: np.ndarray) -> np.ndarray:
+    """Rounded to TABLE_BITS significant bits, float32: so few that every mathematics library rounds
+    to the same (a test looks at how near to a tie values lie)."""
+    mantissa, exponent = np.frexp(np.asarray(values, dtype=np.float64))
+    return np.ldexp(np.rint(np.ldexp(mantissa, TABLE_BITS)), exponent - TABLE_BITS).astype(
+        np.float32
+    )
+
+
+def tabulate(
+    function: Callable[[np.ndarray], np.ndarray], low: float, high: float, per_unit: float
+) -> Tensor:
+    """Values of a function at ``low``, ``low`` + 1 / per_unit, ..., ``high``."""
+    count = round((high - low) * per_unit) + 1
+    return torch.from_numpy(few_bits(function(low + np.arange(count) / per_unit)))
