@@ -156,11 +156,11 @@ def _write_folder(
 ) -> None:
     # reaches in a file of their own: they change without the weights
     reaches = {key: tensor for key, tensor in tensors.items() if key.endswith(REACHES)}
-    groups = {"weights": {key: tensors[key] for key in tensors.keys() - reaches.keys()}}
+    weights = {key: tensor for key, tensor in tensors.items() if key not in reaches}
+    groups = {"weights": weights, "reaches": reaches}
     for name, extension in EXTENSIONS.items():
-        keys = [key for key in groups["weights"] if key.startswith(extension.prefix)]
-        groups[name] = {key: groups["weights"].pop(key) for key in keys}
-    groups["reaches"] = reaches
+        keys = [key for key in weights if key.startswith(extension.prefix)]
+        groups[name] = {key: weights.pop(key) for key in keys}
     files = []
     for name, group in groups.items():
         for number, shard in enumerate(_shards(group), start=1):

@@ -60,8 +60,8 @@ MAY_IMPORT = {
     "integrations": "errors numerics config extras container imaging models checkpoint codec",
     "mambaic": "errors codec integrations",
     "evaluation": "errors extras container imaging encoder codec",
-    "mambaic_train": "errors devices config extras container imaging coding nn reconstruction "
-    "entropy_model models checkpoint tiling encoder codec evaluation",
+    "mambaic_train": "errors devices config extras container imaging coding nn fixed_point "
+    "reconstruction entropy_model models checkpoint tiling encoder codec evaluation",
     "mambaic_cli": "errors config extras container imaging models encoder codec "
     "mambaic evaluation mambaic_train",
 }

@@ -10,6 +10,7 @@ from torch import nn
 from mambaic.config import BLOCK_FIELDS, ModelConfig
 from mambaic.errors import ConfigError
 from mambaic.models.model import MambaIC
+from mambaic.models.tuning import REACHES
 from mambaic.nn.attention import WindowAttention
 from mambaic.nn.blocks import ResidualBlock, zero_start
 from mambaic.nn.vss import VSSBlock
@@ -49,7 +50,10 @@ def grow(model: MambaIC, config: ModelConfig) -> MambaIC:
         if name not in known:
             for output in OUTPUTS.get(type(module), ()):
                 zero_start(getattr(module, output))
-    left = grown.load_state_dict(model.state_dict(), strict=False)
+    state, own = model.state_dict(), grown.state_dict()
+    if state[REACHES].shape != own[REACHES].shape:
+        del state[REACHES]  # of layers that are not the same: measured at the end of training
+    left = grown.load_state_dict(state, strict=False)
     assert not left.unexpected_keys, left.unexpected_keys
     grown.entropy_model.tables = model.entropy_model.tables
     return grown

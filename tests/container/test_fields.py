@@ -53,7 +53,7 @@ def test_tune_that_no_encoder_writes_is_refused(stored, reason):
 def test_unknown_flags_are_refused_by_name(unknown):
     """Bits 9 and 14 beside those for ICC and alpha."""
     with pytest.raises(UnsupportedVersion, match="features"):
-        read(patched(write(FILE), b"MBIC\x05\x09", b"MBIC\x05" + unknown))
+        read(patched(write(FILE), b"MBIC\x06\x09", b"MBIC\x06" + unknown))
 
 
 def test_tiled_file_reads_back_as_written():

@@ -35,7 +35,7 @@ def test_decoder_is_bit_exact(unit_model, height, width, quality):
     with torch.no_grad():
         estimate, estimator = model.estimate(y, torch.tensor([quality]))
     # the estimate walks in floats
-    assert (y_hat - estimate).square().mean() < 0.2 * (y_hat - y).square().mean()
+    assert (y_hat - estimate).square().mean() < 0.5 * (y_hat - y).square().mean()
     assert stream.estimated_bits == pytest.approx(float(estimator.bits()), rel=0.01, abs=20)
 
 
