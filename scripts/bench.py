@@ -38,7 +38,7 @@ STAGES = {
         "rotation": ["mambaic.encoder.picture_encoder:find_rotation"],
         "g_a": ["mambaic.encoder.tile_encoder:analyse"],
         "finest colours": [
-            "mambaic.encoder.tile_encoder:promising",
+            "mambaic.encoder.tile_encoder:colours_worth_a_try",
             "mambaic.encoder.fine_colour:Colours.missed",
             "mambaic.entropy_model.colour_blocks:encode",
         ],

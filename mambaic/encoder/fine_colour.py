@@ -13,16 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic.entropy_model.colour_blocks import WORTH, Known
+from mambaic.entropy_model.colour_blocks import BLOCK, Known, promising
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.reconstruction.rotation import Rotation
 from mambaic.tiling.analysis import read_region
 from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside
-
-# fewest bits of a coefficient of one step or more; smaller ones never pay
-LEAST_BITS = 5.0
-LEAST_GAIN = 64.0  # bits a tile must promise before it is reconstructed
 
 
 class Colours(NamedTuple):
@@ -55,16 +51,15 @@ class Colours(NamedTuple):
 
 
 @torch.no_grad()
-def promising(
+def colours_worth_a_try(
     model: MambaIC, pixels: np.ndarray, tile: Box, rotation: Rotation, quality: float
 ) -> Colours | None:
-    """Finest colours of a tile; None if none of them can pay at a stretched quality."""
+    """Finest colours of a tile; None if those of no block may pay at a stretched quality."""
     transform = model.transform
     if model.entropy_model.fine is None or not isinstance(transform, WaveletTransform):
         return None
-    gain = 0.0
-    for piece in cut(tile):
-        x = rotation.rotate(read_region(pixels, piece))
-        for bands in transform.finest_colours(x, quality).values():
-            gain += float((WORTH * bands.square() - LEAST_BITS).clamp(min=0.0).sum())
-    return Colours(model, transform, pixels, tile, rotation) if gain > LEAST_GAIN else None
+    for block in cut(tile, BLOCK):
+        x = rotation.rotate(read_region(pixels, block))
+        if promising(transform.finest_colours(x, quality)):
+            return Colours(model, transform, pixels, tile, rotation)
+    return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mambaic.encoder.fine_colour import promising
+from mambaic.encoder.fine_colour import colours_worth_a_try
 from mambaic.encoder.latent_refinement import refine
 from mambaic.entropy_model.walk import LatentStream
 from mambaic.models.model import MambaIC
@@ -32,5 +32,5 @@ def encode_tile(
     y = analyse(model, pixels, tile, quality, rotation)
     if refinement:
         y = refine(model, pixels, tile, y, quality, refinement, advance, rotation)
-    colours = promising(model, pixels, tile, rotation, quality)
+    colours = colours_worth_a_try(model, pixels, tile, rotation, quality)
     return model.entropy_model.encode(y, quality, model.error_weights(quality), colours)

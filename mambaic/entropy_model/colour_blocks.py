@@ -27,6 +27,10 @@ PACKED_COLOURS = sum(len(CODED[level]) * PER_LATENT[level] ** 2 for level in COD
 # Bits that a squared error of one quantiser step is worth: error_weight * linear_step**2, which is
 # the same at every quality.
 WORTH = 18.0 / (3.0 * math.log(2.0))
+# Coding a block never paid where its coefficients that are worth more than BITS are worth less than
+# LEAST_GAIN bits beyond that, or than LEAST_SHARE of what is worth more than FEW_BITS.
+BITS, FEW_BITS = 5.0, 2.0
+LEAST_GAIN, LEAST_SHARE = 64.0, 0.35
 
 
 class Known(Protocol):
@@ -52,6 +56,14 @@ def unpack(packed: Tensor) -> dict[int, Tensor]:
     }
 
 
+def promising(wanted: Mapping[str, Tensor]) -> bool:
+    """Whether coding these bands of a block may pay, in steps of the quantiser: most of what is to
+    gain must be in few large coefficients, as many small ones cost what they are worth."""
+    worth = torch.cat([WORTH * bands.square().flatten() for bands in wanted.values()])
+    gain, bound = (float((worth - bits).clamp(min=0.0).sum()) for bits in (BITS, FEW_BITS))
+    return gain > max(LEAST_GAIN, LEAST_SHARE * bound)
+
+
 def encode(
     networks: FineColour,
     known: Known,
@@ -68,6 +80,9 @@ def encode(
     pays = False
     for block in _blocks(y_hat):
         wanted = {name: _part(bands, block, y_hat) for name, bands in missed.items()}
+        if not promising(wanted):
+            encoder.flag(False)
+            continue
         before = encoder.mark()
         encoder.flag(True)
         encoder.latents.update(wanted)

@@ -79,12 +79,29 @@ def test_decoder_gets_the_encoders_colours(unit_model, height, width):
     assert float(error.square().mean()) < 0.3  # squared steps; missed ones are 16
 
 
-def test_colours_that_do_not_pay_leave_no_trace(unit_model):
+@pytest.mark.parametrize("tried", [True, False])
+def test_colours_that_do_not_pay_leave_no_trace(unit_model, monkeypatch, tried):
+    monkeypatch.setattr(colour_blocks, "promising", lambda wanted: tried)
     y, model = latent(unit_model, 4, 8), unit_model.entropy_model
     source = Source(unit_model, random_bands(4, 8, size=1e-3))
     with_nothing = model.encode(y, QUALITY, colours=source)
     assert with_nothing.decoded.colours.shape[1] == 0
     assert with_nothing.payload == model.encode(y, QUALITY).payload
+
+
+def test_few_large_colours_are_promising_and_many_small_ones_are_not():
+    small = random_bands(32, 32, size=0.3)
+    assert not colour_blocks.promising(small)
+    few = {name: bands.clone() for name, bands in small.items()}
+    few["colour1"][..., :16, :] *= 8
+    assert colour_blocks.promising(few)
+    assert not colour_blocks.promising({name: bands[..., :2, :2] for name, bands in few.items()})
+
+
+def test_what_is_not_promising_is_not_coded(unit_model, monkeypatch):
+    monkeypatch.setattr(colour_blocks, "_code", lambda *_: pytest.fail("coded"))
+    source = Source(unit_model, random_bands(4, 8, size=0.3))
+    unit_model.entropy_model.encode(latent(unit_model, 4, 8), QUALITY, colours=source)
 
 
 def test_only_blocks_that_pay_are_coded(unit_model):
