@@ -95,7 +95,8 @@ def test_few_large_colours_are_promising_and_many_small_ones_are_not():
     few = {name: bands.clone() for name, bands in small.items()}
     few["colour1"][..., :16, :] *= 8
     assert colour_blocks.promising(few)
-    assert not colour_blocks.promising({name: bands[..., :2, :2] for name, bands in few.items()})
+    assert not colour_blocks.promising({"colour1": torch.tensor([2.5])})
+    assert colour_blocks.promising({"colour1": torch.full((4,), 2.5)})
 
 
 def test_what_is_not_promising_is_not_coded(unit_model, monkeypatch):
