@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mambaic.nn.functions import signed_and_plain
 from mambaic.nn.grid import EXACT, PER_UNIT, few_bits, tabulate, to_grid
+from mambaic_kernels.fixed_point import look_up, look_up_octaves
 
 
 class Table(nn.Module):
@@ -19,11 +20,9 @@ class Table(nn.Module):
         super().__init__()
         self.register_buffer("values", values, persistent=False)
         self.low, self.per_unit = low, per_unit
-        self.last = float(len(values) - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        place = (x - self.low).mul_(self.per_unit).round_().clamp_(0.0, self.last)
-        return self.values[place.int()]
+        return look_up(x, self.values, self.low, self.per_unit)
 
 
 class FixedExp(Table):
@@ -111,8 +110,7 @@ class OctaveTable(nn.Module):
         return found
 
     def forward(self, v: Tensor) -> Tensor:
-        cell = v.view(torch.int32) >> self.SHIFT
-        return self.values[cell.sub_(self.FIRST).clamp_(0, len(self.values) - 1)]
+        return look_up_octaves(v, self.values, self.SHIFT, self.FIRST)
 
 
 class FixedLog1p(OctaveTable):

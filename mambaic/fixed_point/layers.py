@@ -18,6 +18,8 @@ from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d
 from mambaic.nn.gains import QualityCurve
 from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
 from mambaic.nn.vss import DIRECTIONS, SS2D
+from mambaic_kernels.fixed_point import norm as fixed_norm
+from mambaic_kernels.fixed_point import rescale, to_levels
 from mambaic_kernels.fixed_scan import fixed_scan
 
 WEIGHT_LEVELS = 127
@@ -32,10 +34,10 @@ class Levels(nn.Module):
         self.levels = float(levels)
         reach32 = torch.tensor(max(reach, UNIT), dtype=torch.float32)
         self.step = reach32 / levels
-        self._per_step = float(levels / reach32)
+        self.per_step = float(levels / reach32)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x * self._per_step).round_().clamp_(-self.levels, self.levels)
+        return to_levels(x, self.per_step, self.levels)
 
 
 class Weights:
@@ -65,12 +67,11 @@ class FixedProduct(nn.Module):
         layer = copy.deepcopy(float_layer)
         layer.weight = nn.Parameter(weights.integers, requires_grad=False)
         layer.bias = None
-        channels_last = isinstance(layer, nn.Linear | RowConv2d)
-        shape = (-1,) if channels_last else (-1, 1, 1)
+        self.channel = -1 if isinstance(layer, nn.Linear | RowConv2d) else 1
         bias = torch.zeros(1) if float_layer.bias is None else float_layer.bias.detach().cpu()
         multiplier = weights.scale * into.step * PER_UNIT
-        self.register_buffer("multiplier", multiplier.view(shape), persistent=False)
-        self.register_buffer("bias", to_grid(bias.float()).view(shape), persistent=False)
+        self.register_buffer("multiplier", multiplier, persistent=False)
+        self.register_buffer("bias", to_grid(bias.float()), persistent=False)
         self.into: nn.Module = into
         if isinstance(layer, FeatureConv2d):
             layer.features, self.into = nn.Sequential(FixedLogFeatures(), into), nn.Identity()
@@ -78,7 +79,7 @@ class FixedProduct(nn.Module):
 
     def forward(self, x: Tensor, *where: int) -> Tensor:
         sums: Tensor = self.layer(self.into(x), *where)
-        return sums.mul_(self.multiplier).round_().mul_(UNIT).add_(self.bias)
+        return rescale(sums, self.multiplier, self.bias, self.channel)
 
 
 class FixedNorm(nn.Module):
@@ -91,20 +92,16 @@ class FixedNorm(nn.Module):
 
     def __init__(self, norm: nn.LayerNorm, reach: float) -> None:
         super().__init__()
-        (self.width,) = norm.normalized_shape
-        self.fine = Levels(reach, EXACT // self.width)
-        self.coarse = Levels(2 * reach, self.VARIANCE_LEVELS)
+        (width,) = norm.normalized_shape
+        fine, coarse = Levels(reach, EXACT // width), Levels(2 * reach, self.VARIANCE_LEVELS)
+        self.fine = fine.per_step, fine.levels, float(fine.step / width)
+        self.coarse = coarse.per_step, coarse.levels, float(coarse.step * coarse.step / width)
         self.eps = norm.eps
         self.register_buffer("weight", norm.weight.detach().float(), persistent=False)
         self.register_buffer("bias", to_grid(norm.bias.detach().float()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = self.fine(x).sum(dim=-1, keepdim=True)
-        centred = x - mean.mul_(self.fine.step / self.width)
-        squares = self.coarse(centred).int().square_().sum(dim=-1, keepdim=True, dtype=torch.int32)
-        variance = squares.float().mul_(self.coarse.step * self.coarse.step / self.width)
-        deviation = variance.clamp_(min=self.eps).sqrt_()
-        return to_grid(centred.div_(deviation).mul_(self.weight)).add_(self.bias)
+        return fixed_norm(x, self.weight, self.bias, self.fine, self.coarse, self.eps)
 
 
 class FixedAttention(nn.Module):

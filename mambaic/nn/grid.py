@@ -14,15 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PER_UNIT = 1024.0
-UNIT = 1.0 / PER_UNIT
+from mambaic_kernels.fixed_point import to_grid
+from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
+
+__all__ = ["EXACT", "PER_UNIT", "UNIT", "few_bits", "tabulate", "to_grid"]
+
 EXACT = (1 << 24) - 1  # float32 holds every integer up to it
 TABLE_BITS = 16  # significant bits of tables' values
-
-
-def to_grid(x: Tensor) -> Tensor:
-    """The nearest multiples of UNIT, halves to even."""
-    return (x * PER_UNIT).round_().mul_(UNIT)
 
 
 def few_bits(values: np.ndarray) -> np.ndarray:

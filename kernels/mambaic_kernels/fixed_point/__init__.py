@@ -1,0 +1,58 @@
+"""Elementwise operations and norms in fixed point: the same numbers on every device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mambaic_kernels.fixed_point import cpu, reference
+
+
+def _fused(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad
+
+
+def to_grid(x: Tensor) -> Tensor:
+    """The nearest multiples of ``reference.UNIT``, halves to even."""
+    return (cpu if _fused(x) else reference).to_grid(x)
+
+
+def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
+    """Integers in [-most, most] of x in steps of 1 / per_step."""
+    return (cpu if _fused(x) else reference).to_levels(x, per_step, most)
+
+
+def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
+    """Multiples of UNIT of integers ``sums`` times ``multiplier`` (C,), plus ``bias`` (C,) or (1,),
+    along the dimension ``channel`` of ``sums``, which is overwritten."""
+    last = sums if channel == -1 else sums.movedim(channel, -1)
+    if _fused(sums) and last.is_contiguous():
+        cpu.rescale(last, multiplier, bias)
+        return sums
+    shape = [1] * sums.ndim
+    shape[channel] = -1
+    return reference.rescale(sums, multiplier.view(shape), bias.view(shape))
+
+
+def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
+    """``values`` at x in steps of 1 / per_unit from ``low``; beyond, those at the ends."""
+    return (cpu if _fused(x) else reference).look_up(x, values, low, per_unit)
+
+
+def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:
+    """``values`` by the leading bits of v >= 1: ``bits >> shift - first``, at most the last."""
+    return (cpu if _fused(v) else reference).look_up_octaves(v, values, shift, first)
+
+
+def norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    fine: tuple[float, float, float],
+    coarse: tuple[float, float, float],
+    eps: float,
+) -> Tensor:
+    """Layer norm over the last dimension, weight and bias (C,). ``fine`` and ``coarse``: steps per
+    unit, most steps, and what one of the sum of the levels, of their squares, adds to mean and
+    variance."""
+    return (cpu if _fused(x) else reference).norm(x, weight, bias, fine, coarse, eps)

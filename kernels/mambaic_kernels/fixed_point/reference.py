@@ -1,0 +1,55 @@
+"""The definition of the fixed-point operations: plain torch, one operation after the other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+PER_UNIT = 1024.0
+UNIT = 1.0 / PER_UNIT
+
+
+def to_grid(x: Tensor) -> Tensor:
+    """The nearest multiples of UNIT, halves to even."""
+    return (x * PER_UNIT).round_().mul_(UNIT)
+
+
+def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
+    """Integers in [-most, most] of x in steps of 1 / per_step."""
+    return (x * per_step).round_().clamp_(-most, most)
+
+
+def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
+    """Multiples of UNIT of integers ``sums`` times ``multiplier`` (broadcast), plus ``bias``;
+    overwrites ``sums``."""
+    return sums.mul_(multiplier).round_().mul_(UNIT).add_(bias)
+
+
+def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
+    """``values`` at x in steps of 1 / per_unit from ``low``; beyond, those at the ends."""
+    place = (x - low).mul_(per_unit).round_().clamp_(0.0, float(len(values) - 1))
+    return values[place.int()]
+
+
+def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:
+    """``values`` by the leading bits of v >= 1: ``bits >> shift - first``, at most the last."""
+    cell = v.view(torch.int32) >> shift
+    return values[cell.sub_(first).clamp_(0, len(values) - 1)]
+
+
+def norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    fine: tuple[float, float, float],
+    coarse: tuple[float, float, float],
+    eps: float,
+) -> Tensor:
+    """Layer norm over the last dimension. ``fine`` and ``coarse``: steps per unit, most, and what
+    one of the sum of the levels, of their squares, adds to mean and variance."""
+    mean = to_levels(x, *fine[:2]).sum(dim=-1, keepdim=True).mul_(fine[2])
+    centred = x - mean
+    levels = to_levels(centred, *coarse[:2]).int()
+    squares = levels.square_().sum(dim=-1, keepdim=True, dtype=torch.int32)
+    variance = squares.float().mul_(coarse[2]).clamp_(min=eps)
+    return to_grid(centred.div_(variance.sqrt_()).mul_(weight)).add_(bias)

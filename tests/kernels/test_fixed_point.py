@@ -1,0 +1,82 @@
+"""The fixed-point operations by numba equal their definitions bit by bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mambaic_kernels import fixed_point
+from mambaic_kernels.fixed_point import cpu, reference
+
+SHAPES = [(0,), (1,), (3, 50), (2, 7, 5, 3), (300, 401)]
+
+
+def some(shape, scale=5.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = scale * torch.randn(shape, generator=generator)
+    x.view(-1)[: x.numel() // 3] = torch.round(x.view(-1)[: x.numel() // 3] * 2048) / 2048  # ties
+    return x
+
+
+@pytest.fixture(params=["dense", "channels last", "gaps"])
+def layout(request):
+    def laid_out(x):
+        if request.param == "channels last" and x.ndim == 4:
+            return x.contiguous(memory_format=torch.channels_last)
+        if request.param == "gaps" and x.ndim > 1:
+            return torch.cat([x, x], dim=-1)[..., : x.shape[-1]]
+        return x
+
+    return laid_out
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_elementwise_operations(shape, layout):
+    x = layout(some(shape))
+    table = some((400,), seed=1)
+    for name, arguments in {
+        "to_grid": (),
+        "to_levels": (17.3, 40.0),
+        "look_up": (table, -8.0, 25.0),
+    }.items():
+        expected = getattr(reference, name)(x, *arguments)
+        assert torch.equal(getattr(cpu, name)(x, *arguments), expected), name
+        assert torch.equal(getattr(fixed_point, name)(x, *arguments), expected), name
+    v = layout(some(shape, 100.0).abs() + 1)
+    octaves = (some((1000,), seed=2), 23 - 6, 127 << 6)
+    expected = reference.look_up_octaves(v, *octaves)
+    assert torch.equal(cpu.look_up_octaves(v, *octaves), expected)
+
+
+@pytest.mark.parametrize("beyond", [-1e30, 1e30, -np.inf, np.inf])
+def test_beyond_a_table_is_its_end(beyond):
+    table = torch.arange(10.0)
+    found = cpu.look_up(torch.tensor([beyond], dtype=torch.float32), table, 0.0, 1.0)
+    assert float(found) == (9.0 if beyond > 0 else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channel"), [((4, 5, 24), -1), ((2, 24, 5, 3), 1), ((2, 24, 40, 300), 1)]
+)
+def test_sums_are_rescaled_channel_by_channel(shape, channel, layout):
+    sums = torch.round(some(shape, 1e4))
+    multiplier, bias = some((24,), 0.1, 1).abs(), reference.to_grid(some((24,), seed=2))
+    view = [1] * len(shape)
+    view[channel] = -1
+    expected = reference.rescale(sums.clone(), multiplier.view(view), bias.view(view))
+    found = fixed_point.rescale(layout(sums.clone()), multiplier, bias, channel)
+    assert torch.equal(found, expected)
+    assert torch.equal(
+        fixed_point.rescale(layout(sums.clone()), multiplier, torch.zeros(1), channel),
+        reference.rescale(sums.clone(), multiplier.view(view), torch.zeros(1)),
+    )
+
+
+@pytest.mark.parametrize("rows", [0, 1, 33, 5000])
+def test_norm(rows):
+    x = reference.to_grid(some((rows, 160), 3.0) + 1)
+    weight, bias = some((160,), 1.0, 1), reference.to_grid(some((160,), 1.0, 2))
+    levels = (1e4, 104_857.0, 6.25e-7), (40.0, 1023.0, 3.9e-6)
+    expected = reference.norm(x, weight, bias, *levels, 1e-5)
+    assert torch.equal(cpu.norm(x, weight, bias, *levels, 1e-5), expected)
