@@ -40,11 +40,10 @@ from mambaic.entropy_model.finer import FinerCoder, SmallScales
 from mambaic.entropy_model.hyperprior import HyperAnalysis, HyperSynthesis
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
 from mambaic.fixed_point.cached import CachedTwin
-from mambaic.fixed_point.exactness import assure_exact
+from mambaic.fixed_point.exactness import exact_arithmetic
 from mambaic.fixed_point.twin import measuring, reach_count, twin
 from mambaic.nn.blocks import make_blocks
 from mambaic.nn.gains import QualityCurve, fineness, log_fineness
-from mambaic.numerics import exact_sums
 
 _DESYNC = (
     "the decoded symbols are not the encoder's ({}), although the file is undamaged: decode with "
@@ -192,12 +191,13 @@ class EntropyModel(nn.Module):
         q = y.new_tensor([quality])
         finer = fineness(self.config, q)[:, None, None, None]
         encoder = Encoder({"y": y * finer, "z": self.h_a(y, q)}, tables)
-        y_hat, error = self._walk_in_fixed_point(encoder, y.shape[-2:], quality, weights)
-        packed = None
-        if colours is not None:
-            missed = colours.missed(y_hat, quality)
-            source = self._colour_networks(), colours.known, missed
-            packed = colour_blocks.encode(*source, y_hat, quality, encoder)
+        with exact_arithmetic(y.device):
+            y_hat, error = self._walk_in_fixed_point(encoder, y.shape[-2:], quality, weights)
+            packed = None
+            if colours is not None:
+                missed = colours.missed(y_hat, quality)
+                source = self._colour_networks(), colours.known, missed
+                packed = colour_blocks.encode(*source, y_hat, quality, encoder)
         payload, bits = encoder.finish()
         return LatentStream(payload, bits, DecodedLatents.of(y_hat, error, packed))
 
@@ -217,11 +217,12 @@ class EntropyModel(nn.Module):
         """
         decoder = Decoder(payload, self._ready())
         try:
-            y_hat, error = self._walk_in_fixed_point(decoder, size, quality, weights)
-            packed = None
-            if known is not None:
-                networks = self._colour_networks()
-                packed = colour_blocks.decode(networks, known, y_hat, quality, decoder)
+            with exact_arithmetic(self.shape_logit.device):
+                y_hat, error = self._walk_in_fixed_point(decoder, size, quality, weights)
+                packed = None
+                if known is not None:
+                    networks = self._colour_networks()
+                    packed = colour_blocks.decode(networks, known, y_hat, quality, decoder)
             decoder.finish()
         except CorruptStream as exc:
             # once a table is wrong, what follows is noise: the same cause as a wrong CRC
@@ -234,12 +235,10 @@ class EntropyModel(nn.Module):
         """y_hat (1, M, h, w), and the ``ErrorWatch``'s sums."""
         if weights is None:
             weights = self.shape_logit.new_empty(self.config.M, 0)
-        assure_exact(weights.device)
         watch = ErrorWatch(coder, weights, (size[0], size[1]))
         q = weights.new_tensor([quality])
         walk = self._twin.of(self).walk
-        with exact_sums(weights.device):
-            y_hat = walk((size[0] // 4, size[1] // 4), q, watch, beyond=quality > TRAINED)
+        y_hat = walk((size[0] // 4, size[1] // 4), q, watch, beyond=quality > TRAINED)
         return y_hat, watch.error
 
     def _colour_networks(self) -> FineColour:
@@ -248,7 +247,7 @@ class EntropyModel(nn.Module):
         assert fine is not None, "this model has no networks for the finest colours"
         return fine.colour
 
-    # -- tables ------------------------------------------------------------------------------
+    # -- fixed point -------------------------------------------------------------------------
 
     def walked(self) -> nn.ModuleDict:
         """The networks of the walk, but for those of ``fine``."""
@@ -261,6 +260,8 @@ class EntropyModel(nn.Module):
         reaches.zero_()
         with measuring(self.walked(), reaches):
             yield
+
+    # -- tables ------------------------------------------------------------------------------
 
     def mixture(self) -> ScaleMixture:
         """The mixture all latents share; differentiable."""

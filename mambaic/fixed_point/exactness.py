@@ -6,14 +6,25 @@ device multiply in fewer bits, and some algorithms of convolutions transform the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
 from torch.nn import functional as F
 
 from mambaic.errors import DeviceError
+from mambaic.numerics import exact_sums
 
 CHANNELS, SIDE = 64, 12
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """What the fixed-point walk runs in. Raises DeviceError as ``assure_exact``."""
+    with exact_sums(device):
+        assure_exact(device)
+        yield
 
 
 @lru_cache(maxsize=16)
