@@ -41,7 +41,7 @@ class Transfers(TorchDispatchMode):
 
 
 class Zeros(StepCoder):
-    def _code_sub_group(self, step, site, prior):
+    def _code_sub_group(self, site, prior):
         assert prior.log_scale.dtype == torch.float64
         return torch.zeros_like(prior.mean)
 

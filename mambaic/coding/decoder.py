@@ -10,7 +10,6 @@ from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import (
-    Step,
     StepCoder,
     dequantise,
     ordered_indices,
@@ -28,7 +27,7 @@ class Decoder(StepCoder):
         self._paths = quantiser.Paths(1, tables.skip)
         self._crc = 0
 
-    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
+    def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
         indices = ordered_indices(prior.log_scale)[0]
         state = self._paths.state(site)
         symbols = self._reader.symbols(indices, tcq=quantiser.uses_tcq(site), state=state)

@@ -13,7 +13,6 @@ from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import (
-    Step,
     StepCoder,
     dequantise,
     ordered_indices,
@@ -39,10 +38,10 @@ class Encoder(StepCoder):
         self._search = quantiser.Search(1, tables.rates, tables.skip)
         self._crc = 0
 
-    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
+    def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
         indices = ordered_indices(prior.log_scale)[0]
         state = self._search.state(site)
-        symbols, contexts = search_path(self._search, self._source, step, site, prior)
+        symbols, contexts = search_path(self._search, self._source, site, prior)
         self._writer.symbols(symbols[0], indices, tcq=quantiser.uses_tcq(site), state=state)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
         return dequantise(symbols, contexts, prior.mean)

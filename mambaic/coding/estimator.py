@@ -20,7 +20,6 @@ from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior, ScaleMixture
 from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import (
-    Step,
     StepCoder,
     ordered_indices,
     ordered_residuals,
@@ -60,9 +59,9 @@ class Estimator(StepCoder):
         self._sources: dict[tuple[str, int, Lattice], tuple[Tensor, ...]] = {}
         self._search: quantiser.Search | None = None
 
-    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
+    def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
         residual = self._residual(site, prior)
-        quantised = self._quantise(step, site, residual, prior)
+        quantised = self._quantise(site, residual, prior)
         spacing = quantiser.spacing(site.latent)
         part = Part(quantised.coded, prior.log_scale, quantised.context, residual / spacing)
         parts = self._recorded.setdefault(site.latent, [])
@@ -94,9 +93,9 @@ class Estimator(StepCoder):
     def _residual(self, site: Site, prior: Prior) -> Tensor:
         return self._source(site) - prior.mean
 
-    def _quantise(self, step: Step, site: Site, residual: Tensor, prior: Prior) -> Quantised:
+    def _quantise(self, site: Site, residual: Tensor, prior: Prior) -> Quantised:
         search = self._path_search(len(residual))
-        found = search_path(search, self._source, step, site, prior)
+        found = search_path(search, self._source, site, prior)
         symbols, context = (rows_like(part, residual) for part in found)
         symbols = symbols.to(residual.dtype)
         return Quantised(symbols, context, values(symbols, context))
@@ -135,7 +134,7 @@ class TrainingEstimator(Estimator):
     def _rated(self, site: Site, residual: Tensor, quantised: Tensor, prior: Prior) -> Tensor:
         """The residuals that ``likelihood`` rates, in units of the spacing."""
 
-    def _quantise(self, step: Step, site: Site, residual: Tensor, prior: Prior) -> Quantised:
+    def _quantise(self, site: Site, residual: Tensor, prior: Prior) -> Quantised:
         symbols, context = self._search_alone(site, residual, prior)
         quantised = values(symbols, context)
         seen = self._seen(site, quantised, prior)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import ALL, PriorOf, Step, StepCoder
+from mambaic.coding.step_coder import PriorOf, StepCoder
 
 # squared error of coded latents: 1.75**2 / 12 for a spacing of 1.75, less the gain of TCQ
 CODED = 0.2
@@ -30,10 +30,9 @@ class ErrorWatch(StepCoder):
         self.error = weights.new_zeros(1, weights.shape[1], *size)
 
     def code(self, sites: Sequence[Site], prior_of: PriorOf) -> list[Tensor]:
-        def watched(values: Sequence[Tensor], positions: slice) -> Prior:
-            prior = prior_of(values, positions)
-            if positions == ALL:
-                self._add(sites[len(values)], prior)
+        def watched(values: Sequence[Tensor]) -> Prior:
+            prior = prior_of(values)
+            self._add(sites[len(values)], prior)
             return prior
 
         return self._coder.code(sites, watched)
@@ -46,5 +45,5 @@ class ErrorWatch(StepCoder):
         sums = squares @ self._weights[site.channels]
         self.error += site.lattice.put(sums, (height, width))
 
-    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
+    def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
         raise AssertionError("the coder inside codes")

@@ -10,8 +10,6 @@ ablation: docs/design/quantisation.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,10 +27,6 @@ ERROR_WEIGHT = 60.0
 # width in units of the spacing; zero reaches further, as both quantisers offer it. Measured on
 # files (docs/experiments/notebook.md, "What follows a residual").
 WIDTH, ZERO_REACH = 0.05, 0.045
-# When the next prior is known, the last TAIL coded latents of a sub-group are searched again with
-# AHEAD coded ones among the first LOOK of the next sub-group. All good paths merge over such a
-# distance.
-TAIL, AHEAD, LOOK = 256, 128, 1024
 
 
 def uses_tcq(site: Site) -> bool:
@@ -66,27 +60,6 @@ def quantise(
         at = place(indices[coded], tcq=True)
         symbols[coded] = _search(bounded[coded], at, rates, state, threads)
     return symbols
-
-
-def settle(
-    site: Site,
-    symbols: np.ndarray,
-    residual: np.ndarray,
-    indices: np.ndarray,
-    rates: np.ndarray,
-    skip: int,
-    state: int,
-    ahead: tuple[np.ndarray, np.ndarray],
-) -> None:
-    """Search the end of ``symbols`` (of ``quantise``) again together with what follows on the same
-    path: ``ahead`` are its residuals and scale indices."""
-    coded, coming = np.flatnonzero(indices >= skip), np.flatnonzero(ahead[1] >= skip)[:AHEAD]
-    first = max(0, len(coded) - TAIL)
-    _, state = tcq.follow(symbols[coded[:first]], state)
-    tail = coded[first:]
-    bounded = _bounded(site, np.append(residual[tail], ahead[0][coming]))
-    at = [place(part, tcq=True) for part in (indices[tail], ahead[1][coming])]
-    symbols[tail] = _search(bounded, np.concatenate(at), rates, state)[: len(tail)]
 
 
 def response(residual: Tensor, width: float = WIDTH) -> Tensor:
@@ -151,7 +124,6 @@ class Search(Paths):
     def __init__(self, batch: int, rates: np.ndarray, skip: int, *, rounded: bool = False) -> None:
         super().__init__(batch, skip)
         self._rates, self._rounded = rates, rounded
-        self._starts: list[int] = []  # states in which the paths of the last site began
 
     def find(
         self, site: Site, residual: np.ndarray, indices: np.ndarray
@@ -159,49 +131,18 @@ class Search(Paths):
         """Symbols int32 and contexts int64 of residuals float64 with scale indices int64, all
         (B, n) in coding order."""
         symbols = np.empty(residual.shape, dtype=np.int32)
-        self._starts = [self.state(site, row) for row in range(len(residual))]
+        contexts = np.empty(residual.shape, dtype=np.int64)
         # the pictures of a batch side by side, of one picture parts of its path
         threads = torch.get_num_threads() if len(residual) == 1 else 1
 
-        def find_row(row: int) -> None:
-            operands = residual[row], indices[row], self._rates, self._skip, self._starts[row]
-            symbols[row] = quantise(site, *operands, rounded=self._rounded, threads=threads)
-
-        return symbols, self._follow_rows(site, symbols, indices, find_row)
-
-    def settle(
-        self,
-        site: Site,
-        symbols: np.ndarray,
-        residual: np.ndarray,
-        indices: np.ndarray,
-        ahead: tuple[np.ndarray, np.ndarray],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What ``find`` found last, its ends searched again with the residuals and scale indices
-        (B, m) of what comes next on the same paths."""
-
-        def settle_row(row: int) -> None:
-            operands = residual[row], indices[row], self._rates, self._skip, self._starts[row]
-            settle(site, symbols[row], *operands, (ahead[0][row], ahead[1][row]))
-
-        return symbols, self._follow_rows(site, symbols, indices, settle_row)
-
-    def _follow_rows(
-        self,
-        site: Site,
-        symbols: np.ndarray,
-        indices: np.ndarray,
-        search_row: Callable[[int], None],
-    ) -> np.ndarray:
-        """Table contexts (B, n) after ``search_row`` has filled in the symbols of every row."""
-        contexts = np.empty(symbols.shape, dtype=np.int64)
-
         def work(row: int, begin: int, end: int) -> None:
-            search_row(row)
-            contexts[row] = self.follow(site, symbols[row], indices[row], self._starts[row], row)
+            state = self.state(site, row)
+            operands = residual[row], indices[row], self._rates, self._skip, state
+            symbols[row] = quantise(site, *operands, rounded=self._rounded, threads=threads)
+            contexts[row] = self.follow(site, symbols[row], indices[row], state, row)
 
         run(work, [(row, row + 1) for row in range(len(symbols))])
-        return contexts
+        return symbols, contexts
 
 
 def quantise_on_gpu(
@@ -221,8 +162,3 @@ def quantise_on_gpu(
     context = TCQ + RANGES * odd
     symbols, context = (as_rows(found, residual.shape[-1]) for found in (symbols, context))
     return symbols.to(residual.dtype), context.long()
-
-
-def beginning(rows: Tensor) -> Tensor:
-    """The first LOOK or more latents of rows (B, n, C) in coding order, as rows."""
-    return rows[:, :LOOK, : -(-LOOK // rows.shape[1])]

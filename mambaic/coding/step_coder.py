@@ -20,35 +20,9 @@ from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site, as_rows, in_order
 from mambaic.coding.tables import scale_position, values
 
-ALL = slice(None)
-
-# Prior of the next sub-group of a step at some positions, from the values there, rows (B, n, C), of
-# the sub-groups before it.
-PriorOf = Callable[[Sequence[Tensor], slice], Prior]
-
-
-class Step:
-    """A step of the walk under way: its sub-groups, and the values of those coded so far."""
-
-    def __init__(self, sites: Sequence[Site], prior_of: PriorOf) -> None:
-        self.sites = sites
-        self.values: list[Tensor] = []
-        self._prior_of = prior_of
-
-    def prior(self) -> Prior:
-        """Prior of the next sub-group. Ask once for each."""
-        return self._prior_of(self.values, ALL)
-
-    def beginning_after(self, values: Tensor) -> tuple[Site, Prior] | None:
-        """The sub-group after the next one, and its prior at the first ``quantiser.LOOK`` positions
-        if the next one had ``values``; None if there is none."""
-        index = len(self.values) + 1
-        if index == len(self.sites):
-            return None
-        first = slice(0, quantiser.LOOK)
-        return self.sites[index], self._prior_of(
-            [rows[:, first] for rows in (*self.values, values)], first
-        )
+# Prior of the next sub-group of a step from the values, rows (B, n, C), of those before it. To be
+# asked once for each.
+PriorOf = Callable[[Sequence[Tensor]], Prior]
 
 
 class StepCoder(ABC):
@@ -57,38 +31,27 @@ class StepCoder(ABC):
     def code(self, sites: Sequence[Site], prior_of: PriorOf) -> list[Tensor]:
         """Code the sub-groups of a step one after the other; return their dequantised values, rows
         (B, n, C)."""
-        step = Step(sites, prior_of)
+        values: list[Tensor] = []
         for site in sites:
-            step.values.append(self._code_sub_group(step, site, step.prior()))
-        return step.values
+            values.append(self._code_sub_group(site, prior_of(values)))
+        return values
 
     def code_alone(self, site: Site, prior: Prior) -> Tensor:
         """Code a step without sub-groups."""
-        return self.code([site], lambda values, positions: prior.at(positions))[0]
+        return self.code([site], lambda values: prior)[0]
 
     @abstractmethod
-    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
+    def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
         """Code the latents at ``site``; return their values, rows (B, n, C) as the prior's."""
 
 
 def search_path(
-    search: quantiser.Search, source: Callable[[Site], Tensor], step: Step, site: Site, prior: Prior
+    search: quantiser.Search, source: Callable[[Site], Tensor], site: Site, prior: Prior
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols and table contexts (B, n) of a sub-group by the search of files.
-
-    A path leads on into the next sub-group, so its end is searched again with the beginning of
-    that, once its prior is known. ``source`` gives the latents at a site.
-    """
+    """Symbols and table contexts (B, n) of a sub-group by the search of files. ``source`` gives the
+    latents at a site."""
     residual = ordered_residuals(source(site) - prior.mean)
-    indices = ordered_indices(prior.log_scale)
-    symbols, contexts = search.find(site, residual, indices)
-    following = step.beginning_after(dequantise(symbols, contexts, prior.mean))
-    if following is None:
-        return symbols, contexts
-    next_site, next_prior = following
-    first = quantiser.beginning(source(next_site)) - quantiser.beginning(next_prior.mean)
-    ahead = ordered_residuals(first), ordered_indices(quantiser.beginning(next_prior.log_scale))
-    return search.settle(site, symbols, residual, indices, ahead)
+    return search.find(site, residual, ordered_indices(prior.log_scale))
 
 
 def ordered_residuals(rows: Tensor) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import PriorOf, Step, StepCoder
+from mambaic.coding.step_coder import PriorOf, StepCoder
 from mambaic.nn.functions import Exp, Grid
 
 KNOTS, KNOT_STEP = 8, 0.5  # of the curves, in log-scales below the highest one
@@ -59,8 +59,8 @@ class FinerCoder(StepCoder):
         if sites[0].latent != "y":
             return self._coder.code(sites, prior_of)
 
-        def finer(values: Sequence[Tensor], positions: slice) -> Prior:
-            prior = prior_of([self._coarser(rows) for rows in values], positions)
+        def finer(values: Sequence[Tensor]) -> Prior:
+            prior = prior_of([self._coarser(rows) for rows in values])
             correction = self._scales(prior.log_scale, sites[len(values)].channels)
             correction = self._grid(self._share * correction)
             log_scale = prior.log_scale + correction + self._log
@@ -71,5 +71,5 @@ class FinerCoder(StepCoder):
     def _coarser(self, rows: Tensor) -> Tensor:
         return self._grid(rows / self._factor)
 
-    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
+    def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
         raise AssertionError("the coder inside codes")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import ALL, StepCoder
+from mambaic.coding.step_coder import StepCoder
 from mambaic.coding.tables import LOG_MAX, LOG_MIN
 from mambaic.nn.blocks import RowConv2d, zero_start
 from mambaic.nn.chunking import POSITIONS_AT_ONCE, at_once
@@ -32,10 +32,6 @@ class NormalisedResiduals(NamedTuple):
 
     deviation: Tensor
     magnitudes: Tensor
-
-    def at(self, positions: slice) -> NormalisedResiduals:
-        """Those of some of the positions."""
-        return NormalisedResiduals(self.deviation[:, positions], self.magnitudes[:, positions])
 
 
 def bounded(log_scale: Tensor) -> Tensor:
@@ -131,18 +127,14 @@ class _Priors:
         self._known: list[NormalisedResiduals] = []  # of all sub-groups but the last one coded
         self._last: Prior | None = None  # of the last one coded
 
-    def __call__(self, values: Sequence[Tensor], positions: slice) -> Prior:
+    def __call__(self, values: Sequence[Tensor]) -> Prior:
         index = len(values)
-        own = self._alone[index].at(positions)
+        own = self._alone[index]
         if index:
             assert self._last is not None
-            last = self._normalise(values[-1], self._last.at(positions))
-            known = [*(residuals.at(positions) for residuals in self._known), last]
-            own = _correct(self._contexts[index - 1], own, known, self._gates[:, positions])
-            if positions == ALL:
-                self._known.append(last)
-        if positions == ALL:
-            self._last = own
+            self._known.append(self._normalise(values[-1], self._last))
+            own = _correct(self._contexts[index - 1], own, self._known, self._gates)
+        self._last = own
         return own
 
 

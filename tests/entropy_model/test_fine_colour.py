@@ -133,7 +133,7 @@ class _Recorder(StepCoder):
     def __init__(self, values):
         self._values, self.priors = values, []
 
-    def _code_sub_group(self, step, site, prior):
+    def _code_sub_group(self, site, prior):
         self.priors.append((site, prior))
         return site.take(self._values[site.latent]).to(prior.mean)
 

@@ -10,7 +10,7 @@ import torch
 
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Lattice, Site
-from mambaic.coding.step_coder import Step, StepCoder
+from mambaic.coding.step_coder import StepCoder
 from mambaic.config import PRESETS
 from mambaic.entropy_model.sub_groups import MAGNITUDES, Normalise, SubGroups
 from mambaic.errors import ConfigError
@@ -36,7 +36,7 @@ class Fixed(StepCoder):
         self.latents = latents
         self.priors: list[Prior] = []
 
-    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> torch.Tensor:
+    def _code_sub_group(self, site: Site, prior: Prior) -> torch.Tensor:
         assert site.lattice is Lattice.ANCHOR
         assert prior.mean.shape == prior.log_scale.shape == (1, POSITIONS, 2)
         self.priors.append(prior)

@@ -64,7 +64,7 @@ class Tracer(StepCoder):
         self.change = change
         self.priors: list[tuple[Site, Prior]] = []
 
-    def _code_sub_group(self, step, site, prior):
+    def _code_sub_group(self, site, prior):
         values = torch.randn(prior.mean.shape, generator=self.generator)
         if self.change == len(self.priors):
             values = values + 1.0

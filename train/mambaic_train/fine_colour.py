@@ -22,7 +22,7 @@ from mambaic import checkpoint
 from mambaic.coding.estimator import Estimator, TableEstimator
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import ALL, PriorOf, Step, StepCoder
+from mambaic.coding.step_coder import PriorOf, StepCoder
 from mambaic.config import PRESETS
 from mambaic.entropy_model.colour_blocks import PER_LATENT, WORTH
 from mambaic.entropy_model.fine_colour import CODED, NAMES, FineColour, Level
@@ -115,16 +115,16 @@ class _Counting(StepCoder):
         self._coder, self._counts, self._y = coder, counts, y
 
     def code(self, sites: Sequence[Site], prior_of: PriorOf) -> list[Tensor]:
-        def counted(values: Sequence[Tensor], positions: slice) -> Prior:
-            prior = prior_of(values, positions)
+        def counted(values: Sequence[Tensor]) -> Prior:
+            prior = prior_of(values)
             site = sites[len(values)]
-            if site.latent == "y" and positions == ALL:
+            if site.latent == "y":
                 self._counts.add(site, prior, self._y)
             return prior
 
         return self._coder.code(sites, counted)
 
-    def _code_sub_group(self, step: Step, site: Site, prior: Prior) -> Tensor:
+    def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
         raise AssertionError("the coder inside codes")
 
 
