@@ -43,7 +43,7 @@ STAGES = {
             "mambaic.entropy_model.colour_blocks:encode",
         ],
         "walk": ["mambaic.entropy_model.walk:EntropyModel.encode"],
-        "TCQ search": [f"mambaic.coding.quantiser:Search.{name}" for name in ("find", "settle")],
+        "TCQ search": ["mambaic.coding.quantiser:Search.find"],
         "entropy coding": [
             f"mambaic.coding.symbols:SymbolWriter.{name}" for name in ("symbols", "finish")
         ],
