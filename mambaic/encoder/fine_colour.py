@@ -20,6 +20,9 @@ from mambaic.reconstruction.rotation import Rotation
 from mambaic.tiling.analysis import read_region
 from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside
 
+# as LEAST_SHARE in ``colour_blocks``, of the picture's own bands: what g_s leaves of them is less
+LEAST_SHARE = 0.45
+
 
 class Colours(NamedTuple):
     """Finest colours of a tile of a picture (H, W, 3) uint8; a ``ColourSource``."""
@@ -60,6 +63,6 @@ def colours_worth_a_try(
         return None
     for block in cut(tile, BLOCK):
         x = rotation.rotate(read_region(pixels, block))
-        if promising(transform.finest_colours(x, quality)):
+        if promising(transform.finest_colours(x, quality), LEAST_SHARE):
             return Colours(model, transform, pixels, tile, rotation)
     return None

@@ -56,12 +56,12 @@ def unpack(packed: Tensor) -> dict[int, Tensor]:
     }
 
 
-def promising(wanted: Mapping[str, Tensor]) -> bool:
+def promising(wanted: Mapping[str, Tensor], least_share: float = LEAST_SHARE) -> bool:
     """Whether coding these bands of a block may pay, in steps of the quantiser: most of what is to
     gain must be in few large coefficients, as many small ones cost what they are worth."""
     worth = torch.cat([WORTH * bands.square().flatten() for bands in wanted.values()])
     gain, bound = (float((worth - bits).clamp(min=0.0).sum()) for bits in (BITS, FEW_BITS))
-    return gain > max(LEAST_GAIN, LEAST_SHARE * bound)
+    return gain > max(LEAST_GAIN, least_share * bound)
 
 
 def encode(
