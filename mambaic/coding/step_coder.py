@@ -18,7 +18,7 @@ from torch import Tensor
 from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site, as_rows, in_order
-from mambaic.coding.tables import scale_position, values
+from mambaic.coding.tables import scale_position, values_in
 
 # Prior of the next sub-group of a step from the values, rows (B, n, C), of those before it. To be
 # asked once for each.
@@ -71,4 +71,4 @@ def rows_like(ordered: np.ndarray, like: Tensor) -> Tensor:
 
 def dequantise(symbols: np.ndarray, contexts: np.ndarray, mean: Tensor) -> Tensor:
     """Latents, rows (B, n, C), of symbols in coding order; the same for encoder and decoder."""
-    return values(rows_like(symbols, mean).to(mean.dtype), rows_like(contexts, mean)) + mean
+    return rows_like(values_in(symbols, contexts), mean) + mean

@@ -67,9 +67,21 @@ EVEN, ODD = (
 )
 
 
+# per context: the distance of two values, and by how much those of odd states are nearer to 0
+SPACINGS = np.where(np.arange(CONTEXTS) == ROUNDED, 1.0, SPACING).astype(np.float32)
+SHIFTS = (0.5 * SPACINGS * is_odd(np.arange(CONTEXTS))).astype(np.float32)
+_RANGE_OF = np.searchsorted(BOUNDS, np.arange(SCALE_COUNT), side="right")
+
+
+def values_in(symbols: np.ndarray, contexts: np.ndarray) -> np.ndarray:
+    """``values`` of arrays, float32."""
+    k = symbols.astype(np.float32)
+    return SPACINGS[contexts] * k - np.copysign(SHIFTS[contexts], k) * (symbols != 0)
+
+
 def next_range(indices: np.ndarray) -> np.ndarray:
     """Ranges (n,) of the coded latents of a sub-group from scale indices (n,) in coding order."""
-    return np.searchsorted(BOUNDS, np.append(indices[1:], indices[-1:]), side="right")
+    return _RANGE_OF[np.append(indices[1:], indices[-1:])]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mambaic.nn.functions import signed_and_plain
 from mambaic.nn.grid import EXACT, PER_UNIT, few_bits, tabulate, to_grid
-from mambaic_kernels.fixed_point import look_up, look_up_octaves
+from mambaic_kernels.fixed_point import look_up, look_up_octaves, softplus
 
 
 class Table(nn.Module):
@@ -61,7 +61,7 @@ class FixedSoftplus(Table):
         super().__init__(torch.round(values * 4096) / 4096, 0.0, 256.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.abs()).add_(x.clamp(min=0.0))
+        return softplus(x, self.values, self.per_unit)
 
 
 class FixedLeakyReLU(nn.Module):

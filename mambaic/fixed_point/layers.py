@@ -19,7 +19,7 @@ from mambaic.nn.gains import QualityCurve
 from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
 from mambaic.nn.vss import DIRECTIONS, SS2D
 from mambaic_kernels.fixed_point import norm as fixed_norm
-from mambaic_kernels.fixed_point import rescale, to_levels
+from mambaic_kernels.fixed_point import rescale, shares, to_levels
 from mambaic_kernels.fixed_scan import fixed_scan
 
 WEIGHT_LEVELS = 127
@@ -123,13 +123,12 @@ class FixedAttention(nn.Module):
         pairs = min(511, math.isqrt(EXACT // width))
         of_q, of_k = (Levels(reach, pairs) for reach in self.reaches[:2])
         of_v = Levels(self.reaches[2], min(MOST_LEVELS, EXACT // (self.SHARES + keys)))
-        logits = of_q(q) @ of_k(k).transpose(-1, -2)
+        products = of_q(q) @ of_k(k).transpose(-1, -2)
         per_unit = of_q.step * of_k.step * torch.tensor(width**-0.5, dtype=torch.float32)
-        logits = to_grid(logits.mul_(per_unit)) + to_grid(bias)
-        below = (logits.amax(dim=-1, keepdim=True) - logits).mul_(self.PER_UNIT).round_()
-        powers = self.powers[below.clamp_(max=self.LAST).int()]
-        shares = (powers * self.SHARES).div_(powers.sum(dim=-1, keepdim=True)).round_()
-        return to_grid((shares @ of_v(v)).mul_(of_v.step / self.SHARES))
+        parts = shares(
+            products, bias, self.powers, float(per_unit), self.PER_UNIT, float(self.SHARES)
+        )
+        return to_grid((parts @ of_v(v)).mul_(of_v.step / self.SHARES))
 
 
 class FixedSS2D(SS2D):
@@ -150,8 +149,8 @@ class FixedSS2D(SS2D):
         skip = to_grid(scan.D.detach().cpu().float()).sum(dim=0)
         for name, tensor in {
             "delta_weight": by_direction.contiguous(),
-            "delta_scale": (weights.scale * self.into.step * PER_UNIT).view(DIRECTIONS, width),
-            "delta_bias": to_grid(scan.delta_bias.detach().cpu().float()),
+            "delta_scale": weights.scale * self.into.step * PER_UNIT,
+            "delta_bias": to_grid(scan.delta_bias.detach().cpu().float()).flatten(),
             "rates": torch.from_numpy(rates).transpose(1, 2).contiguous(),  # (DIRECTIONS, N, D)
             "skip": skip,
         }.items():
@@ -166,8 +165,9 @@ class FixedSS2D(SS2D):
             [integers[..., k, :] @ self.get_buffer("delta_weight")[k] for k in range(DIRECTIONS)],
             dim=-2,
         )
-        delta = delta.mul_(self.get_buffer("delta_scale")).round_().mul_(UNIT)
-        delta = self.softplus(delta.add_(self.get_buffer("delta_bias")))
+        scale, bias = (self.get_buffer(f"delta_{name}") for name in ("scale", "bias"))
+        delta = rescale(delta.flatten(-2), scale, bias, -1).view(delta.shape)
+        delta = self.softplus(delta)
         y = fixed_scan(
             u.flatten(1, 2),
             delta.flatten(1, 2),

@@ -24,6 +24,8 @@ from mambaic.coding.tables import (
     count_magnitudes,
     is_odd,
     scale_position,
+    values,
+    values_in,
 )
 from mambaic_kernels.mixture.reference import mixture_mass
 
@@ -125,3 +127,10 @@ def test_mixture_mass_sums_to_one_and_has_finite_gradients():
     assert mass.sum().item() == pytest.approx(1.0, abs=1e-12)
     torch.log(mass.clamp(min=1e-9)).sum().backward()
     assert math.isfinite(scale.grad.item())
+
+
+def test_values_of_arrays_are_those_of_tensors():
+    symbols = np.tile(np.arange(-5, 6, dtype=np.int32), CONTEXTS)
+    contexts = np.repeat(np.arange(CONTEXTS), 11)
+    expected = values(torch.from_numpy(symbols).float(), torch.from_numpy(contexts))
+    assert np.array_equal(values_in(symbols, contexts), expected.numpy())

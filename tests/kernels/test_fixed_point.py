@@ -39,6 +39,7 @@ def test_elementwise_operations(shape, layout):
         "to_grid": (),
         "to_levels": (17.3, 40.0),
         "look_up": (table, -8.0, 25.0),
+        "softplus": (table, 25.0),
     }.items():
         expected = getattr(reference, name)(x, *arguments)
         assert torch.equal(getattr(cpu, name)(x, *arguments), expected), name
@@ -80,3 +81,14 @@ def test_norm(rows):
     levels = (1e4, 104_857.0, 6.25e-7), (40.0, 1023.0, 3.9e-6)
     expected = reference.norm(x, weight, bias, *levels, 1e-5)
     assert torch.equal(cpu.norm(x, weight, bias, *levels, 1e-5), expected)
+
+
+@pytest.mark.parametrize("bias_shape", [(1, 3, 16, 16), (5, 3, 16, 16), (5, 1, 1, 16)])
+def test_shares(bias_shape):
+    products, bias = torch.round(some((5, 3, 16, 16), 2000.0)), some(bias_shape, 1.0, 1)
+    bias[..., -2:] -= 1e4
+    powers = torch.round(torch.exp(-torch.arange(3072) / 256.0) * 16384)
+    constants = powers, 2.7e-4, 256.0, 4095.0
+    expected = reference.shares(products.clone(), bias, *constants)
+    assert torch.equal(cpu.shares(products.clone(), bias, *constants), expected)
+    assert (expected.sum(dim=-1) - 4095).abs().max() <= 8

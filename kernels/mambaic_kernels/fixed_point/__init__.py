@@ -39,6 +39,21 @@ def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
     return (cpu if _fused(x) else reference).look_up(x, values, low, per_unit)
 
 
+def softplus(x: Tensor, values: Tensor, per_unit: float) -> Tensor:
+    """max(x, 0) plus ``values`` at |x| in steps of 1 / per_unit."""
+    return (cpu if _fused(x) else reference).softplus(x, values, per_unit)
+
+
+def shares(
+    products: Tensor, bias: Tensor, powers: Tensor, per_unit: float, per_step: float, parts: float
+) -> Tensor:
+    """Integers that share out about ``parts`` among the keys of every query, as a softmax does;
+    overwrites ``products``: see ``reference.shares``."""
+    return (cpu if _fused(products) else reference).shares(
+        products, bias, powers, per_unit, per_step, parts
+    )
+
+
 def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:
     """``values`` by the leading bits of v >= 1: ``bits >> shift - first``, at most the last."""
     return (cpu if _fused(v) else reference).look_up_octaves(v, values, shift, first)

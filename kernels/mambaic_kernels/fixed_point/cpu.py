@@ -13,6 +13,7 @@ from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
 from mambaic_kernels.simd import cut, exact_jit, f32, run
 
 SERIAL = 1 << 16  # elements under which threads cost more than they give
+AT_ONCE = 1024  # look-ups
 BLOCK = 1 << 15  # of what a thread works on at a time
 _PER_UNIT, _UNIT = f32(PER_UNIT), f32(UNIT)
 
@@ -41,9 +42,53 @@ def _rescale(sums, multiplier, bias, first, last):  # type: ignore[no-untyped-de
 @exact_jit(nogil=True)
 def _look_up(x, out, values, low, per_unit, first, last):  # type: ignore[no-untyped-def]
     end = f32(len(values) - 1)
-    for i in range(first, last):
-        place = min(max(np.rint((x[i] - low) * per_unit), f32(0)), end)
-        out[i] = values[np.uint32(np.int32(place))]
+    place = np.empty(AT_ONCE, np.int32)
+    for start in range(first, last, AT_ONCE):
+        count = min(AT_ONCE, last - start)
+        # look-ups in a loop of their own: LLVM makes no vectors of one that has them
+        for i in range(count):
+            at = np.rint((x[start + i] - low) * per_unit)
+            place[i] = np.int32(min(max(at, f32(0)), end))
+        for i in range(count):
+            out[start + i] = values[np.uint32(place[i])]
+
+
+@exact_jit(nogil=True)
+def _softplus(x, out, values, per_unit, first, last):  # type: ignore[no-untyped-def]
+    end = f32(len(values) - 1)
+    place = np.empty(AT_ONCE, np.int32)
+    for start in range(first, last, AT_ONCE):
+        count = min(AT_ONCE, last - start)
+        for i in range(count):
+            place[i] = np.int32(min(np.rint(abs(x[start + i]) * per_unit), end))
+        for i in range(count):
+            out[start + i] = values[np.uint32(place[i])]
+        for i in range(count):
+            out[start + i] += max(x[start + i], f32(0))
+
+
+@exact_jit(nogil=True)
+def _shares(products, bias, powers, per_unit, scales, first, last):  # type: ignore[no-untyped-def]
+    keys = products.shape[1]
+    per_step, all_shares = scales
+    end = f32(len(powers) - 1)
+    place = np.empty(keys, np.int32)
+    for row in range(first, last):
+        own, beside = products[row], bias[row % len(bias)]
+        most = f32(-np.inf)
+        for key in range(keys):
+            logit = np.rint(own[key] * per_unit * _PER_UNIT) * _UNIT
+            own[key] = logit + np.rint(beside[key] * _PER_UNIT) * _UNIT
+            most = max(most, own[key])
+        for key in range(keys):
+            place[key] = np.int32(min(np.rint((most - own[key]) * per_step), end))
+        for key in range(keys):
+            own[key] = powers[np.uint32(place[key])]
+        total = np.int32(0)
+        for key in range(keys):
+            total += np.int32(own[key])
+        for key in range(keys):
+            own[key] = np.rint(own[key] * all_shares / f32(total))
 
 
 @exact_jit(nogil=True)
@@ -132,6 +177,29 @@ def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
     """As ``reference.look_up``."""
     return _elementwise(_look_up, x, values.numpy(), f32(low), f32(per_unit))
+
+
+def softplus(x: Tensor, values: Tensor, per_unit: float) -> Tensor:
+    """As ``reference.softplus``."""
+    return _elementwise(_softplus, x, values.numpy(), f32(per_unit))
+
+
+def shares(
+    products: Tensor, bias: Tensor, powers: Tensor, per_unit: float, per_step: float, parts: float
+) -> Tensor:
+    """As ``reference.shares``; overwrites ``products`` (n, heads, S, S)."""
+    keys = products.shape[-1]
+    rows = products.view(-1, keys).numpy()
+    if bias.shape[1:] != products.shape[1:]:
+        bias = bias.expand_as(products)
+    beside, table = bias.reshape(-1, keys).numpy(), powers.numpy()
+    scales = f32(per_step), f32(parts)
+    _spread(
+        lambda first, last: _shares(rows, beside, table, f32(per_unit), scales, first, last),
+        len(rows),
+        keys,
+    )
+    return products
 
 
 def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:

@@ -31,6 +31,25 @@ def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
     return values[place.int()]
 
 
+def softplus(x: Tensor, values: Tensor, per_unit: float) -> Tensor:
+    """max(x, 0) plus ``values`` at |x| in steps of 1 / per_unit."""
+    return look_up(x.abs(), values, 0.0, per_unit).add_(x.clamp(min=0.0))
+
+
+def shares(
+    products: Tensor, bias: Tensor, powers: Tensor, per_unit: float, per_step: float, parts: float
+) -> Tensor:
+    """Integers that share out about ``parts`` among the keys of every query, as a softmax does.
+
+    ``products`` (n, heads, S, S) integers of which one is ``per_unit``, ``bias`` (1 or n, heads,
+    S, S) or broadcast; ``powers`` are integers exp(-i / per_step).
+    """
+    logits = to_grid(products * per_unit) + to_grid(bias)
+    below = (logits.amax(dim=-1, keepdim=True) - logits).mul_(per_step).round_()
+    found = powers[below.clamp_(max=float(len(powers) - 1)).int()]
+    return (found * parts).div_(found.sum(dim=-1, keepdim=True)).round_()
+
+
 def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:
     """``values`` by the leading bits of v >= 1: ``bits >> shift - first``, at most the last."""
     cell = v.view(torch.int32) >> shift

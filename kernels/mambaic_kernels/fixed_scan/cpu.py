@@ -23,6 +23,8 @@ def _scan(u, dt, rates, B, C, decays, y, height, width, reset, d0, d1):  # type:
     h = np.empty((states, channels), np.float32)
     total = np.empty(channels, np.float32)
     flow = np.empty(channels, np.float32)
+    place = np.empty(channels, np.int32)
+    decay = np.empty(channels, np.float32)
     for b in range(u.shape[0]):
         for k in range(directions):
             lines = (height if k < 2 else width) if reset else 1
@@ -39,10 +41,14 @@ def _scan(u, dt, rates, B, C, decays, y, height, width, reset, d0, d1):  # type:
                     for n in range(states):
                         B_n, C_n = B[b, p, k, n], C[b, p, k, n]
                         rate, h_n = rates[k, n, d0:d1], h[n]
+                        # look-ups in a loop of their own, of which LLVM makes no vectors
                         for d in range(channels):
-                            place = min(np.rint(t[d] * rate[d] * _STEPS), _LAST)
+                            place[d] = np.int32(min(np.rint(t[d] * rate[d] * _STEPS), _LAST))
+                        for d in range(channels):
+                            decay[d] = decays[np.uint32(place[d])]
+                        for d in range(channels):
                             inflow = np.rint(flow[d] * B_n * _PER_STATE)
-                            v = np.rint(decays[np.uint32(np.int32(place))] * h_n[d]) + inflow
+                            v = np.rint(decay[d] * h_n[d]) + inflow
                             h_n[d] = v
                             total[d] += np.rint(C_n * v)
                     for d in range(channels):
