@@ -19,7 +19,7 @@ from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.coding.tables import LOG_MAX, LOG_MIN
 from mambaic.nn.blocks import RowConv2d, zero_start
-from mambaic.nn.chunking import POSITIONS_AT_ONCE, at_once
+from mambaic.nn.chunking import at_once, positions_at_once
 from mambaic.nn.functions import Exp, Grid, Log1p
 
 MAGNITUDES = 3  # features of a coded latent that are even in its sign
@@ -143,8 +143,8 @@ def _correct(
 ) -> Prior:
     """The prior of a sub-group that knows the ones before; of a large tile chunk by chunk, as the
     features of all its positions side by side would take 100 MB."""
-    count = gates.shape[1]
-    size = count if at_once(count, 1) else POSITIONS_AT_ONCE
+    count, device = gates.shape[1], gates.device
+    size = count if at_once(count, 1, device) else positions_at_once(device)
     found = []
     for first in range(0, count, size):
         chunk = slice(first, first + size)

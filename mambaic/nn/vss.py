@@ -10,13 +10,14 @@ state starts anew at each row and column, so that the result does not depend on 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from mambaic.config import VSSConfig
-from mambaic.nn.chunking import at_once, by_rows
+from mambaic.nn.chunking import at_once, by_rows, squares_at_once
 from mambaic_kernels import ss2d_scan
 
 DIRECTIONS = 4
@@ -58,11 +59,28 @@ class SS2D(nn.Module):
         if not self.span or max(height, width) <= self.span:
             return self._scan(u)
         out = torch.empty_like(u)
-        for top in range(0, height, self.span):
-            for left in range(0, width, self.span):
-                square = slice(None), slice(top, top + self.span), slice(left, left + self.span)
-                out[square] = self._scan(u[square].contiguous())
+        for rows, side in self._stretches(height):
+            for columns, other in self._stretches(width):
+                where = slice(None), rows, columns
+                out[where] = self._scan_squares(u[where], side, other)
         return out
+
+    def _stretches(self, length: int) -> Iterator[tuple[slice, int]]:
+        """Where along a side squares are of the same length, and that."""
+        whole = length - length % self.span
+        if whole:
+            yield slice(whole), self.span
+        if whole < length:
+            yield slice(whole, length), length - whole
+
+    def _scan_squares(self, u: Tensor, side: int, other: int) -> Tensor:
+        """Every square of (side, other) positions alone, several of them as one batch."""
+        rows = u.shape[1] // side
+        squares = rearrange(u, "b (i h) (j w) d -> (b i j) h w d", h=side, w=other)
+        count = squares_at_once(side * other, u.device)
+        parts = [self._scan(part.contiguous()) for part in squares.split(count)]
+        scanned = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return rearrange(scanned, "(b i j) h w d -> b (i h) (j w) d", b=len(u), i=rows)
 
     def _scan(self, u: Tensor) -> Tensor:
         batch, height, width, channels = u.shape
@@ -73,7 +91,7 @@ class SS2D(nn.Module):
         B, C = (t.to(wide).contiguous() for t in (B, C))
         # channels do not meet in a scan: on large maps a few at a time, as delta, four times the
         # size of u and its temporaries, would be most of the memory of a tile
-        size = channels if at_once(height, width) else BLOCK
+        size = channels if at_once(height, width, u.device) else BLOCK
         parts = []
         for start in range(0, channels, size):
             own = slice(start, start + size)

@@ -193,7 +193,7 @@ def test_a_large_map_coded_part_by_part_is_the_same_file(unit_model, monkeypatch
     monkeypatch.setattr(chunking, "POSITIONS_AT_ONCE", 40)  # 3 rows at a time, one of windows
     monkeypatch.setattr(vss, "BLOCK", 8)
     monkeypatch.setattr(
-        vss, "at_once", lambda *size: counted.append(original(*size)) or counted[-1]
+        vss, "at_once", lambda *where: counted.append(original(*where)) or counted[-1]
     )
     stream = model.encode(y, 50.0)
     with torch.no_grad():

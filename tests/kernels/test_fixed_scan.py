@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from mambaic_kernels import ss2d_scan
-from mambaic_kernels.fixed_scan import cpu, reference
+from mambaic_kernels import KernelUnavailable, available, ss2d_scan
+from mambaic_kernels.fixed_scan import cpu, fixed_scan, reference
 
 
 def operands(batch, height, width, channels, states, seed=0, scale=1.0):
@@ -58,3 +62,42 @@ def test_no_decay_is_near_a_tie_between_roundings():
 def test_no_positions():
     u, dt, rates, B, C = operands(1, 0, 4, 8, 2)
     assert cpu.fixed_scan(u, dt, rates, B, C, (0, 4), reset=True).shape == u.shape
+
+
+TRITON_CHECK = """
+import sys
+sys.path.insert(0, {folder!r})
+import torch
+from test_fixed_scan import fixed_scan, operands, reference
+empty_like = torch.empty_like
+torch.empty_like = lambda *a, **k: empty_like(*a, **k).fill_(torch.nan)  # unwritten places show
+for shape, scale in {cases}:
+    for reset in (True, False):
+        inputs, size = operands(*shape, scale=scale), shape[1:3]
+        expected = reference.fixed_scan(*inputs, size, reset=reset)
+        found = fixed_scan(*inputs, size, reset=reset, backend="triton")
+        assert torch.equal(found, expected), (shape, reset)
+none = operands(1, 0, 4, 8, 2)
+assert fixed_scan(*none, (0, 4), reset=True, backend="triton").shape == none[0].shape
+print("parity holds")
+"""
+
+
+def test_triton_equals_the_reference():
+    """In a process of its own: the interpreter is chosen when triton is imported."""
+    pytest.importorskip("triton")
+    # the last one has states beyond what float32 holds exactly
+    cases = [((2, 2, 3, 3, 2), 1.0), ((1, 1, 2, 35, 1), 1.0), ((1, 3, 1, 2, 4), 1e6)]
+    code = TRITON_CHECK.format(folder=os.path.dirname(__file__), cases=cases)
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert "parity holds" in done.stdout, done.stderr
+
+
+def test_a_backend_that_cannot_run_says_so():
+    if "triton" in available():
+        pytest.skip("Triton can run here")
+    with pytest.raises(KernelUnavailable, match="triton"):
+        fixed_scan(*operands(1, 2, 2, 4, 1), (2, 2), reset=True, backend="triton")

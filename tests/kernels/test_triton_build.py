@@ -4,17 +4,18 @@ of a named GPU, on a machine that may have none."""
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
 triton = pytest.importorskip("triton")
 
-SIZES = {"n", "height", "width", "channels", "chunks", "positions", "batch", "lines_max"}
+SIZES = {"n", "height", "width", "channels", "chunks", "positions", "batch", "lines_max", "count"}
 BYTES = {"decisions", "path"}
-TARGETS = [80, 90]  # A100, H100
+TARGETS = [80, 90, 120]  # A100, H100, RTX 5090
 
 
-def compiled(kernel, constants, capability):
+def compiled(kernel, constants, capability, options=None):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
@@ -22,7 +23,7 @@ def compiled(kernel, constants, capability):
     types |= dict.fromkeys(constants, "constexpr")
     signature = {name: types.get(name, "*fp32") for name in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="triton only interprets here")
@@ -55,3 +56,21 @@ def test_search_through_the_trellis_compiles_for_a_gpu(capability):
     from mambaic_kernels.tcq.triton import CHUNK, _path_kernel
 
     assert compiled(_path_kernel, {"CH": CHUNK}, capability).asm["cubin"]
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="triton only interprets here")
+@pytest.mark.parametrize("capability", TARGETS)
+@pytest.mark.parametrize("d_state", [4, 16])
+def test_the_fixed_point_scan_compiles_to_operations_that_are_not_fused(d_state, capability):
+    import mambaic_kernels.fixed_scan.triton as kernels
+
+    for kernel, constants in (
+        (kernels._scan_kernel, {"N": d_state, "BD": kernels.BLOCK, "reset": True}),
+        (kernels._merge_kernel, {"BLOCK": kernels.MERGED}),
+    ):
+        made = compiled(kernel, {"K": 4, **constants}, capability, kernels.EXACT)
+        assert made.asm["cubin"]
+        machine_code = made.asm["sass"]
+        assert "FADD" in machine_code
+        assert "FFMA" not in machine_code
+        assert not re.search(r"F(ADD|MUL)\.FTZ", machine_code)  # denormals are kept

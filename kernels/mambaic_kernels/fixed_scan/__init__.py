@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+
 from torch import Tensor
 
-from mambaic_kernels.fixed_scan import cpu, reference
+from mambaic_kernels.dispatch import pick
 
 
 def fixed_scan(
@@ -16,6 +18,7 @@ def fixed_scan(
     size: tuple[int, int],
     *,
     reset: bool,
+    backend: str = "auto",
 ) -> Tensor:
     """Scan of a map of ``size`` (height, width), P = height * width positions.
 
@@ -25,8 +28,11 @@ def fixed_scan(
         rates: (4, N, D), the negative of A.
         B, C: (batch, P, 4, N).
         reset: the state starts anew at every row (directions 0, 1) or column (2, 3).
+        backend: "reference", "cpu", "triton", or "auto" by device.
 
-    Returns y (batch, P, D), the sum of the directions in multiples of ``reference.STATE``.
+    Returns y (batch, P, D), the sum of the directions in multiples of ``reference.STATE``. Raises
+    KernelUnavailable if the backend cannot run here.
     """
-    backend = reference if u.device.type != "cpu" else cpu
-    return backend.fixed_scan(u, dt, rates, B, C, size, reset=reset)
+    module = importlib.import_module(f"{__name__}.{pick(backend, u.device)}")
+    y: Tensor = module.fixed_scan(u, dt, rates, B, C, size, reset=reset)
+    return y
