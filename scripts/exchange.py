@@ -3,7 +3,8 @@
     python scripts/exchange.py FOLDER [--qualities 10,30,50,70,90] [--cuda]
 
 Encodes every PNG of FOLDER in this process, then decodes all files in processes with one thread and
-two, without oneDNN, with plain instructions, and with --cuda on the GPU. Prints how many files do
+two, without oneDNN, with the instructions of older machines (in torch, oneDNN, MKL and the compiled
+kernels), and with --cuda on the GPU. Prints how many files do
 not decode, how many latents differ from the encoder's, and by how much pixels do.
 """
 
@@ -28,13 +29,26 @@ from mambaic.errors import BitstreamError
 from mambaic.imaging.image import read_image
 
 PLAIN = {"ATEN_CPU_CAPABILITY": "default", "EXCHANGE_ONEDNN": "0"}
+HASWELL = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "NUMBA_CPU_NAME": "haswell",
+}
+SSE = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "NUMBA_CPU_NAME": "core2",
+}
 VARIANTS = {
     "same process settings": {},
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads": {"OMP_NUM_THREADS": "2"},
     "no oneDNN": {"EXCHANGE_ONEDNN": "0"},
     "plain instructions, no oneDNN": PLAIN,
-    "plain instructions, no oneDNN, 1 thread": {**PLAIN, "OMP_NUM_THREADS": "1"},
+    "a Haswell of 2013 (AVX2)": HASWELL,
+    "SSE 4.1, 1 thread": {**SSE, "OMP_NUM_THREADS": "1"},
 }
 CUDA = {"CUDA": {"EXCHANGE_DEVICE": "cuda"}}
 
