@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus, FixedTanh
 from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d
+from mambaic.nn.chunking import at_once
 from mambaic.nn.gains import QualityCurve
 from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
-from mambaic.nn.vss import DIRECTIONS, SS2D
+from mambaic.nn.vss import BLOCK, DIRECTIONS, SS2D
 from mambaic_kernels.fixed_point import norm as fixed_norm
 from mambaic_kernels.fixed_point import rescale, shares, to_levels
 from mambaic_kernels.fixed_scan import fixed_scan
@@ -149,35 +150,44 @@ class FixedSS2D(SS2D):
         skip = to_grid(scan.D.detach().cpu().float()).sum(dim=0)
         for name, tensor in {
             "delta_weight": by_direction.contiguous(),
-            "delta_scale": weights.scale * self.into.step * PER_UNIT,
-            "delta_bias": to_grid(scan.delta_bias.detach().cpu().float()).flatten(),
+            "delta_scale": (weights.scale * self.into.step * PER_UNIT).view(DIRECTIONS, width),
+            "delta_bias": to_grid(scan.delta_bias.detach().cpu().float()),
             "rates": torch.from_numpy(rates).transpose(1, 2).contiguous(),  # (DIRECTIONS, N, D)
             "skip": skip,
         }.items():
             self.register_buffer(name, tensor, persistent=False)
 
     def _scan(self, u: Tensor) -> Tensor:
-        batch, height, width = u.shape[:3]
+        batch, height, width, channels = u.shape
         operands = self.in_proj(u).view(batch, height, width, DIRECTIONS, -1)
         low_rank, B, C = operands.split([self.rank, self.d_state, self.d_state], dim=-1)
         integers = self.into(low_rank)
-        delta = torch.stack(
-            [integers[..., k, :] @ self.get_buffer("delta_weight")[k] for k in range(DIRECTIONS)],
-            dim=-2,
+        B, C = (of.flatten(1, 2).contiguous() for of in (B, C))
+        skipped = to_grid(u * self.get_buffer("skip"))
+        # on large maps a few channels at a time, as in ``SS2D``
+        size = channels if at_once(height, width, u.device) else BLOCK
+        for start in range(0, channels, size):
+            own = slice(start, start + size)
+            y = fixed_scan(
+                u[..., own].flatten(1, 2),
+                self._delta(integers, own).flatten(1, 2),
+                self.get_buffer("rates")[..., own],
+                B,
+                C,
+                (height, width),
+                reset=self.lines == "reset",
+            )
+            skipped[..., own] += to_grid(y).view_as(skipped[..., own])
+        return skipped
+
+    def _delta(self, integers: Tensor, own: slice) -> Tensor:
+        """(B, H, W, DIRECTIONS, n) of some of the channels."""
+        weight, scale, bias = (
+            self.get_buffer(f"delta_{name}")[..., own] for name in ("weight", "scale", "bias")
         )
-        scale, bias = (self.get_buffer(f"delta_{name}") for name in ("scale", "bias"))
-        delta = rescale(delta.flatten(-2), scale, bias, -1).view(delta.shape)
-        delta = self.softplus(delta)
-        y = fixed_scan(
-            u.flatten(1, 2),
-            delta.flatten(1, 2),
-            self.get_buffer("rates"),
-            B.flatten(1, 2).contiguous(),
-            C.flatten(1, 2).contiguous(),
-            (height, width),
-            reset=self.lines == "reset",
-        ).view_as(u)
-        return to_grid(u * self.get_buffer("skip")) + to_grid(y)
+        sums = torch.stack([integers[..., k, :] @ weight[k] for k in range(DIRECTIONS)], dim=-2)
+        delta = rescale(sums.flatten(-2), scale.flatten(), bias.flatten(), -1)
+        return self.softplus(delta.view(sums.shape))
 
 
 class FixedQualityCurve(nn.Module):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mambaic.config import PRESETS
 from mambaic.fixed_point import layers
 from mambaic.fixed_point.twin import measuring, reach_count, twin
+from mambaic.nn import chunking
 from mambaic.nn.attention import WindowAttention
 from mambaic.nn.blocks import (
     FeatureConv2d,
@@ -147,3 +148,14 @@ def test_attention_beyond_the_map_takes_no_share():
     other = v.clone()
     other[..., 4:, :] = 1.0
     assert torch.equal(core(q, k, v, bias), core(q, k, other, bias))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("span", [0, 8])
+def test_a_large_map_is_scanned_a_few_channels_at_a_time(monkeypatch, span):
+    block = randomised(VSSBlock(48, UNIT_PRESET.vss, span))
+    x = maps(1, 48, 16, 12)
+    fixed = measured_twin(block, x)
+    expected = fixed(x)
+    monkeypatch.setattr(chunking, "POSITIONS_AT_ONCE", 20)
+    assert torch.equal(fixed(x), expected)
