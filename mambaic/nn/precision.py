@@ -1,4 +1,4 @@
-"""Where bfloat16 is worth using: for gradients alone, nothing that is coded depends on it."""
+"""Where bfloat16 is worth using: for gradients and an encoder's g_a; decoders see none of it."""
 
 from __future__ import annotations
 

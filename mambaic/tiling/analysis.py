@@ -14,6 +14,7 @@ from torch import Tensor
 from mambaic.config import TRAINED
 from mambaic.container.fields import LATENT_STRIDE
 from mambaic.models.model import MambaIC
+from mambaic.nn.precision import multiplies_bfloat16
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.boxes import Box, cut, grow, inside, picture_box
 from mambaic.tiling.memory import return_memory
@@ -50,11 +51,14 @@ def analyse(
     picture = picture_box(pixels)
     latents = next(model.parameters()).new_empty(1, model.config.M, box[2], box[3])
     q = latents.new_tensor([quality])
+    # beyond TRAINED latents stand for the picture exactly
+    in_bfloat16 = quality <= TRAINED and multiplies_bfloat16(latents.device)
     pieces = cut(box)
     for piece in pieces:
         outer = grow(piece, model.config.halo, picture)
         x = rotation.rotate(read_region(pixels, outer).to(latents.device))
-        y = model.g_a(x, q, beyond=quality > TRAINED)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
+            y = model.g_a(x, q, beyond=quality > TRAINED)
         latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
         if len(pieces) > 1:
             return_memory()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import photo_pixels
 
+from mambaic.config import TRAINED
 from mambaic.nn import precision
+from mambaic.tiling import analysis
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,16 @@ def test_processors(monkeypatch, name, features, faster):
     monkeypatch.setattr(precision, "get_host_cpu_name", lambda: name)
     monkeypatch.setattr(precision, "get_host_cpu_features", lambda: features)
     assert precision.multiplies_bfloat16(torch.device("cpu")) is faster
+
+
+@pytest.mark.parametrize(("quality", "differ"), [(TRAINED, True), (TRAINED + 1, False)])
+def test_latents_are_found_in_bfloat16_where_it_is_fast_and_they_need_not_be_exact(
+    unit_model, monkeypatch, quality, differ
+):
+    pixels = photo_pixels(64, 96)
+    found = []
+    for fast in (False, True):
+        monkeypatch.setattr(analysis, "multiplies_bfloat16", lambda device, fast=fast: fast)
+        found.append(analysis.analyse(unit_model, pixels, (0, 0, 4, 6), quality))
+    assert torch.equal(*found) is not differ
+    torch.testing.assert_close(*found, rtol=0.02, atol=0.1)
