@@ -103,6 +103,19 @@ def test_windows_at_a_time_are_those_one_after_the_other(monkeypatch):
         assert np.array_equal(one, three)
 
 
+def test_paths_begin_in_their_state_even_where_costs_saturate(monkeypatch):
+    rng = np.random.default_rng(3)
+    x, level = rng.laplace(size=400) * 2, rng.integers(0, 3, 400)
+    prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
+
+    def cost() -> float:
+        return cost_of(tcq.search(x, level, prices, WEIGHT, 77).tolist(), x, level, prices, 77)
+
+    best = cost()
+    monkeypatch.setattr(tcq, "LARGEST", 4000.0)
+    assert cost() < 1.2 * best
+
+
 def test_nothing_to_code():
     empty = np.zeros(0)
     assert len(tcq.search(empty, empty.astype(np.int64), np.zeros((2, 1, 2), "f4"), 1.0)) == 0

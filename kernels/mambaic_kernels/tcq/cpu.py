@@ -24,7 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mambaic_kernels.simd import LANES, f32, jit, run
+from mambaic_kernels.simd import f32, jit, run
 
 BITS = 12
 STATES = 1 << BITS
@@ -33,17 +33,18 @@ CLASSES = 8  # a state's class are its lowest bits
 # parity checks 17751 and 5436 (octal) without their lowest bit: what an odd state and an odd symbol
 # add to the state, shifted by one, that follows
 CODE = FEEDBACK, INPUT = 0o17751 >> 1, 0o5436 >> 1
-# Costs are 16-bit integers: a vector holds twice as many as of floats. The largest cost of a branch
-# is COARSEST; states are 12 branches apart at most, so no cost saturates.
-COARSEST = 4096.0
-LEAST, MOST = -(1 << 15), (1 << 15) - 1
-RELATE = 4  # latents after which costs are brought back to LEAST
-# latents whose decisions are held at once, and how many of them are decided again with the next
-# ones, when what follows them is known: by then all paths worth taking have long been one
-WINDOW, OVERLAP = 1 << 13, 768
+# Costs are bytes: a vector holds four times as many of them as of floats. An error of one spacing
+# with the rarest symbol costs LARGEST, the most at which no path worth taking saturates at MOST.
+LANES = 32
+LARGEST = 142.0
+MOST = 255
+RELATE = 4  # latents after which the least cost is brought back to 0
+# latents of a window at most, and how many more are looked at on both sides of it: over such a
+# distance nearly all paths worth taking become one (half of it costs 0.01 % of the bits)
+WINDOW, OVERLAP = 1 << 12, 512
 ANY = -1  # state to begin with
 HALF_BLOCKS = HALF // LANES
-VECTOR = ir.VectorType(ir.IntType(16), LANES)
+VECTOR = ir.VectorType(ir.IntType(8), LANES)
 INDICES = ir.VectorType(ir.IntType(32), LANES)
 
 
@@ -119,11 +120,11 @@ def _half_step(odd: int) -> Any:
                 builder.inttoptr(addresses[i], VECTOR.as_pointer()) for i in (0, 1, 3)
             )
             flags = builder.inttoptr(addresses[2], ir.IntType(LANES).as_pointer())
-            branches = [builder.load(place(branch, number(i)), align=2) for i in (0, 1)]
+            branches = [builder.load(place(branch, number(i)), align=1) for i in (0, 1)]
             add = cgutils.get_or_insert_function(
                 builder.module,
                 ir.FunctionType(VECTOR, [VECTOR, VECTOR]),
-                f"llvm.sadd.sat.v{LANES}i16",
+                f"llvm.uadd.sat.v{LANES}i8",
             )
             best = []
             for block in (0, 1):
@@ -133,11 +134,11 @@ def _half_step(odd: int) -> Any:
                     origin = builder.xor(at, number(flip // LANES))
                     origin = builder.add(origin, number(odd * HALF_BLOCKS))
                     vector = builder.call(
-                        add, [builder.load(place(source, origin), align=2), branch]
+                        add, [builder.load(place(source, origin), align=1), branch]
                     )
                     lanes = [lane ^ (flip % LANES) for lane in range(LANES)]
                     costs.append(shuffled(vector, vector, lanes))
-                less = builder.icmp_signed("<", costs[1], costs[0])
+                less = builder.icmp_unsigned("<", costs[1], costs[0])
                 best.append(builder.select(less, costs[1], costs[0]))
                 flag = place(flags, builder.add(at, number(odd * HALF_BLOCKS)))
                 builder.store(builder.bitcast(less, ir.IntType(LANES)), flag, align=1)
@@ -145,7 +146,7 @@ def _half_step(odd: int) -> Any:
                 half = shuffled(best[0], best[1], [2 * lane + parity for lane in range(LANES)])
                 first = parity * HALF_BLOCKS + odd * HALF_BLOCKS // 2
                 at = builder.add(pair, number(first))
-                builder.store(half, place(target, at), align=2)
+                builder.store(half, place(target, at), align=1)
             return context.get_dummy_value()
 
         address = types.uintp
@@ -160,12 +161,46 @@ _from_even, _from_odd = _half_step(0), _half_step(1)
 @jit(inline="always")
 def _relate(costs):  # type: ignore[no-untyped-def]
     """Subtract what all costs have in common."""
-    least = np.int16(MOST)
+    least = np.uint8(MOST)
     for n in range(STATES):
         least = min(least, costs[n])
-    lead = np.int16(least - LEAST)
     for n in range(STATES):
-        costs[n] = np.int16(costs[n] - lead)
+        costs[n] = np.uint8(costs[n] - least)
+
+
+@jit(inline="always")
+def _price(magnitude, rates, weight, costs):  # type: ignore[no-untyped-def]
+    """Costs in bits of the best symbols of a magnitude, by quantiser, parity and class."""
+    mask, last = len(rates) - 1, rates.shape[1] - 1
+    zero = f32(weight * magnitude * magnitude)
+    for odd in range(2):
+        for parity in range(2):
+            symbol = _nearest(magnitude, odd, parity)
+            error = magnitude - symbol + (0.5 * odd if symbol else 0.0)
+            of_error, at = f32(weight * error * error), min(symbol, last)
+            for pair in range(CLASSES // 2):
+                row = rates[(2 * pair + odd) & mask]
+                cost = of_error + row[at]
+                costs[odd, parity, pair] = cost if parity else min(cost, zero + row[0])
+
+
+@jit(inline="always")
+def _round(costs, scale, branches):  # type: ignore[no-untyped-def]
+    """Costs as bytes, less what all of them have in common, which decides nothing; those of the
+    classes of a quantiser in turn."""
+    least = costs[0, 0, 0]
+    for odd in range(2):
+        for parity in range(2):
+            for pair in range(CLASSES // 2):
+                least = min(least, costs[odd, parity, pair])
+    for odd in range(2):
+        for parity in range(2):
+            word = np.uint32(0)
+            for pair in range(CLASSES // 2):
+                cost = min(scale * (costs[odd, parity, pair] - least) + f32(0.5), f32(MOST))
+                word |= np.uint32(np.int32(cost)) << np.uint32(8 * pair)
+            for lane in range(LANES // 4):
+                branches[odd, parity, lane] = word
 
 
 @jit(nogil=True)
@@ -173,23 +208,19 @@ def _search(x, index, rates, weight, scale, state, mark, symbols, decisions):  #
     """From ``state`` on, which may be ANY; returns the state before latent ``mark``. A bit costs
     ``scale``."""
     mask = len(rates) - 1
-    costs = np.full((2, STATES), MOST, dtype=np.int16)  # before and after a latent, in turn
+    costs = np.full((2, STATES), MOST, dtype=np.uint8)  # before and after a latent, in turn
     if state == ANY:
-        costs[0] = LEAST
+        costs[0] = 0
     else:
-        costs[0, (state & 1) * HALF + (state >> 1)] = LEAST
+        costs[0, (state & 1) * HALF + (state >> 1)] = 0
     before, after = costs[0].ctypes.data, costs[1].ctypes.data
     flags = decisions.ctypes.data
-    branches = np.empty((2, 2, LANES), dtype=np.int16)
+    branches = np.empty((2, 2, LANES // 4), dtype=np.uint32)  # bytes of the 4 classes, in turn
+    exact = np.empty((2, 2, CLASSES // 2), dtype=f32)
     of_even, of_odd = branches[0].ctypes.data, branches[1].ctypes.data
     for i in range(len(x)):
-        for kind in range(CLASSES):
-            for parity in range(2):
-                row = rates[kind & mask, index[i]]
-                _, cost = _choose(abs(x[i]), kind & 1, parity, row, weight)
-                whole = np.int16(min(scale * cost + f32(0.5), f32(COARSEST)))
-                for lane in range(kind >> 1, LANES, CLASSES // 2):
-                    branches[kind & 1, parity, lane] = whole
+        _price(abs(x[i]), rates[:, index[i]], weight, exact)
+        _round(exact, scale, branches)
         if not i % RELATE:
             _relate(costs[i & 1])
         for pair in range(HALF_BLOCKS // 2):
@@ -237,9 +268,11 @@ def search(
     Memory is bounded: see ``WINDOW``; so many ``threads`` search a window each.
     """
     symbols = np.empty(len(x), dtype=np.int32)
-    windows = [(first, min(first + WINDOW, len(x))) for first in range(0, len(x), WINDOW)]
+    # of equal size, so that threads end together; the same for any number of them
+    size = -(-len(x) // max(1, -(-len(x) // WINDOW)))
+    windows = [(first, min(first + size, len(x))) for first in range(0, len(x), max(1, size))]
     highest = rates[:, np.unique(index), -1].max(initial=0.0)
-    scale = f32(COARSEST / (weight + highest))  # an error is one spacing at most
+    scale = f32(LARGEST / (weight + highest))  # an error is one spacing at most
     for at in range(0, len(windows), threads):
         together = windows[at : at + threads]
         state = _search_windows((x, index, rates, weight, scale), together, state, symbols)
@@ -276,11 +309,15 @@ def _search_window(
 ) -> int:
     """Those from ``first`` to ``last``, of which ``OVERLAP`` more are regarded; without a state of
     theirs to begin with as many before them, too. Returns the state in which the path begins."""
-    x, index, *costs = operands
+    x, index, rates, weight, scale = operands
     begin = first if state != ANY else max(0, first - OVERLAP)
     part, before = slice(begin, last + OVERLAP), first - begin
     found = np.empty(len(x[part]), dtype=np.int32)
     decisions = np.empty((len(found), STATES // 8), dtype=np.uint8)
-    reached = _search(x[part], index[part], *costs, state, before, found, decisions)
-    symbols[first:last] = found[before : before + last - first]
-    return int(reached)
+    while True:
+        costs = rates, weight, scale
+        reached = _search(x[part], index[part], *costs, state, before, found, decisions)
+        if state in (ANY, reached):
+            symbols[first:last] = found[before : before + last - first]
+            return int(reached)
+        scale = f32(scale / 2)  # paths from ``state`` cost so much that they could not be told
