@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# a process for every core, of one thread each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 .PHONY: help demo test test-all check bench clean
 
@@ -19,10 +21,10 @@ demo: $(VENV)/.eval ## compress a real photograph with the shipped weights, besi
 	$(BIN)/mambaic demo
 
 test: $(VENV)/.dev ## run the tests (no GPU, no network)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.dev,browser ## also the slow tests
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 check: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

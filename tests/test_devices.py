@@ -5,12 +5,17 @@ wait for the other. In a process of its own, as fake tensors would stay in cache
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
 import sys
 
 import pytest
 
+from mambaic.config import PRESETS, VSSConfig
+
 SCRIPT = """
+import json
 import sys
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -19,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 import mambaic_kernels.dispatch as dispatch
 from mambaic.coding.step_coder import StepCoder
-from mambaic.config import PRESETS
+from mambaic.config import ModelConfig
 from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.loss import rate_distortion
@@ -64,12 +69,16 @@ def on_cuda(module, kind=torch.float32):
     }
 
 
-preset, tables = sys.argv[1], sys.argv[2] == "tables"
-model = MambaIC(PRESETS[preset])
-if tables:
-    model.entropy_model.update()
-    model.entropy_model.tables.quantiser_rates  # made here, as fake tensors hold no numbers
-with FakeTensorMode():
+def make(config, tables):
+    model = MambaIC(ModelConfig.from_dict(config))
+    if tables:
+        model.entropy_model.update()
+        model.entropy_model.tables.quantiser_rates  # made here, as fake tensors hold no numbers
+    return model
+
+
+def step_and_walk(model):
+    # types and devices of the loss of a training step and of the walk
     x = torch.rand(2, 3, 128, 192, device="cuda").contiguous(memory_format=torch.channels_last)
     q = 100 * torch.rand(2, device="cuda")
     torch.set_autocast_dtype("cuda", torch.bfloat16)
@@ -86,15 +95,43 @@ with FakeTensorMode():
     with torch.no_grad():
         walk = Walk(model.eval())
         y_hat = functional_call(walk, on_cuda(walk, torch.float64), (q[:1].double(),))
-    found |= {y_hat.device.type, y_hat.dtype}
     assert y_hat.shape == (1, model.config.M, 8, 12)
-print(preset, *sorted(map(str, found)))
+    return sorted(map(str, found | {y_hat.device.type, y_hat.dtype}))
+
+
+models = [make(*case) for case in json.loads(sys.argv[1])]
+with FakeTensorMode():  # one for all, as caches keep its tensors
+    for model in models:
+        print(*step_and_walk(model))
 """
 
+# every kind of layer of the presets s and paper, at the size of unit
+SMALL_PAPER = dataclasses.replace(
+    PRESETS["paper"],
+    M=32,
+    z_channels=8,
+    groups=(8, 24),
+    N=8,
+    vss=VSSConfig(d_state=2, lines="flat"),
+    context_width=16,
+    halo=8,
+)
 
-@pytest.mark.parametrize(("preset", "rate"), [("s", "tables"), ("s", "noise"), ("paper", "noise")])
-def test_training_step_and_walk_stay_on_cuda(preset, rate):
+
+def run(*cases):
+    """(configuration, whether it has tables) each, in one process: its imports take longest."""
+    given = json.dumps([(config.to_dict(), tables) for config, tables in cases])
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, preset, rate], capture_output=True, text=True, check=False
+        [sys.executable, "-c", SCRIPT, given], capture_output=True, text=True, check=False
     )
-    assert done.stdout.split() == [preset, "cuda", "torch.float32", "torch.float64"], done.stderr
+    expected = "cuda torch.float32 torch.float64"
+    assert done.stdout.splitlines() == [expected] * len(cases), done.stderr
+
+
+def test_training_step_and_walk_stay_on_cuda():
+    run((PRESETS["unit"], True), (PRESETS["unit"], False), (SMALL_PAPER, False))
+
+
+@pytest.mark.slow
+def test_presets_stay_on_cuda():
+    run((PRESETS["s"], True), (PRESETS["s"], False), (PRESETS["paper"], False))

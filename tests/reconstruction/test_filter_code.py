@@ -47,9 +47,15 @@ def test_decisions_read_back_and_take_their_information(length):
 @pytest.mark.parametrize("planes", [1, 3])
 def test_filter_reads_back_as_written(reach, planes):
     code = FilterCode()
+    written = some_numbers(reach, planes=planes)
+    assert code.from_bytes(code.to_bytes(written), planes) == written
+
+
+def test_every_fineness_reads_back():
+    code = FilterCode()
     for fineness in range(len(STEPS)):
-        written = some_numbers(reach, fineness, planes)
-        assert code.from_bytes(code.to_bytes(written), planes) == written
+        written = some_numbers(1, fineness, planes=1)
+        assert code.from_bytes(code.to_bytes(written), planes=1) == written
 
 
 def test_rates_are_those_of_files():
