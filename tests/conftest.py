@@ -81,7 +81,9 @@ def brief_refinement(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exports of training fit their coding tables to a few crops."""
+    """Runs begin and end with what a few crops tell, of wavelet and coding tables."""
+    monkeypatch.setattr("mambaic_train.session.CALIBRATION_CROPS", 8)
+    monkeypatch.setattr("mambaic_train.export.TABLE_BATCHES", 2)
     monkeypatch.setattr("mambaic_train.export.TABLE_CROPS", 2)
     monkeypatch.setattr("mambaic_train.average.BATCHES", 2)
 

@@ -43,7 +43,7 @@ def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0
     rotate_as_encoded(photos, model)
     config = TrainConfig(steps=1, crop=256, large_crop=256, seed=seed)
     model.entropy_model.update()
-    model.fit_tables(table_batches(photos, model.config, config, batches=BATCHES))
+    model.fit_tables(table_batches(photos, model.config, config, BATCHES))
     fit_filter_code(model, _filter_crops(photos, seed))
     card = {"mean_of": [checkpoint.read_config(name)["weights_id"] for name in names], "seed": seed}
     checkpoint.save_model(model, out, card)

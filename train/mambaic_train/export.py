@@ -31,8 +31,8 @@ def table_batches(
     photos: Photos,
     model: ModelConfig,
     train: TrainConfig,
+    batches: int,
     device: torch.device | str = "cpu",
-    batches: int = TABLE_BATCHES,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Crops at all qualities of a run, drawn without touching its random state."""
     rng = np.random.default_rng(train.seed)
@@ -59,7 +59,8 @@ class Exporter:
         """
         facts = run_facts(trainer, self.photos, self.paths)
         with trainer.averaged() as model:
-            batches = table_batches(self.photos, model.config, trainer.config, trainer.device)
+            of_run = self.photos, model.config, trainer.config
+            batches = table_batches(*of_run, TABLE_BATCHES, trainer.device)
             if trainer.psnr:
                 model.measure(batches)
                 model = beside(model, trainer.psnr)
