@@ -66,3 +66,17 @@ def test_options_that_pages_name_exist(page):
     known = set().union(*OPTIONS.values(), options_of_scripts(), OF_OTHERS)
     in_code = re.findall(r"```.*?```|`[^`]+`", text_of(page), re.DOTALL)
     assert {opt for code in in_code for opt in OPTION.findall(code)} <= known
+
+
+FOLDERS = ["", "tests", "mambaic", "kernels/mambaic_kernels", "train/mambaic_train"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_pages_name_exist(page):
+    """Modules in code, by their path or the end of it, and tests with or without their folder."""
+    text = page.read_text()
+    modules = set(re.findall(r"`((?:[\w-]+/)+[\w-]+\.py)`", text))
+    assert not {name for name in modules if not any((ROOT / of / name).exists() for of in FOLDERS)}
+    tests = {file.relative_to(ROOT / "tests") for file in ROOT.glob("tests/**/test_*.py")}
+    known = {str(file.with_suffix("")) for file in tests} | {file.stem for file in tests}
+    assert set(re.findall(r"(?<![\w/.])(?:tests/)?((?:\w+/)*test_\w+)", text)) <= known
