@@ -42,6 +42,7 @@ def test_there_are_golden_files_of_every_feature():
     assert any(d["tune"] for d in descriptions)
 
 
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
 def test_golden_file_decodes(codecs, path):
     data = path.read_bytes()
@@ -53,6 +54,7 @@ def test_golden_file_decodes(codecs, path):
 
 
 @pytest.mark.weights
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_file_of_shipped_weights_decodes_or_names_them(path):
     """Weights that are no longer shipped are refused by their id."""
