@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic.config import TRAINED
 from mambaic.encoder.filter_fit import Comparison, Fit
 from mambaic.models.model import MambaIC
+from mambaic.nn.precision import multiplies_bfloat16
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.analysis import visible_region
 from mambaic.tiling.boxes import Box, cut, grow, inside
@@ -38,11 +40,15 @@ def reconstructed_regions(
     rotation: Rotation = IDENTITY,
 ) -> Iterator[Comparison]:
     """Regions of a tile, reconstructed from its decoded latents."""
+    # beyond TRAINED the error that is left is as small as bfloat16's
+    in_bfloat16 = quality <= TRAINED and multiplies_bfloat16(latents.device)
     regions = chosen_regions(tile, REGIONS, REGION)
     for region in regions:
         outer = grow(region, model.config.halo // 4, tile)  # what other tiles hold is not at hand
         around = latents[(..., *inside(outer, tile))]
-        reconstruction = reconstruct(model, around, quality, region, outer, rotation)
+        reconstruction = reconstruct(
+            model, around, quality, region, outer, rotation, in_bfloat16=in_bfloat16
+        )
         x = visible_region(pixels, region)[0].to(reconstruction.x_hat.device)
         yield Comparison(reconstruction.cut(slice(x.shape[1]), slice(x.shape[2])), x)
         if len(regions) > 1:

@@ -29,15 +29,18 @@ def reconstruct(
     box: Box,
     outer: Box,
     rotation: Rotation = IDENTITY,
+    *,
+    in_bfloat16: bool = False,
 ) -> Reconstruction:
     """Pixels of a box from the latents of ``outer`` around it: y_hat, after its M channels the
     squared error to expect of each 4x4 pixels, (1, M + BLOCKS**2, h, w), and after these, where
-    there are some, the finest colours."""
+    there are some, the finest colours. ``in_bfloat16``: g_s is, which tells an encoder enough."""
     y_hat, error, colours = latents.tensor_split(
         [model.config.M, model.config.M + BLOCKS**2], dim=1
     )
     where = (..., *in_pixels(box, outer))
-    x_hat = model.g_s(y_hat, y_hat.new_tensor([quality]))
+    with torch.autocast(y_hat.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
+        x_hat = model.g_s(y_hat, y_hat.new_tensor([quality]))
     if colours.shape[1] and isinstance(model.transform, WaveletTransform):
         x_hat = x_hat + model.transform.reconstruct_colours(colours, quality)
     x_hat = x_hat[where]
