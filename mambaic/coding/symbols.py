@@ -73,10 +73,10 @@ class SymbolWriter:
         symbols, at = symbols[coded], place(indices[coded], tcq=tcq)
         first, radius, cumulative = _layout(self._tables)
         # an escape takes a number, at most 2 bits for every one of SYMBOL_MAX, and a sign
-        escaped = int(np.sum(np.abs(symbols) > radius[_ROWS[tcq][:, at]].min(axis=0)))
+        rows = _ROWS[tcq]
+        escaped = int(np.sum(np.abs(symbols) > radius[rows].min(axis=0)[at]))
         room = len(symbols) + escaped * (2 * SYMBOL_MAX.bit_length() + 2)
         start, size = np.empty((2, room), dtype=np.uint16)
-        rows = _ROWS[tcq]
         tables = rows, first, radius, cumulative
         count = ans.symbols(symbols, at, *tables, CODE, state, start, size)
         self._keep(start, size, count)
