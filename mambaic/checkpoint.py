@@ -35,6 +35,7 @@ TABLES = "tables."  # before the names of their tensors
 CONFIG_FILE = "config.json"
 SHARD_BYTES = 15 * 10**6
 FORMAT = 1
+RETIRED = "filter_code."  # tensors of earlier checkpoints that nothing reads any more
 
 
 def shipped() -> dict[str, Path]:
@@ -227,13 +228,15 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     model = _empty_model(config)
     tables = _take_tables(tensors, folder)
     try:
-        state = {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
+        state = {
+            n: t.float() if t.dtype == torch.float16 else t
+            for n, t in tensors.items()
+            if not n.startswith(RETIRED)
+        }
         model.eye = _take_eye(model, state)
         model.load_state_dict(state, assign=True)
     except RuntimeError as exc:
         raise CheckpointError(f"{folder}: weights do not fit the model: {exc}") from exc
-    if not model.filter_code.sound:
-        raise CheckpointError(f"{folder}: probabilities of the filter code are malformed")
     model.entropy_model.tables = tables
     model.weights_id = found
     model.fine_id, model.tune_id = (extensions.get(name, b"") for name in ("fine", TUNE))

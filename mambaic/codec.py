@@ -38,6 +38,7 @@ from mambaic.imaging.image import Picture, Source, read_image, to_pil
 from mambaic.models.model import COLOUR_CHANNELS, MambaIC
 from mambaic.models.tuning import Tastes
 from mambaic.numerics import own_numerics
+from mambaic.reconstruction import filter_code
 from mambaic.reconstruction.post_filter import PostFilter
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.synthesis import Synthesis
@@ -154,7 +155,7 @@ class Codec:
         file = self._read(data, max_pixels)
         grid = tile_grid(file.width, file.height, file.tile)
         size = file.width, file.height
-        fitted = _rotation_of(file), self._filter_of(file)
+        fitted = _rotation_of(file), _filter_of(file)
         model = self._tastes.at(file.tune)
         synthesis = Synthesis(model, *size, grid, self._quality_of(file), *fitted)
         for done, count in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
@@ -180,7 +181,7 @@ class Codec:
         for index in range(len(grid)):
             self._decode_tile(file, grid, index)
         _rotation_of(file)
-        self._filter_of(file)
+        _filter_of(file)
         if "alpha" in file.chunks:
             decode_alpha(file.chunks["alpha"], file.width, file.height)
 
@@ -223,11 +224,11 @@ class Codec:
         """Stretched, in files that have stretched ones."""
         return self.model.config.stretched(file.quality) if file.fine else file.quality
 
-    def _filter_of(self, file: MbicFile) -> PostFilter:
-        if (chunk := file.chunks.get("filter")) is None:
-            return PostFilter()
-        coded = self.model.filter_code.from_bytes(chunk, planes=1 if file.gray else 3)
-        return PostFilter(self.model.filter_code.coefficients(coded))
+
+def _filter_of(file: MbicFile) -> PostFilter:
+    if (chunk := file.chunks.get("filter")) is None:
+        return PostFilter()
+    return PostFilter(filter_code.from_bytes(chunk, planes=1 if file.gray else 3).coefficients)
 
 
 def _rotation_of(file: MbicFile) -> Rotation:

@@ -45,8 +45,7 @@ MAY_IMPORT = {
     "reconstruction": "errors imaging coding mambaic_kernels",
     # the walk: networks between the steps of coding
     "entropy_model": "errors config coding nn fixed_point",
-    # tables of the filter's coefficients belong to the weights
-    "models": "errors config coding nn fixed_point reconstruction entropy_model",
+    "models": "errors config coding nn fixed_point entropy_model",
     # the id of weights is a field of files, and they are written as pictures are
     "checkpoint": "errors numerics config container imaging coding models",
     # g_a and g_s piece by piece
@@ -61,7 +60,7 @@ MAY_IMPORT = {
     "mambaic": "errors codec integrations",
     "evaluation": "errors extras container imaging encoder codec",
     "mambaic_train": "errors devices config extras container imaging coding nn fixed_point "
-    "reconstruction entropy_model models checkpoint tiling encoder codec evaluation",
+    "entropy_model models checkpoint encoder codec evaluation",
     "mambaic_cli": "errors config extras container imaging models encoder codec "
     "mambaic evaluation mambaic_train",
 }

@@ -5,7 +5,7 @@
 
 One folder per operation, each with its reference beside the fast ones: ``scan``, ``tcq``
 (trellis-coded quantisation), ``entropy_coder``, ``mixture`` (likelihoods), ``wavelet``,
-``smoothing`` and ``filter_taps`` (the post-filter).
+and ``filter_maps`` (the post-filter).
 """
 
 from mambaic_kernels.dispatch import available, pick

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mambaic_kernels import available, selective_scan, ss2d_scan
-from mambaic_kernels.bench_cpu import bench_filter_taps, bench_smooth, bench_tcq, bench_wavelet
+from mambaic_kernels.bench_cpu import bench_filter_maps, bench_tcq, bench_wavelet
 from mambaic_kernels.scan.operators import scan
 from mambaic_kernels.timing import TOLERANCE, bound, copy, seconds, table, with_gradients
 
@@ -152,8 +152,7 @@ def main() -> None:
     if arguments.device == "cpu":
         for planes in PLANES:
             bench_wavelet(planes)
-        bench_smooth(512, 768)
-        bench_filter_taps(512, 768)
+        bench_filter_maps(512, 768)
         bench_tcq(20_000)
 
 

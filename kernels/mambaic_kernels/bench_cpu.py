@@ -1,4 +1,4 @@
-"""Benchmarks of kernels for CPUs alone: wavelet, smoothing, filter taps, TCQ."""
+"""Benchmarks of kernels for CPUs alone: wavelet, maps of the post-filter, TCQ."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.filter_taps import reference as taps
-from mambaic_kernels.filter_taps.scene import Map, Scene, Tap, count_taps
-from mambaic_kernels.smoothing import reference as smooth
+from mambaic_kernels.filter_maps import reference as filters
+from mambaic_kernels.filter_maps.constants import MARGIN, RINGS
 from mambaic_kernels.tcq import cpu as tcq
 from mambaic_kernels.timing import TOLERANCE, bound, copy, seconds, table, with_gradients
 from mambaic_kernels.wavelet import reference as wavelet
@@ -44,53 +43,27 @@ def check_wavelet(x: Tensor) -> None:
         raise SystemExit("the wavelet disagrees with the reference")
 
 
-def bench_smooth(height: int, width: int) -> None:
-    """Bilateral sums of a photograph on a CPU, against plain torch."""
-    x = 0.3 * torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
-    around = range(-7, 8)
-    offsets = tuple((dy, dx) for dy in around for dx in around if (dy, dx) != (0, 0))
-    widths = torch.tensor([0.04, 0.09])[:, None, None].expand(2, height, width)
-    small, their_widths = x[:, :64, :64], widths[:, :64, :64]
-    exact = smooth.bilateral_reference(small.double(), offsets, their_widths)
-    if not float((smooth.bilateral(small, offsets, their_widths) - exact).abs().max()) < TOLERANCE:
-        raise SystemExit("the bilateral filter disagrees with the reference")
-    functions = {"torch": smooth.bilateral_reference, "cpu": smooth.bilateral}
+def bench_filter_maps(height: int, width: int) -> None:
+    """Maps of a photograph for the post-filter on a CPU, against plain torch."""
+    generator = torch.Generator().manual_seed(0)
+
+    def picture(height: int, width: int) -> list[Tensor]:
+        margins = 2 * MARGIN
+        x = 0.3 * torch.rand(3, height + margins, width + margins, generator=generator)
+        return [x, 0.1 * torch.rand(height, width, generator=generator)]
+
+    small = picture(32, 40)
+    exact = filters.filter_maps_reference(*(x.double() for x in small))
+    for found, expected in zip(filters.filter_maps(*small), exact, strict=True):
+        if not float((found - expected).abs().max()) < TOLERANCE:
+            raise SystemExit("the filter's maps disagree with the reference")
+    operands = picture(height, width)
     rows = [
-        (name, seconds(bound(function, [x], offsets=offsets, widths=widths)))
-        for name, function in functions.items()
+        ("torch", seconds(bound(filters.filter_maps_reference, operands))),
+        ("cpu", seconds(bound(filters.filter_maps, operands))),
     ]
-    title = f"bilateral filter of {len(offsets)} offsets (H, W) = {(height, width)}, float32, cpu"
-    table(title, len(offsets) * x[0].numel(), rows, "pairs")
-
-
-def bench_filter_taps(height: int, width: int) -> None:
-    """Sums of a filter's taps on a CPU, against plain torch: three lists of 40 maps of all kinds,
-    each by three factors."""
-    around = ((0, 1), (1, 0), (0, -1), (-1, 0))
-    kinds = (Map(0), Map(0, clip=0.0, share=0.3), Map(0, around, clip=0.05))
-    maps = [kinds[i % 5 % 3]._replace(source=i % 3) for i in range(40)]
-    lists = tuple(
-        tuple(Tap(of, (i % 9, (i + own) % 9, 9)) for i, of in enumerate(maps)) for own in range(3)
-    )
-    coefficients = [np.linspace(-1, 1, count_taps(of)).tolist() for of in lists]
-
-    def scene(height: int, width: int, dtype: torch.dtype = torch.float32) -> Scene:
-        values = torch.rand(3, height + 4, width + 4, generator=torch.Generator().manual_seed(0))
-        planes = values.to(dtype)
-        inner = planes[:, 2:-2, 2:-2].contiguous()
-        return Scene(planes, list(inner), [inner[i % 3] for i in range(10)], inner[0] / 20)
-
-    exact = taps.weighted_sums_reference(scene(32, 40, torch.float64), lists, coefficients)
-    found = taps.weighted_sums(scene(32, 40), lists, coefficients)
-    if not float((found - exact).abs().max() / exact.abs().max()) < TOLERANCE:
-        raise SystemExit("the taps disagree with the reference")
-    of, count = scene(height, width), sum(map(count_taps, lists))
-    rows = [
-        ("torch", seconds(lambda: taps.weighted_sums_reference(of, lists, coefficients))),
-        ("cpu", seconds(lambda: taps.weighted_sums(of, lists, coefficients))),
-    ]
-    title = f"sums of {count} taps (H, W) = {(height, width)}, float32, cpu"
-    table(title, count * height * width, rows, "taps")
+    title = f"maps of the post-filter (H, W) = {(height, width)}, float32, cpu"
+    table(title, len(RINGS) * height * width, rows, "pairs of pixels")
 
 
 @numba.njit

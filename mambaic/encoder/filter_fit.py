@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from mambaic.encoder.filter_rate import Costs
 from mambaic.imaging.colour_axes import to_planes
-from mambaic.reconstruction.filter_features import Reconstruction
-from mambaic.reconstruction.filter_taps import count, write_taps
+from mambaic.reconstruction.filter_taps import TAPS
+from mambaic.reconstruction.post_filter import Band, Reconstruction, bands
 
 SUMMED = 1 << 13  # pixels whose products are summed in float32; the sums are in float64
 RIDGE = 1e-6  # taps that float32 cannot tell apart share their weight
@@ -34,37 +35,40 @@ class Fit:
 
     def __init__(self, planes: int = 3) -> None:
         """``planes``: 1 of a gray picture, whose colours nobody sees."""
-        counts = [count(own) for own in range(planes)]
-        self.gram = [torch.zeros(taps, taps, dtype=torch.float64) for taps in counts]
-        self.cross = [torch.zeros(taps, dtype=torch.float64) for taps in counts]
+        self.taps = TAPS[:planes]
+        every = {(tap.factor, tap.map, tap.plane) for taps in self.taps for tap in taps}
+        self._terms = sorted(every)  # which planes share
+        self.gram = torch.zeros(len(every), len(every), dtype=torch.float64)
+        self.cross = torch.zeros(len(every), planes, dtype=torch.float64)
         self.pixels = 0
 
     def add(self, reconstruction: Reconstruction, x: Tensor) -> None:
         """A region as in ``Comparison``."""
-        error = to_planes(x) - reconstruction.planes
-        height, width = reconstruction.deviation.shape
-        step = max(1, SUMMED // width) if error.device.type == "cpu" else height
-        counts = [len(cross) for cross in self.cross]
-        # one for all rows: fresh memory is slower than what is written into it
-        space = error.new_empty(sum(counts), step, width)
-        for top in range(0, height, step):
-            rows = slice(top, min(top + step, height))
-            taps = space[:, : rows.stop - top]
-            write_taps(reconstruction, len(counts), rows, taps)
-            for own, of_plane in enumerate(taps.flatten(1).split(counts)):
-                self.gram[own] += _summed(of_plane, of_plane)
-                self.cross[own] += _summed(of_plane, error[own, rows].reshape(1, -1))[:, 0]
+        error = to_planes(x) - to_planes(reconstruction.x_hat)
+        for band in bands(reconstruction):
+            of_band = error[: len(self.taps), band.rows].flatten(1)
+            for terms, errors in zip(self._values(band), of_band.split(SUMMED, dim=1), strict=True):
+                self.gram += (terms @ terms.T).double().cpu()
+                self.cross += (terms @ errors.T).double().cpu()
         self.pixels += x[0].numel()
+
+    def _values(self, band: Band) -> Iterable[Tensor]:
+        """Of every term at SUMMED pixels after the other: (terms, pixels)."""
+        groups = itertools.groupby(self._terms, key=lambda term: term[0])
+        rows = [(factor, [3 * of + plane for _, of, plane in group]) for factor, group in groups]
+        maps, factors = (x.flatten(0, -3).flatten(1) for x in (band.maps, band.factors))
+        parts = zip(maps.split(SUMMED, dim=1), factors.split(SUMMED, dim=1), strict=True)
+        for some, by in parts:
+            yield torch.cat([some[of] * by[factor] for factor, of in rows])
 
     @classmethod
     def of(cls, parts: Iterable[Fit]) -> Fit:
         """One of the regions of all of them; at least one."""
         of_regions = list(parts)
-        total = cls(len(of_regions[0].gram))
+        total = cls(len(of_regions[0].taps))
         for part in of_regions:
-            for own in range(len(total.gram)):
-                total.gram[own] += part.gram[own]
-                total.cross[own] += part.cross[own]
+            total.gram += part.gram
+            total.cross += part.cross
             total.pixels += part.pixels
         return total
 
@@ -72,14 +76,9 @@ class Fit:
         """Of coefficients in a picture of ``pixels``, of which the regions are a part; ``weight``
         bits for a squared error."""
         weight *= pixels / max(1, self.pixels)
+        gram = self.gram + torch.diag(RIDGE * self.gram.diag() + 1e-12)
         found = []
-        for gram, cross in zip(self.gram, self.cross, strict=True):
-            ridge = RIDGE * gram.diag() + 1e-12
-            found.append(Costs(weight * (gram + torch.diag(ridge)), weight * cross))
+        for own, taps in enumerate(self.taps):
+            at = torch.tensor([self._terms.index((t.factor, t.map, t.plane)) for t in taps])
+            found.append(Costs(weight * gram[at][:, at], weight * self.cross[at, own]))
         return found
-
-
-def _summed(a: Tensor, b: Tensor) -> Tensor:
-    """Products (m, n) of a (m, pixels) and b (n, pixels), summed over pixels."""
-    parts = zip(a.split(SUMMED, dim=1), b.split(SUMMED, dim=1), strict=True)
-    return torch.stack([x @ y.T for x, y in parts]).double().sum(dim=0).cpu()

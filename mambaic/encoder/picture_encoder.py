@@ -26,6 +26,7 @@ from mambaic.encoder.tile_encoder import encode_tile
 from mambaic.imaging.image import Picture
 from mambaic.models.model import MambaIC
 from mambaic.numerics import worker_threads
+from mambaic.reconstruction import filter_code
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.boxes import Box
 
@@ -138,8 +139,8 @@ def _metadata(picture: Picture, options: EncodeOptions) -> dict[str, bytes]:
 def _filter_chunk(model: MambaIC, fits: list[Fit], quality: float, pixels: int) -> bytes | None:
     """None if the filter costs more than it gains."""
     costs = Fit.of(fits).costs(model.config.error_weight(quality), pixels)
-    found = cheapest(costs, model.filter_code)
-    return None if found is None else model.filter_code.to_bytes(found)
+    found = cheapest(costs)
+    return None if found is None else filter_code.to_bytes(found)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:

@@ -25,7 +25,6 @@ from mambaic.entropy_model.walk import EntropyModel
 from mambaic.models.published_transforms import ConvTransform
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.nn.gains import linear_step
-from mambaic.reconstruction.filter_code import FilterCode
 
 TABLE_PASSES = 3
 COLOUR_CHANNELS = PACKED_COLOURS  # of decoded latents with the finest colours
@@ -58,7 +57,6 @@ class MambaIC(nn.Module):
         wavelet = config.transform == "wavelet"
         self.transform = WaveletTransform(config) if wavelet else ConvTransform(config)
         self.entropy_model = EntropyModel(config)
-        self.filter_code = FilterCode()
         self.eye: dict[str, Tensor] = {}  # parameters at tune 1: ``mambaic.models.tuning``
         # set by checkpoint.py: what names the weights in every file, and what is joined to it in
         # files that need networks of later times, or those for the eye

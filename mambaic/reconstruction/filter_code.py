@@ -1,31 +1,36 @@
-"""Code of the post-filter's coefficients: integers along a learned basis, by their probabilities.
+"""Code of the post-filter's coefficients: an integer for every tap, by its probabilities.
 
-Taps resemble each other, so their coefficients are correlated, and each one alone would have to be
-quantised finely. A checkpoint therefore has a basis for every plane, in which numbers are
-independent, matter alike, and are the smaller the later they come: learned from photographs'
-filters (``mambaic_train.filter_code``), as are the probabilities of its numbers. Format section:
-docs/format.md, "Filter".
+How large a coefficient is to be expected stands in the table of taps, as its ``spread``. Format
+section: docs/format.md, "Filter".
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from mambaic.coding.binary_arithmetic import HALF, ONE, Decisions, Reader, Writer
 from mambaic.errors import CorruptStream
-from mambaic.reconstruction.filter_taps import TAPS, count
+from mambaic.reconstruction.filter_taps import TAPS, Tap
 
 FINENESS_BITS = 4
-STEPS = 2.0 ** (3.5 - 0.5 * np.arange(1 << FINENESS_BITS))  # of a number, by fineness
+FINENESSES = 1 << FINENESS_BITS
 LONG = 8  # numbers of this size are followed by how much larger they are
 MAX_DIGITS = 20  # of that
-UNTRAINED = 2.0**-6  # a coefficient for a step of 1, before there is a basis
+# Of 65536, by spread and fineness: that a number is 0, and that one not 0 ends at each size.
+# Counted in filters of photographs.
+ZERO = (
+    *(65339, 65339, 65339, 65048, 63723, 60349, 54078, 45636, 37096, 30084),
+    *(25009, 21558, 19242, 17617, 16316, 15036, 13537, 11666, 9400, 6898),
+    *(4479, 2502, 1172, 655, 655),
+)
+LAST = (
+    *(65339, 65339, 65247, 64962, 64408, 63362, 61469, 58246, 53223, 46273),
+    *(37961, 29461, 21945, 16026, 11727, 8756, 6567, 4925, 3694, 2770),
+    *(2078, 1558, 1168, 876, 657),
+)
 
 
 class CodedFilter(NamedTuple):
@@ -34,82 +39,49 @@ class CodedFilter(NamedTuple):
     fineness: int
     numbers: tuple[tuple[int, ...], ...]
 
-
-class PlaneCode(nn.Module):
-    """Of one plane: ``basis`` (taps, numbers); of every number at every fineness (finenesses,
-    numbers) the probabilities, of 65536, that it is 0 (``zero``) and that one not 0 ends at each
-    size (``last``)."""
-
-    basis: Tensor
-    zero: Tensor
-    last: Tensor
-
-    def __init__(self, taps: int) -> None:
-        super().__init__()
-        self.register_buffer("basis", UNTRAINED * torch.eye(taps))
-        shape = len(STEPS), taps
-        self.register_buffer("zero", torch.full(shape, ONE - ONE // 8, dtype=torch.int32))
-        self.register_buffer("last", torch.full(shape, ONE // 4, dtype=torch.int32))
-
-
-class FilterCode(nn.Module):
-    """Of all planes. Part of a checkpoint."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.planes = nn.ModuleList(PlaneCode(count(own)) for own in range(len(TAPS)))
-
-    def directions(self, own: int, fineness: int) -> Tensor:
-        """What one more of each number adds to the coefficients of plane ``own``: (taps,
-        numbers), float64."""
-        return self.plane(own).basis.double().cpu() * float(STEPS[fineness])
-
-    def probabilities(self, own: int, fineness: int) -> tuple[list[int], list[int]]:
-        """``zero`` and ``last`` of every number."""
-        plane = self.plane(own)
-        return plane.zero[fineness].tolist(), plane.last[fineness].tolist()
-
-    def plane(self, own: int) -> PlaneCode:
-        """Of plane ``own``."""
-        plane = self.planes[own]
-        assert isinstance(plane, PlaneCode)
-        return plane
-
     @property
-    def sound(self) -> bool:
-        """True if what decoding relies on holds: no decision is certain."""
-        planes = (self.plane(own) for own in range(len(TAPS)))
-        chances = itertools.chain.from_iterable((plane.zero, plane.last) for plane in planes)
-        return all(bool(((t > 0) & (t < ONE)).all()) for t in chances)
+    def coefficients(self) -> tuple[tuple[float, ...], ...]:
+        """Of the taps of every plane."""
+        found = []
+        for taps, numbers in zip(TAPS, self.numbers, strict=False):
+            pairs = zip(taps, numbers, strict=True)
+            found.append(tuple(number * step(tap, self.fineness) for tap, number in pairs))
+        return tuple(found)
 
-    def coefficients(self, coded: CodedFilter) -> tuple[Tensor, ...]:
-        """Of the taps of every plane, float64."""
-        return tuple(
-            self.directions(own, coded.fineness) @ torch.tensor(numbers, dtype=torch.float64)
-            for own, numbers in enumerate(coded.numbers)
-        )
 
-    def to_bytes(self, coded: CodedFilter) -> bytes:
-        """As a file keeps it; ``from_bytes`` is the inverse."""
-        writer = Writer()
-        self._walk(writer, coded)
-        return writer.to_bytes()
+def step(tap: Tap, fineness: int) -> float:
+    """What one more of its number adds to the coefficient of a tap."""
+    return 2.0 ** ((tap.unit - fineness) / 2)
 
-    def from_bytes(self, data: bytes, planes: int) -> CodedFilter:
-        """Raises CorruptStream."""
-        nothing = tuple((0,) * count(own) for own in range(planes))
-        coded = self._walk(Reader(data), CodedFilter(0, nothing))
-        if self.to_bytes(coded) != data:
-            raise CorruptStream("the filter is not as an encoder writes one: the data is damaged")
-        return coded
 
-    def _walk(self, decisions: Decisions, coded: CodedFilter) -> CodedFilter:
-        fineness = _binary(decisions, coded.fineness, FINENESS_BITS)
-        rows = []
-        for own, numbers in enumerate(coded.numbers):
-            chances = zip(*self.probabilities(own, fineness), numbers, strict=True)
-            rows.append(tuple(_number(decisions, *chance) for chance in chances))
-        return CodedFilter(fineness, tuple(rows))
+def chances(tap: Tap, fineness: int) -> tuple[int, int]:
+    """Its ``ZERO`` and ``LAST``."""
+    return ZERO[tap.spread + fineness], LAST[tap.spread + fineness]
+
+
+def to_bytes(coded: CodedFilter) -> bytes:
+    """As a file keeps it; ``from_bytes`` is the inverse."""
+    writer = Writer()
+    _walk(writer, coded)
+    return writer.to_bytes()
+
+
+def from_bytes(data: bytes, planes: int) -> CodedFilter:
+    """Raises CorruptStream."""
+    nothing = tuple((0,) * len(taps) for taps in TAPS[:planes])
+    coded = _walk(Reader(data), CodedFilter(0, nothing))
+    if to_bytes(coded) != data:
+        raise CorruptStream("the filter is not as an encoder writes one: the data is damaged")
+    return coded
+
+
+def _walk(decisions: Decisions, coded: CodedFilter) -> CodedFilter:
+    fineness = _binary(decisions, coded.fineness, FINENESS_BITS)
+    rows = []
+    for taps, numbers in zip(TAPS, coded.numbers, strict=False):
+        pairs = zip(taps, numbers, strict=True)
+        rows.append(tuple(_number(decisions, *chances(tap, fineness), n) for tap, n in pairs))
+    return CodedFilter(fineness, tuple(rows))
 
 
 def _binary(decisions: Decisions, value: int, digits: int) -> int:

@@ -10,37 +10,77 @@ docs/format.md, "Filter". Its gain: docs/design/filter.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from mambaic.imaging.colour_axes import to_colours
-from mambaic.reconstruction.filter_features import AROUND, Reconstruction
-from mambaic.reconstruction.filter_taps import weighted_sums
+from mambaic.imaging.colour_axes import to_colours, to_planes
+from mambaic.reconstruction.filter_taps import TAPS
+from mambaic_kernels.filter_maps.constants import FACTORS, MAPS, MARGIN
+from mambaic_kernels.filter_maps.reference import filter_maps
 
-BAND = 512  # rows that are corrected at once: taps take many times the memory of a picture
+AROUND = MARGIN  # pixels around a part of a picture that its correction depends on
+BAND = 64  # rows that are corrected at once: maps take 30 times the memory of a plane
+
+
+class Reconstruction(NamedTuple):
+    """Output of g_s, R, G and B (3, H, W) in [0, 1], and how far pixels may be expected to be off
+    (H, W)."""
+
+    x_hat: Tensor
+    deviation: Tensor
+
+    def cut(self, rows: slice, columns: slice) -> Reconstruction:
+        """A part of it, whose border pixels are the last ones."""
+        return Reconstruction(self.x_hat[:, rows, columns], self.deviation[rows, columns])
+
+
+class Band(NamedTuple):
+    """Some rows of a picture with the maps (9, 3, rows, W) and factors (3, rows, W) of its taps."""
+
+    rows: slice
+    maps: Tensor
+    factors: Tensor
+
+
+def bands(reconstruction: Reconstruction) -> Iterator[Band]:
+    """A picture, from top to bottom."""
+    planes = F.pad(to_planes(reconstruction.x_hat)[None], [MARGIN] * 4, mode="replicate")[0]
+    height = reconstruction.deviation.shape[0]
+    for top in range(0, height, BAND):
+        rows = slice(top, min(top + BAND, height))
+        around = planes[:, top : rows.stop + 2 * MARGIN]
+        yield Band(rows, *filter_maps(around, reconstruction.deviation[rows]))
 
 
 @dataclass(frozen=True)
 class PostFilter:
     """``coefficients`` of ``TAPS``, of the first planes or of all."""
 
-    coefficients: tuple[Tensor, ...] = ()
+    coefficients: tuple[tuple[float, ...], ...] = ()
 
     def apply(self, reconstruction: Reconstruction) -> Tensor:
         """R, G and B (3, H, W) of a reconstruction, corrected; not clamped."""
         if not self.coefficients:
             return reconstruction.x_hat
         corrected = torch.empty_like(reconstruction.x_hat)
-        for top in range(0, corrected.shape[1], BAND):
-            first = max(0, top - AROUND)
-            band = reconstruction.cut(slice(first, top + BAND + AROUND), slice(None))
-            corrected[:, top : top + BAND] = self._apply(band)[:, top - first :][:, :BAND]
+        weights = self._weights.to(corrected)
+        for rows, maps, factors in bands(reconstruction):
+            sums = weights.flatten(0, 1) @ maps.flatten(0, 1).flatten(1)
+            by_factor = sums.view(3, len(FACTORS), *factors.shape[1:])
+            added = (by_factor * factors).sum(dim=1)
+            torch.add(reconstruction.x_hat[:, rows], added, out=corrected[:, rows])
         return corrected
 
-    def _apply(self, reconstruction: Reconstruction) -> Tensor:
-        added = torch.zeros_like(reconstruction.planes)
-        coefficients = [of_plane.tolist() for of_plane in self.coefficients]
-        added[: len(coefficients)] = weighted_sums(reconstruction, coefficients)
-        return reconstruction.x_hat + to_colours(added)
+    @property
+    def _weights(self) -> Tensor:
+        """What maps of all planes add to R, G and B, by factors: (3, factors, maps)."""
+        weights = torch.zeros(3, len(FACTORS), 3 * len(MAPS))
+        for own, (taps, values) in enumerate(zip(TAPS, self.coefficients, strict=False)):
+            for tap, value in zip(taps, values, strict=True):
+                weights[own, tap.factor, 3 * tap.map + tap.plane] = value
+        return to_colours(weights)

@@ -14,8 +14,7 @@ from mambaic.container.fields import LATENT_STRIDE, latent_size
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.nn.wavelet import BLOCKS
-from mambaic.reconstruction.filter_features import AROUND, Reconstruction
-from mambaic.reconstruction.post_filter import PostFilter
+from mambaic.reconstruction.post_filter import AROUND, PostFilter, Reconstruction
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside, overlap
 from mambaic.tiling.memory import return_memory

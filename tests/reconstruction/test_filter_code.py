@@ -1,43 +1,51 @@
-"""Filters in files: decisions are written exactly, numbers read back, damage is named."""
+"""The code of filters: every filter reads back, for the bits that rates promise."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 import torch
-from conftest import photo_pixels
 
 from mambaic import checkpoint
-from mambaic.coding.binary_arithmetic import BITS, ONE, Reader, Writer
-from mambaic.encoder.filter_rate import Costs, cheapest, of_plane
-from mambaic.errors import CheckpointError, CorruptStream
-from mambaic.reconstruction.filter_code import LONG, STEPS, CodedFilter, FilterCode, rate
-from mambaic.reconstruction.filter_taps import TAPS, count
-from mambaic_train.filter_code import fit_filter_code, observe
+from mambaic.coding.binary_arithmetic import HALF, ONE, Reader, Writer
+from mambaic.encoder.filter_rate import Costs, of_plane
+from mambaic.errors import CorruptStream
+from mambaic.reconstruction.filter_code import (
+    FINENESSES,
+    LAST,
+    LONG,
+    ZERO,
+    CodedFilter,
+    chances,
+    from_bytes,
+    rate,
+    step,
+    to_bytes,
+)
+from mambaic.reconstruction.filter_taps import TAPS
+from mambaic_kernels.filter_maps.constants import FACTORS, MAPS
 
 RNG = np.random.default_rng(5)
 
 
-def some_numbers(reach: int, fineness: int = 3, planes: int = 3) -> CodedFilter:
-    reconstruction = (RNG.integers(-reach, reach + 1, count(own)).tolist() for own in range(planes))
-    return CodedFilter(fineness, tuple(map(tuple, reconstruction)))
+def some_numbers(reach, fineness=7, planes=3):
+    rows = (RNG.integers(-reach, reach + 1, len(taps)).tolist() for taps in TAPS[:planes])
+    return CodedFilter(fineness, tuple(map(tuple, rows)))
 
 
-@pytest.mark.parametrize("length", [0, 1, 7, 300])
-def test_decisions_read_back_and_take_their_information(length):
-    chances = [int(p) for p in RNG.integers(1, ONE, length)]
-    taken = [bool(RNG.random() > p / ONE) for p in chances]
+@pytest.mark.parametrize("count", [0, 1, 30, 400])
+def test_decisions_read_back_and_take_the_bytes_of_their_information(count):
+    odds = [*RNG.integers(1, ONE, count).tolist(), HALF]
+    taken = [bool(RNG.random() < 1 - chance / ONE) for chance in odds]
     writer = Writer()
-    for chance, yes in zip(chances, taken, strict=True):
-        writer.code(chance, yes)
+    for chance, yes in zip(odds, taken, strict=True):
+        assert writer.code(chance, yes) == yes
     data = writer.to_bytes()
     reader = Reader(data)
-    assert [reader.code(chance) for chance in chances] == taken
-    information = sum(
-        BITS - math.log2(ONE - chance if yes else chance)
-        for chance, yes in zip(chances, taken, strict=True)
+    assert [reader.code(chance) for chance in odds] == taken
+    information = -sum(
+        np.log2(1 - chance / ONE if yes else chance / ONE)
+        for chance, yes in zip(odds, taken, strict=True)
     )
     assert information <= 8 * len(data) + 1e-6 or not any(taken)
     assert 8 * len(data) < information + 9
@@ -46,94 +54,81 @@ def test_decisions_read_back_and_take_their_information(length):
 @pytest.mark.parametrize("reach", [0, 1, LONG - 1, LONG, LONG + 1, 5000])
 @pytest.mark.parametrize("planes", [1, 3])
 def test_filter_reads_back_as_written(reach, planes):
-    code = FilterCode()
     written = some_numbers(reach, planes=planes)
-    assert code.from_bytes(code.to_bytes(written), planes) == written
+    assert from_bytes(to_bytes(written), planes) == written
 
 
 def test_every_fineness_reads_back():
-    code = FilterCode()
-    for fineness in range(len(STEPS)):
+    for fineness in range(FINENESSES):
         written = some_numbers(1, fineness, planes=1)
-        assert code.from_bytes(code.to_bytes(written), planes=1) == written
+        assert from_bytes(to_bytes(written), planes=1) == written
+
+
+def test_every_tap_has_probabilities_at_every_fineness():
+    """None of them certain; the finer, the larger the numbers."""
+    for tap in (tap for taps in TAPS for tap in taps):
+        pairs = [chances(tap, fineness) for fineness in range(FINENESSES)]
+        assert all(0 < chance < ONE for pair in pairs for chance in pair)
+        assert step(tap, 2) == pytest.approx(step(tap, 0) / 2)
+        assert 0 <= tap.map < len(MAPS)
+        assert 0 <= tap.factor < len(FACTORS)
+    for table in (ZERO, LAST):
+        assert list(table) == sorted(table, reverse=True)
+
+
+def test_no_tap_is_there_twice():
+    for taps in TAPS:
+        assert len({(tap.map, tap.plane, tap.factor) for tap in taps}) == len(taps)
 
 
 def test_rates_are_those_of_files():
-    code = FilterCode()
-    zero, last = ONE // 5, ONE // 3
-    for plane in code.planes:
-        plane.zero.fill_(zero)
-        plane.last.fill_(last)
-    bits = rate(zero, last)
-    numbers = some_numbers(12)
-    expected = 4 + sum(bits(abs(number)) for row in numbers.numbers for number in row)
-    assert 8 * len(code.to_bytes(numbers)) == pytest.approx(expected, abs=8)
+    coded = some_numbers(12)
+    expected = 4.0
+    for taps, numbers in zip(TAPS, coded.numbers, strict=True):
+        for tap, number in zip(taps, numbers, strict=True):
+            expected += rate(*chances(tap, coded.fineness))(abs(number))
+    assert 8 * len(to_bytes(coded)) == pytest.approx(expected, abs=8)
 
 
 def test_damaged_filter_is_refused():
-    code = FilterCode()
-    data = code.to_bytes(some_numbers(9))
-    with pytest.raises(CorruptStream, match="not as an encoder"):
-        code.from_bytes(data + b"\0", 3)
-    with pytest.raises(CorruptStream, match="not as an encoder"):
-        code.from_bytes(data + b"\1", 3)
+    data = to_bytes(some_numbers(9))
+    for more in (b"\0", b"\1"):
+        with pytest.raises(CorruptStream, match="not as an encoder"):
+            from_bytes(data + more, 3)
     with pytest.raises(CorruptStream, match="too long"):
-        code.from_bytes(b"\xff" * 400, 3)
+        from_bytes(b"\xff" * 400, 3)
 
 
 def test_search_moves_numbers_that_rounding_leaves_wrong():
     """No number of the found ones can be moved by one for less."""
-    code = FilterCode()
-    taps = count(0)
-    root, cross = (torch.from_numpy(RNG.normal(size=size)) for size in ((taps, taps), taps))
-    costs = Costs(1e4 * (root @ root.T / taps + torch.eye(taps)), 300 * cross)
-    total, numbers = of_plane(costs, code, 0, 8)
-    bits = rate(ONE - ONE // 8, ONE // 4)
-    directions = code.directions(0, 8)
+    taps, fineness = TAPS[0], 8
+    count = len(taps)
+    steps = np.array([step(tap, fineness) for tap in taps])
+    root, cross = RNG.normal(size=(count, count)), 300 * RNG.normal(size=count)
+    gram = 1e2 * (root @ root.T / count + np.eye(count))
+    costs = Costs(torch.from_numpy(gram / steps / steps[:, None]), torch.from_numpy(cross / steps))
+    total, numbers = of_plane(costs, taps, fineness)
+    bits = [rate(*chances(tap, fineness)) for tap in taps]
 
     def cost(values):
-        c = directions @ torch.from_numpy(values)
-        error = float(c @ costs.gram @ c - 2 * costs.cross @ c)
-        return error + sum(bits(abs(int(v))) for v in values)
+        error = float(values @ gram @ values - 2 * cross @ values)
+        return error + sum(of(abs(int(v))) for of, v in zip(bits, values, strict=True))
 
     best = np.array(numbers, dtype=float)
     assert total == pytest.approx(cost(best), rel=1e-6)
     assert any(numbers)
-    for at in range(taps):
-        for step in (-1, 1):
+    for at in range(count):
+        for by in (-1, 1):
             moved = best.copy()
-            moved[at] += step
+            moved[at] += by
             assert cost(moved) >= total - 1e-6
 
 
-def test_learned_code_makes_filters_cheaper(private_unit_model):
-    model = private_unit_model
-    code = model.filter_code
-    pictures = [(photo_pixels(128, 192, seed), 90.0) for seed in range(6)]
-    observed = [observe(model, *picture)[0] for picture in pictures]
-
-    def paid(costs):
-        """Bits of a picture's filter, less what it gains."""
-        if (coded := cheapest(costs, code)) is None:
-            return 0
-        total = 8 * len(code.to_bytes(coded))
-        for (gram, cross), c in zip(costs, code.coefficients(coded), strict=True):
-            total += c @ gram @ c - 2 * cross @ c
-        return total
-
-    before = sum(map(paid, observed))
-    fit_filter_code(model, pictures)
-    assert sum(map(paid, observed)) < before
-    for own in range(len(TAPS)):
-        plane = code.plane(own)
-        assert torch.equal(plane.basis, plane.basis.half().float())  # as it is stored
-        for chances in (plane.zero, plane.last):
-            assert chances.min() > 0
-            assert chances.max() < ONE
-
-
-def test_checkpoint_whose_decisions_are_certain_is_refused(private_unit_model, tmp_path):
-    private_unit_model.filter_code.plane(1).zero[3, 5] = ONE
-    checkpoint.save_model(private_unit_model, tmp_path / "certain")
-    with pytest.raises(CheckpointError, match="filter code"):
-        checkpoint.load_model(tmp_path / "certain")
+def test_a_checkpoint_with_a_code_of_its_own_loads(unit_model, tmp_path, monkeypatch):
+    """As they had one before it was part of the format."""
+    tensors = checkpoint.model_tensors(unit_model, half=True)
+    tensors["filter_code.planes.0.basis"] = torch.eye(3)
+    monkeypatch.setattr(checkpoint, "model_tensors", lambda *_, **__: tensors)
+    checkpoint.save_model(unit_model, tmp_path / "before")
+    loaded = checkpoint.load_model(tmp_path / "before")
+    assert loaded.state_dict().keys() == unit_model.state_dict().keys()

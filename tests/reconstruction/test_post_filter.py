@@ -16,27 +16,27 @@ from mambaic.encoder import fit_regions
 from mambaic.encoder.filter_fit import Fit
 from mambaic.encoder.filter_rate import cheapest
 from mambaic.errors import CorruptStream
+from mambaic.imaging.colour_axes import to_colours
 from mambaic.imaging.image import read_image
-from mambaic.reconstruction import post_filter
-from mambaic.reconstruction.filter_code import FilterCode
-from mambaic.reconstruction.filter_features import AROUND, Reconstruction
-from mambaic.reconstruction.filter_taps import TAPS, count, weighted_sums, write_taps
-from mambaic.reconstruction.post_filter import PostFilter
+from mambaic.reconstruction import filter_code, post_filter
+from mambaic.reconstruction.filter_taps import TAPS
+from mambaic.reconstruction.post_filter import PostFilter, Reconstruction, bands
 from mambaic.reconstruction.rotation import IDENTITY
+from mambaic_kernels.filter_maps.constants import MARGIN
 
 RNG = np.random.default_rng(3)
 EXACT = 1e9  # bits that a squared error is worth where bits shall not matter
-CODE = FilterCode()
 
 
 def some_filter() -> PostFilter:
-    sizes = [count(own) for own in range(len(TAPS))]
-    return PostFilter(tuple(torch.from_numpy(RNG.normal(size=size)) / 50 for size in sizes))
+    """Of coefficients that matter alike."""
+    rows = [[RNG.normal() * filter_code.step(tap, 8) for tap in taps] for taps in TAPS]
+    return PostFilter(tuple(map(tuple, rows)))
 
 
 def found(fit: Fit, reconstruction: Reconstruction, weight: float = EXACT) -> PostFilter:
-    coded = cheapest(fit.costs(weight, pixels(reconstruction)), CODE)
-    return PostFilter() if coded is None else PostFilter(CODE.coefficients(coded))
+    coded = cheapest(fit.costs(weight, pixels(reconstruction)))
+    return PostFilter() if coded is None else PostFilter(coded.coefficients)
 
 
 def error(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -52,12 +52,14 @@ def picture(height=160, width=180, seed=0):
 
 
 def all_terms(reconstruction):
-    """Of every plane."""
-    counts = [count(own) for own in range(len(TAPS))]
-    height, width = reconstruction.deviation.shape
-    taps = torch.full((sum(counts), height, width), torch.nan)
-    write_taps(reconstruction, len(TAPS), slice(0, height), taps)
-    return taps.split(counts)
+    """Of every plane: (taps, H, W)."""
+    parts = list(bands(reconstruction))
+    maps = torch.cat([part.maps for part in parts], dim=-2)
+    factors = torch.cat([part.factors for part in parts], dim=-2)
+    return [
+        torch.stack([maps[tap.map, tap.plane] * factors[tap.factor] for tap in taps])
+        for taps in TAPS
+    ]
 
 
 def pixels(reconstruction):
@@ -73,14 +75,13 @@ def codec(unit_model):
     return Codec(unit_model)
 
 
-def test_weighed_sums_are_those_of_the_terms():
-    reconstruction = picture(60, 50)
+def test_a_filter_adds_its_terms():
+    reconstruction, correction = picture(90, 50), some_filter()
     taps = all_terms(reconstruction)
-    coefficients = [RNG.normal(size=len(of_plane)) for of_plane in taps]
-    found = weighted_sums(reconstruction, [of_plane.tolist() for of_plane in coefficients])
-    for own, of_plane in enumerate(coefficients):
-        expected = torch.tensordot(torch.from_numpy(of_plane).float(), taps[own], dims=1)
-        assert torch.allclose(found[own], expected, atol=1e-4)
+    pairs = zip(taps, correction.coefficients, strict=True)
+    added = [torch.tensordot(torch.tensor(row), of_plane, dims=1) for of_plane, row in pairs]
+    expected = reconstruction.x_hat + to_colours(torch.stack(added))
+    assert torch.allclose(correction.apply(reconstruction), expected, atol=1e-5)
 
 
 def test_no_two_terms_are_the_same():
@@ -99,7 +100,7 @@ def test_least_squares_find_the_filter_that_was_applied():
     fit.add(reconstruction, original)
     assert (
         error(found(fit, reconstruction).apply(reconstruction), original)
-        < error(reconstruction.x_hat, original) / 100
+        < error(reconstruction.x_hat, original) / 50
     )
 
 
@@ -125,21 +126,21 @@ def test_what_gains_less_than_its_bits_is_left_out():
     fit.add(reconstruction, some_filter().apply(reconstruction))
     sizes = []
     for weight in (EXACT, 1e4, 100):
-        coded = cheapest(fit.costs(weight, pixels(reconstruction)), CODE)
+        coded = cheapest(fit.costs(weight, pixels(reconstruction)))
         assert coded is not None
-        sizes.append(len(CODE.to_bytes(coded)))
+        sizes.append(len(filter_code.to_bytes(coded)))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[-1]
-    assert cheapest(fit.costs(0.0, pixels(reconstruction)), CODE) is None
+    assert cheapest(fit.costs(0.0, pixels(reconstruction))) is None
 
 
 def test_terms_that_are_the_same_do_no_harm():
-    """A picture of one colour: differences are zero, colours are constants."""
+    """A picture of one colour: differences are zero, values are constants."""
     reconstruction = flat()
     fit = Fit()
-    redder = reconstruction.x_hat + torch.tensor([0.01, 0, -0.01])[:, None, None]
-    fit.add(reconstruction, redder)
-    assert (found(fit, reconstruction).apply(reconstruction) - redder).abs().max() < 1e-3
+    brighter = reconstruction.x_hat + 0.01
+    fit.add(reconstruction, brighter)
+    assert (found(fit, reconstruction).apply(reconstruction) - brighter).abs().max() < 1e-3
 
 
 def test_coefficients_that_a_file_cannot_hold_are_not_chosen():
@@ -150,16 +151,16 @@ def test_coefficients_that_a_file_cannot_hold_are_not_chosen():
     wrong[:, ::2] = 0.9
     fit = Fit(planes=1)
     fit.add(reconstruction, reconstruction.x_hat + wrong)
-    coded = cheapest(fit.costs(EXACT, 64 * 64), CODE)
+    coded = cheapest(fit.costs(EXACT, 64 * 64))
     assert coded is not None
-    assert CODE.from_bytes(CODE.to_bytes(coded), planes=1) == coded
+    assert filter_code.from_bytes(filter_code.to_bytes(coded), planes=1) == coded
 
 
 def test_a_part_with_its_surroundings_is_corrected_as_in_the_whole():
     reconstruction, correction = picture(120, 140), some_filter()
     whole = correction.apply(reconstruction)
     part = correction.apply(reconstruction.cut(slice(20, 110), slice(30, 120)))
-    inner = slice(AROUND, -AROUND)
+    inner = slice(MARGIN, -MARGIN)
     expected = whole[:, 20:110, 30:120][:, inner, inner]
     assert torch.allclose(part[:, inner, inner], expected, atol=1e-5)
 
@@ -174,7 +175,7 @@ def test_bands_of_rows_are_corrected_as_the_whole(monkeypatch):
 def test_gray_pictures_spend_nothing_on_colours(codec):
     image = Image.fromarray(photo_pixels(128, 128)).convert("L")
     chunk = fields.read(codec.encode(image, 90)).chunks["filter"]
-    (brightness,) = codec.model.filter_code.from_bytes(chunk, planes=1).numbers
+    (brightness,) = filter_code.from_bytes(chunk, planes=1).numbers
     assert any(brightness)
 
 

@@ -10,7 +10,6 @@ from PIL import Image
 from mambaic import checkpoint, load
 from mambaic.config import PRESETS
 from mambaic_cli.main import main
-from mambaic_train import average
 
 UNIT = PRESETS["unit"]
 pytestmark = pytest.mark.usefixtures("small_tables")
@@ -24,9 +23,7 @@ def photos(tmp_path):
     return folder
 
 
-def test_mean_of_two_checkpoints_codes(tmp_path, photos, capsys, monkeypatch):
-    monkeypatch.setattr(average, "FILTER_CROPS", 3)
-    monkeypatch.setattr(average, "FILTER_CROP", 64)
+def test_mean_of_two_checkpoints_codes(tmp_path, photos, capsys):
     first, second, out = (tmp_path / name for name in ("first", "second", "out"))
     models = [make_model(UNIT), make_model(UNIT, seed=1)]
     # the same basis, as after training from the same weights

@@ -6,33 +6,24 @@ Runs that begin at the same weights end in one valley, and between them it can b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from einops import rearrange
-from tqdm import tqdm
 
 from mambaic import checkpoint
-from mambaic.container.fields import stored_quality
 from mambaic.errors import ConfigError
 from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Photos, PhotoSet, draw_crops, rotate_as_encoded
+from mambaic_train.data import PhotoSet, rotate_as_encoded
 from mambaic_train.export import table_batches
-from mambaic_train.filter_code import fit_filter_code
 
 BATCHES = 24  # that tables are fitted to: once, so more of them than at every export of a run
-FILTER_CROPS, FILTER_CROP = 480, 512  # and the code of post-filters, which exports leave as it is
-FITTED = "filter_code."  # buffers that are fitted anew
-GOLDEN = (5**0.5 - 1) / 2  # fractional parts of its multiples spread evenly
 
 
 def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0) -> bytes:
     """Write the mean of the checkpoints ``names`` (shipped names or folders) to the folder ``out``,
-    its coding tables and its code of post-filters fitted to crops of the photographs ``data``;
-    returns its weights id.
+    its coding tables fitted to crops of the photographs ``data``; returns its weights id.
 
     Raises ConfigError for checkpoints without a mean and for an ``out`` that exists.
     """
@@ -44,17 +35,9 @@ def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0
     config = TrainConfig(steps=1, crop=256, large_crop=256, seed=seed)
     model.entropy_model.update()
     model.fit_tables(table_batches(photos, model.config, config, BATCHES))
-    fit_filter_code(model, _filter_crops(photos, seed))
     card = {"mean_of": [checkpoint.read_config(name)["weights_id"] for name in names], "seed": seed}
     checkpoint.save_model(model, out, card)
     return bytes.fromhex(checkpoint.read_config(out)["weights_id"])
-
-
-def _filter_crops(photos: Photos, seed: int) -> Iterator[tuple[np.ndarray, float]]:
-    rng = np.random.default_rng(seed)
-    for index in tqdm(range(FILTER_CROPS), "post-filters", unit="crop"):
-        (crop,) = draw_crops(photos, 1, FILTER_CROP, rng).pixels
-        yield rearrange(crop.numpy(), "c h w -> h w c"), stored_quality(100 * (index * GOLDEN % 1))
 
 
 @torch.no_grad()
@@ -67,9 +50,7 @@ def mean_model(models: Sequence[MambaIC]) -> MambaIC:
     buffers = dict(first.named_buffers())
     for model in models[1:]:
         if model.config != first.config or not all(
-            torch.equal(value, buffers[name])
-            for name, value in model.named_buffers()
-            if not name.startswith(FITTED)
+            torch.equal(value, buffers[name]) for name, value in model.named_buffers()
         ):
             raise ConfigError("only checkpoints that come from the same weights have a mean")
     weights = [dict(model.named_parameters()) for model in models]

@@ -1,0 +1,1 @@
+"""Maps of a picture for the post-filter: what surrounds each pixel."""

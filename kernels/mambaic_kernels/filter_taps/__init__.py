@@ -1,1 +1,0 @@
-"""Taps of the post-filter and their weighted sums."""

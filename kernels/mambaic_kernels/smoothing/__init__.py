@@ -1,1 +1,0 @@
-"""Box and bilateral means of the post-filter."""
