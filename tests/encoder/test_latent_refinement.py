@@ -33,9 +33,10 @@ def cost(codec, picture, quality, **options):
 def test_shipped_weights_gain_in_real_files(quality):
     codec = load("s", "cpu")
     with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as photo:
-        picture = Picture(pixels=np.asarray(photo.convert("RGB"))[118:246, 118:246])
+        picture = Picture(pixels=np.asarray(photo.convert("RGB"))[118:310, 118:310])
     plain = cost(codec, picture, quality)
-    assert cost(codec, picture, quality, effort=7) < 0.99 * plain
+    # 0.8 % on average of eight pictures of this size, 0.2 to 1.6 % of one
+    assert cost(codec, picture, quality, effort=7) < 0.996 * plain
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 70), (130, 140)])
