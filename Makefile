@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.eval $(VENV)/.dev $(VENV)/.dev,browser: $(VENV)/.%: pyproject.toml
+$(VENV)/.eval $(VENV)/.dev $(VENV)/.dev,browser,ray: $(VENV)/.%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[$*]'
 	touch $@
@@ -23,7 +23,7 @@ demo: $(VENV)/.eval ## compress a real photograph with the shipped weights, besi
 test: $(VENV)/.dev ## run the tests (no GPU, no network)
 	$(PYTEST)
 
-test-all: $(VENV)/.dev,browser ## also the slow tests
+test-all: $(VENV)/.dev,browser,ray ## also the slow tests
 	$(PYTEST) -m "slow or not slow"
 
 check: $(VENV)/.dev ## ruff and mypy

@@ -18,6 +18,14 @@ MambaICError
 
 from __future__ import annotations
 
+# of RuntimeErrors: torch's allocator, C++, and Python without memory for another thread
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "can't start new thread",
+)
+
 
 class MambaICError(Exception):
     """Root of the tree. ``exit_code`` is what ``mambaic`` returns for it."""
@@ -89,3 +97,19 @@ class WrongModel(BitstreamError):
 
 class DesyncError(BitstreamError):
     """The decoded symbols differ from the encoder's: numerics differ, the file is not damaged."""
+
+
+def as_known(exc: BaseException) -> MambaICError | None:
+    """The error that ``exc`` is to the person who gave the command; None if it is a bug."""
+    if isinstance(exc, MambaICError):
+        return exc
+    if type(exc).__name__ == "OutOfMemoryError":  # torch's, which is not imported for its name
+        return DeviceError("not enough memory on the device: use --device cpu")
+    if isinstance(exc, MemoryError) or (
+        isinstance(exc, RuntimeError) and any(text in str(exc) for text in OUT_OF_MEMORY)
+    ):
+        return ImageError("not enough memory")
+    if isinstance(exc, OSError) and exc.strerror:
+        where = f"{exc.filename}: " if exc.filename else ""
+        return OutputError(f"{where}{exc.strerror}")
+    return None

@@ -13,6 +13,7 @@ EXTRAS = {
     "compressai": ("compressai",),
     "cvvdp": ("pycvvdp",),
     "jxl": ("pillow_jxl",),
+    "ray": ("pyarrow", "ray"),
 }
 
 

@@ -19,7 +19,7 @@ from mambaic_cli.main import main
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMPORTED_AS = {"cvvdp": "pycvvdp", "pillow": "PIL", "pillow-jxl-plugin": "pillow_jxl"}
 # come with torch, or are asked for by name (mambaic_kernels.dispatch)
-BACKENDS = {"triton", "mamba_ssm", "llvmlite"}
+BACKENDS = {"triton", "mamba_ssm", "llvmlite", "fsspec"}
 
 
 def modules(requirements: list[str]) -> set[str]:
@@ -83,13 +83,15 @@ def without(monkeypatch):
         (["eval", "--compare", "{0}", "{0}"], "matplotlib", "eval"),
         (["demo", "-o", "{0}/demo"], "pytorch_msssim", "eval"),
         (["train", "--data", "{0}", "--out", "{0}/run"], "tensorboard", "train"),
+        (["bulk", "{0}", "{0}/packed"], "pyarrow and ray", "ray"),
     ],
-    ids=["eval", "compare", "demo", "train"],
+    ids=["eval", "compare", "demo", "train", "bulk"],
 )
 def test_command_names_the_extra_before_it_begins(
     arguments, package, extra, without, tmp_path, capsys
 ):
-    without(package)
+    for name in package.split(" and "):
+        without(name)
     assert main([argument.format(tmp_path) for argument in arguments]) == 6
     said = capsys.readouterr().err.splitlines()
     assert said == [f"mambaic: {package} not installed: pip install 'mambaic[{extra}]'"]

@@ -55,14 +55,16 @@ MAY_IMPORT = {
     "models tiling",
     "codec": "errors numerics devices container imaging reconstruction models checkpoint tiling "
     "encoder",
-    # Pillow and CompressAI
+    # Pillow, CompressAI and WebDataset
     "integrations": "errors numerics config extras container imaging models checkpoint codec",
     "mambaic": "errors codec integrations",
     "evaluation": "errors extras container imaging encoder codec",
+    # many pictures on Ray
+    "bulk": "errors extras container imaging encoder codec",
     "mambaic_train": "errors devices config extras container imaging coding nn fixed_point "
     "entropy_model models checkpoint encoder codec evaluation",
-    "mambaic_cli": "errors config extras container imaging models encoder codec "
-    "mambaic evaluation mambaic_train",
+    "mambaic_cli": "errors config extras container imaging models checkpoint encoder codec "
+    "mambaic evaluation bulk mambaic_train",
 }
 NETWORKS = {"nn", "fixed_point", "entropy_model", "models"}
 

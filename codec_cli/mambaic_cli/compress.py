@@ -12,11 +12,11 @@ import click
 from mambaic.container.fields import MAX_PIXELS, TASTES, bpp_from_bytes
 from mambaic.encoder.effort import DEFAULT_EFFORT
 from mambaic.errors import ImageError
-from mambaic.imaging.suffixes import IMAGE_SUFFIXES
+from mambaic.imaging.suffixes import IMAGE_SUFFIXES, MBIC_SUFFIX
 from mambaic_cli.batch import Task, run_jobs
 from mambaic_cli.console import read_stdin, write_stdout
 from mambaic_cli.device import device_option
-from mambaic_cli.inputs import MBIC_SUFFIX, GivenPath, read_file
+from mambaic_cli.inputs import GivenPath, read_file
 from mambaic_cli.jobs import check_target, name_of, plan_jobs
 from mambaic_cli.streams import warn
 

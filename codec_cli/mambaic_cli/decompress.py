@@ -11,10 +11,11 @@ import click
 from mambaic.container.fields import MAX_PIXELS
 from mambaic.errors import OutputError
 from mambaic.imaging.output_formats import FORMATS
+from mambaic.imaging.suffixes import MBIC_SUFFIX
 from mambaic_cli.batch import Task, run_jobs
 from mambaic_cli.console import read_stdin, write_stdout
 from mambaic_cli.device import device_option
-from mambaic_cli.inputs import MBIC_SUFFIX, GivenPath, read_file
+from mambaic_cli.inputs import GivenPath, read_file
 from mambaic_cli.jobs import check_target, name_of, plan_jobs
 from mambaic_cli.streams import warn
 

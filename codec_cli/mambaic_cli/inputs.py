@@ -14,8 +14,6 @@ from mambaic.errors import ImageError
 from mambaic.imaging.atomic_files import reason
 from mambaic.imaging.suffixes import MAC_FOLDER, MAC_PREFIX
 
-MBIC_SUFFIX = ".mbic"
-
 
 class GivenPath(click.Path):
     """A path that is not empty, as that of an unset variable is: ``Path("")`` is this folder."""

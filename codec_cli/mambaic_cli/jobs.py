@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import click
 
 from mambaic.errors import MambaICError, OutputError
 from mambaic.imaging.atomic_files import check_writable, is_special
+from mambaic.imaging.suffixes import meeting, tell_apart
 from mambaic_cli.inputs import Found, expand
 
 
@@ -66,30 +67,15 @@ def _job(file: Found, folder: Path | None, new_suffix: str) -> Job:
 
 
 def _tell_apart(jobs: list[Job], new_suffix: str) -> list[Job]:
-    """Jobs without a common target: a.gif and a.png become a.gif.mbic and a.png.mbic. The longer
-    name may be another's (a.gif.png), which then takes its own longer one.
-
-    Files of one name out of different folders still meet in one folder: a problem of each.
-    """
-    longer: set[int] = set()
-    while new := _meeting(jobs) - longer:
-        for i in new:
-            source, target = jobs[i].source, jobs[i].target
-            assert source is not None
-            assert target is not None
-            jobs[i] = replace(jobs[i], target=target.with_name(source.name + new_suffix))
-        longer |= new
-    left = _meeting(jobs)
+    """Jobs without a common target. Files of one name out of different folders still meet in one
+    folder: a problem of each."""
+    targets = tell_apart([(job.source, job.target) for job in jobs], new_suffix)
+    jobs = [replace(job, target=target) for job, target in zip(jobs, targets, strict=True)]
+    left = meeting(targets)
     rivals: defaultdict[Path | None, list[str]] = defaultdict(list)
     for i in sorted(left):
         rivals[jobs[i].target].append(str(jobs[i].source))
     return [_refused(job, rivals[job.target]) if i in left else job for i, job in enumerate(jobs)]
-
-
-def _meeting(jobs: list[Job]) -> set[int]:
-    """Indices of jobs whose target is that of others, too."""
-    counts = Counter(job.target for job in jobs)
-    return {i for i, job in enumerate(jobs) if job.target is not None and counts[job.target] > 1}
 
 
 def _refused(job: Job, rivals: list[str]) -> Job:

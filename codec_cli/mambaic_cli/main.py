@@ -20,6 +20,7 @@ from mambaic_cli.streams import flush_all, prepare_streams, warn
 COMMANDS = {
     "compress": "Compress photographs to .mbic files.",
     "decompress": "Turn .mbic files back into images.",
+    "bulk": "Compress or decompress many pictures on Ray, on one machine or a cluster.",
     "info": "Describe a file or a model preset.",
     "demo": "Compress one photograph beside JPEG, WebP and AVIF.",
     "eval": "Measure rate-distortion curves on real files.",
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as exc:
-        from mambaic_cli.outcomes import as_known
+        from mambaic.errors import as_known
 
         if (known := as_known(exc)) is None:
             raise

@@ -9,19 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mambaic.errors import DeviceError, ImageError, MambaICError, OutputError
+from mambaic.errors import OutputError, as_known
 from mambaic_cli.console import tell
 from mambaic_cli.jobs import Job, name_of
 from mambaic_cli.streams import warn
 
 BUG = 1
-# of RuntimeErrors: torch's allocator, C++, and Python without memory for another thread
-OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "not enough memory",
-    "bad_alloc",
-    "can't start new thread",
-)
 
 
 @dataclass(kw_only=True)
@@ -73,19 +66,3 @@ class Outcomes:
             # what could not be told of before cannot be told of now
             with contextlib.suppress(OutputError):
                 tell(json.dumps({"input": name, "output": target, "error": error, "code": code}))
-
-
-def as_known(exc: BaseException) -> MambaICError | None:
-    """The error that ``exc`` is to the person who gave the command; None if it is a bug."""
-    if isinstance(exc, MambaICError):
-        return exc
-    if type(exc).__name__ == "OutOfMemoryError":  # torch's, which is not imported for its name
-        return DeviceError("not enough memory on the device: use --device cpu")
-    if isinstance(exc, MemoryError) or (
-        isinstance(exc, RuntimeError) and any(text in str(exc) for text in OUT_OF_MEMORY)
-    ):
-        return ImageError("not enough memory")
-    if isinstance(exc, OSError) and exc.strerror:
-        where = f"{exc.filename}: " if exc.filename else ""
-        return OutputError(f"{where}{exc.strerror}")
-    return None

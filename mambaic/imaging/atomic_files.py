@@ -150,6 +150,23 @@ class Outputs:
             raise OutputError(f"{path}: cannot be written: {reason(exc)}") from exc
 
 
+def settle(part: Path, path: Path, *, force: bool) -> None:
+    """A file that was written in a block of ``unfinished`` becomes ``path`` on the same disk.
+
+    An existing file needs ``force``. Raises OutputError.
+    """
+    try:
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with taking_effect():
+            (os.replace if force else _rename_new)(part, path)
+    except FileExistsError as exc:
+        raise OutputError(f"{path}: exists already; use --force to replace it") from exc
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written: {reason(exc)}") from exc
+
+
 _outputs = Outputs()
 
 

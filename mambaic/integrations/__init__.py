@@ -1,1 +1,1 @@
-"""The codec inside other libraries: Pillow, CompressAI."""
+"""The codec inside other libraries: Pillow, CompressAI, WebDataset."""
