@@ -64,8 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     # OpenMP threads that wait for one that lost its core spin for milliseconds by default; beside
     # another busy process, decoding took ten times as long
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # of damaged metadata and the like: people are told what became of them by notes
-    warnings.filterwarnings("ignore", module=r"(PIL|pillow_jxl|pillow_heif)\b")
+    # of damaged metadata and the like, which people are told by notes; of how many workers Ray finds
+    # room for
+    warnings.filterwarnings("ignore", module=r"(PIL|pillow_jxl|pillow_heif|ray)\b")
     try:
         code = cli.main(args=argv, prog_name="mambaic", standalone_mode=False)
     except click.ClickException as exc:
