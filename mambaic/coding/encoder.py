@@ -12,14 +12,9 @@ from torch import Tensor
 from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import (
-    StepCoder,
-    dequantise,
-    ordered_indices,
-    search_path,
-)
+from mambaic.coding.step_coder import StepCoder, ordered_indices, ordered_residuals, rows_like
 from mambaic.coding.symbols import SymbolWriter
-from mambaic.coding.tables import Tables
+from mambaic.coding.tables import Tables, values_in
 
 
 class Mark(NamedTuple):
@@ -39,12 +34,18 @@ class Encoder(StepCoder):
         self._crc = 0
 
     def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
-        indices = ordered_indices(prior.log_scale)[0]
+        residual = ordered_residuals(self._source(site) - prior.mean)
+        found = self.write(site, residual[0], ordered_indices(prior.log_scale)[0])
+        return rows_like(found[None], prior.mean) + prior.mean
+
+    def write(self, site: Site, residual: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Find symbols of residuals (n,) float64 with scale indices (n,) int64 in coding order, and
+        write them: their values (n,) float32."""
         state = self._search.state(site)
-        symbols, contexts = search_path(self._search, self._source, site, prior)
+        symbols, contexts = self._search.find(site, residual[None], indices[None])
         self._writer.symbols(symbols[0], indices, tcq=quantiser.uses_tcq(site), state=state)
         self._crc = zlib.crc32(symbols.astype("<i4").tobytes(), self._crc)
-        return dequantise(symbols, contexts, prior.mean)
+        return values_in(symbols[0], contexts[0])
 
     def flag(self, value: bool) -> None:
         """Write a bit of its own."""

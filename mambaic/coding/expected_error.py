@@ -20,14 +20,16 @@ class ErrorWatch(StepCoder):
 
     That of a latent is the square of its prior's scale where that is small, as what is not coded is
     off by all of its residual; ``CODED`` where it is large. ``weights`` (M, n) are those of the
-    channels in n sums at every position: ``error`` (1, n, h, w). A map of all channels would take
+    channels in n sums at every position: ``error`` (B, n, h, w). A map of all channels would take
     the memory of y once more.
     """
 
-    def __init__(self, coder: StepCoder, weights: Tensor, size: tuple[int, int]) -> None:
+    def __init__(
+        self, coder: StepCoder, weights: Tensor, size: tuple[int, int], batch: int = 1
+    ) -> None:
         self._coder = coder
         self._weights = weights
-        self.error = weights.new_zeros(1, weights.shape[1], *size)
+        self.error = weights.new_zeros(batch, weights.shape[1], *size)
 
     def code(self, sites: Sequence[Site], prior_of: PriorOf) -> list[Tensor]:
         def watched(values: Sequence[Tensor]) -> Prior:

@@ -18,7 +18,7 @@ from torch import Tensor
 from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site, as_rows, in_order
-from mambaic.coding.tables import scale_position, values_in
+from mambaic.coding.tables import scale_position
 
 # Prior of the next sub-group of a step from the values, rows (B, n, C), of those before it. To be
 # asked once for each.
@@ -67,8 +67,3 @@ def ordered_indices(log_scale: Tensor) -> np.ndarray:
 def rows_like(ordered: np.ndarray, like: Tensor) -> Tensor:
     """Numbers (B, C * n) in coding order as rows, on the device of the rows ``like``."""
     return as_rows(torch.from_numpy(ordered), like.shape[-1]).to(like.device)
-
-
-def dequantise(symbols: np.ndarray, contexts: np.ndarray, mean: Tensor) -> Tensor:
-    """Latents, rows (B, n, C), of symbols in coding order; the same for encoder and decoder."""
-    return rows_like(values_in(symbols, contexts), mean) + mean

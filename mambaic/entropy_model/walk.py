@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mambaic.coding.batch import BatchDecoder, BatchEncoder
 from mambaic.coding.decoder import Decoder
 from mambaic.coding.encoder import Encoder
 from mambaic.coding.estimator import Estimator, NoiseEstimator, TableEstimator
@@ -38,6 +37,7 @@ from mambaic.entropy_model.colour_blocks import Known
 from mambaic.entropy_model.fine_colour import FineColour
 from mambaic.entropy_model.finer import FinerCoder, SmallScales
 from mambaic.entropy_model.hyperprior import HyperAnalysis, HyperSynthesis
+from mambaic.entropy_model.streams import ColourSource, DecodedLatents, LatentStream
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
 from mambaic.fixed_point.cached import CachedTwin
 from mambaic.fixed_point.exactness import exact_arithmetic
@@ -53,40 +53,6 @@ _DESYNC = (
 
 WALKED = ("h_s", "z_mean", "z_log_scale", "groups", "refine")  # the networks of the walk
 UNMEASURED = 16.0  # reach of a layer that no photograph has been through
-
-
-class ColourSource(Protocol):
-    """What an encoder codes the finest colours of a tile from."""
-
-    @property
-    def known(self) -> Known: ...
-
-    def missed(self, y_hat: Tensor, quality: float) -> Mapping[str, Tensor]:
-        """What the decoded latents (1, M, h, w) leave of the finest colours, by the name of their
-        latents, in steps of the quantiser."""
-
-
-class DecodedLatents(NamedTuple):
-    """``y_hat`` (1, M, h, w), weighted sums (1, n, h, w) of the squared errors to expect, and the
-    finest colours as ``colour_blocks`` packs them, without channels where there are none."""
-
-    y_hat: Tensor
-    error: Tensor
-    colours: Tensor
-
-    @classmethod
-    def of(cls, y_hat: Tensor, error: Tensor, colours: Tensor | None) -> DecodedLatents:
-        return cls(y_hat, error, y_hat[:, :0] if colours is None else colours)
-
-
-@dataclass(frozen=True)
-class LatentStream:
-    """One coded latent tile: bytes, the ideal length of its symbols in bits, and what they decode
-    to."""
-
-    payload: bytes
-    estimated_bits: float
-    decoded: DecodedLatents = field(compare=False)
 
 
 class FineNetworks(nn.Module):
@@ -176,7 +142,6 @@ class EntropyModel(nn.Module):
 
     # -- files -------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def encode(
         self,
         y: Tensor,
@@ -184,24 +149,45 @@ class EntropyModel(nn.Module):
         weights: Tensor | None = None,
         colours: ColourSource | None = None,
     ) -> LatentStream:
-        """Code one latent tile (1, M, h, w), h and w multiples of 4, at the stretched ``quality``;
-        ``weights`` (M, n) of squared errors as in ``ErrorWatch``, none by default; with ``colours``
-        the finest ones where they pay."""
-        tables = self._ready()
-        q = y.new_tensor([quality])
-        finer = fineness(self.config, q)[:, None, None, None]
-        encoder = Encoder({"y": y * finer, "z": self.h_a(y, q)}, tables)
-        with exact_arithmetic(y.device):
-            y_hat, error = self._walk_in_fixed_point(encoder, y.shape[-2:], quality, weights)
-            packed = None
-            if colours is not None:
-                missed = colours.missed(y_hat, quality)
-                source = self._colour_networks(), colours.known, missed
-                packed = colour_blocks.encode(*source, y_hat, quality, encoder)
-        payload, bits = encoder.finish()
-        return LatentStream(payload, bits, DecodedLatents.of(y_hat, error, packed))
+        """``encode_batch`` of one tile (1, M, h, w)."""
+        return self.encode_batch(y, quality, weights, [colours])[0]
 
     @torch.no_grad()
+    def encode_batch(
+        self,
+        y: Tensor,
+        quality: float,
+        weights: Tensor | None = None,
+        colours: Sequence[ColourSource | None] = (),
+    ) -> list[LatentStream]:
+        """Code latent tiles (B, M, h, w), h and w multiples of 4, at the stretched ``quality``,
+        each to the bytes that it has alone; ``weights`` (M, n) of squared errors as in
+        ``ErrorWatch``, none by default; with ``colours`` the finest ones where they pay."""
+        q = y.new_tensor([quality])
+        # h_a is in floats, so that in a batch its numbers might be others
+        z = torch.cat([self.h_a(of_tile, q) for of_tile in y.split(1)])
+        latents = {"y": y * fineness(self.config, q)[:, None, None, None], "z": z}
+        tables = self._ready()
+        encoders = [
+            Encoder({name: of[row : row + 1] for name, of in latents.items()}, tables)
+            for row in range(len(y))
+        ]
+        with exact_arithmetic(y.device):
+            coder = BatchEncoder(encoders, latents)
+            walked = self._walk_in_fixed_point(coder, len(y), y.shape[-2:], quality, weights)
+            found = []
+            for row, (y_hat, error) in enumerate(walked):
+                packed, source = None, colours[row] if colours else None
+                if source is not None:
+                    missed = source.missed(y_hat, quality)
+                    of_tile = self._colour_networks(), source.known, missed, y_hat
+                    packed = colour_blocks.encode(*of_tile, quality, encoders[row])
+                found.append(DecodedLatents.of(y_hat, error, packed))
+        return [
+            LatentStream(*encoder.finish(), decoded)
+            for encoder, decoded in zip(encoders, found, strict=True)
+        ]
+
     def decode(
         self,
         payload: bytes,
@@ -210,36 +196,59 @@ class EntropyModel(nn.Module):
         weights: Tensor | None = None,
         known: Known | None = None,
     ) -> DecodedLatents:
-        """Latents of a tile of ``size`` (h, w); ``weights`` as in ``encode``; what is ``known`` of
-        the finest colours is given where the tile has some of them.
+        """``decode_batch`` of one tile."""
+        return self.decode_batch([payload], size, quality, weights, [known])[0]
 
-        Raises DesyncError if the symbols differ from the encoder's: never silent garbage.
+    @torch.no_grad()
+    def decode_batch(
+        self,
+        payloads: Sequence[bytes],
+        size: tuple[int, int],
+        quality: float,
+        weights: Tensor | None = None,
+        known: Sequence[Known | None] = (),
+    ) -> list[DecodedLatents]:
+        """Latents of tiles of ``size`` (h, w); ``weights`` as in ``encode_batch``; what is ``known`` of
+        the finest colours is given where a tile has some of them.
+
+        Raises DesyncError if symbols differ from the encoder's: never silent garbage.
         """
-        decoder = Decoder(payload, self._ready())
+        tables, count = self._ready(), len(payloads)
         try:
+            decoders = [Decoder(payload, tables) for payload in payloads]
             with exact_arithmetic(self.shape_logit.device):
-                y_hat, error = self._walk_in_fixed_point(decoder, size, quality, weights)
-                packed = None
-                if known is not None:
-                    networks = self._colour_networks()
-                    packed = colour_blocks.decode(networks, known, y_hat, quality, decoder)
-            decoder.finish()
+                coder = BatchDecoder(decoders)
+                found = []
+                walked = self._walk_in_fixed_point(coder, count, size, quality, weights)
+                for row, (y_hat, error) in enumerate(walked):
+                    packed, of_tile = None, known[row] if known else None
+                    if of_tile is not None:
+                        networks = self._colour_networks(), of_tile
+                        packed = colour_blocks.decode(*networks, y_hat, quality, decoders[row])
+                    found.append(DecodedLatents.of(y_hat, error, packed))
+            for decoder in decoders:
+                decoder.finish()
         except CorruptStream as exc:
             # once a table is wrong, what follows is noise: the same cause as a wrong CRC
             raise DesyncError(_DESYNC.format(exc)) from exc
-        return DecodedLatents.of(y_hat, error, packed)
+        return found
 
     def _walk_in_fixed_point(
-        self, coder: StepCoder, size: Sequence[int], quality: float, weights: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """y_hat (1, M, h, w), and the ``ErrorWatch``'s sums."""
+        self,
+        coder: StepCoder,
+        batch: int,
+        size: Sequence[int],
+        quality: float,
+        weights: Tensor | None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """y_hat (1, M, h, w) of every tile, and the ``ErrorWatch``'s sums."""
         if weights is None:
             weights = self.shape_logit.new_empty(self.config.M, 0)
-        watch = ErrorWatch(coder, weights, (size[0], size[1]))
-        q = weights.new_tensor([quality])
+        watch = ErrorWatch(coder, weights, (size[0], size[1]), batch)
+        q = weights.new_tensor([quality]).expand(batch)
         walk = self._twin.of(self).walk
         y_hat = walk((size[0] // 4, size[1] // 4), q, watch, beyond=quality > TRAINED)
-        return y_hat, watch.error
+        return zip(y_hat.split(1), watch.error.split(1), strict=True)
 
     def _colour_networks(self) -> FineColour:
         """In fixed point, as the walk."""
