@@ -6,7 +6,7 @@
                                                                                |
     image <--clamp-- filter <-- rotate back <-- g_s <-- y_hat <--walk-- symbols
 
-``encoder.picture_encoder`` is the upper way, ``tiling.synthesis`` the lower one from y_hat on;
+``encoder.picture_encoder`` is the upper way, ``picture_decoder`` the lower one;
 ``entropy_model.walk`` is the coding order of both.
 """
 
@@ -15,33 +15,34 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from mambaic import checkpoint
 from mambaic.container import fields
-from mambaic.container.alpha import decode_alpha
-from mambaic.container.fields import MAX_PIXELS, MbicFile, tile_grid
+from mambaic.container.fields import MAX_PIXELS, MbicFile
 from mambaic.container.file_bytes import FileBytes, file_bytes
 from mambaic.devices import check_usable, pick_device
 from mambaic.encoder.effort import DEFAULT_EFFORT
 from mambaic.encoder.options import EncodeOptions
-from mambaic.encoder.picture_encoder import EncodedPicture, Progress, encode_picture
-from mambaic.errors import CheckpointError, CorruptStream, DesyncError, WrongModel
+from mambaic.encoder.picture_encoder import (
+    EncodedPicture,
+    Progress,
+    encode_picture,
+    encode_pictures,
+)
+from mambaic.errors import CheckpointError, CorruptStream, WrongModel
 from mambaic.imaging.image import Picture, Source, read_image, to_pil
-from mambaic.models.model import COLOUR_CHANNELS, MambaIC
+from mambaic.models.model import MambaIC
 from mambaic.models.tuning import Tastes
 from mambaic.numerics import own_numerics
-from mambaic.reconstruction import filter_code
-from mambaic.reconstruction.post_filter import PostFilter
-from mambaic.reconstruction.rotation import IDENTITY, Rotation
-from mambaic.tiling.synthesis import Synthesis
+from mambaic.picture_decoder import decode_file, decode_files, verify_file
+from mambaic.reconstruction.rotation import Rotation
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -135,6 +136,33 @@ class Codec:
         """Contents of the file of a picture, and the estimated bits of its latents."""
         return encode_picture(self._tastes.at(options.tune), picture, options, progress)
 
+    def encode_batch(
+        self,
+        images: Sequence[Source | Picture],
+        quality: float = 60.0,
+        *,
+        strip: bool = False,
+        tile: int | None = None,
+        effort: int = DEFAULT_EFFORT,
+        rotation: Rotation | None = None,
+        tune: float = 0.0,
+        progress: Progress | None = None,
+    ) -> list[bytes]:
+        """As ``encode`` of each, to the same bytes, tiles of equal size together: for a GPU, which
+        one picture leaves idle. Raises ImageError, ConfigError."""
+        options = EncodeOptions(
+            quality=quality, strip=strip, tile=tile, effort=effort, rotation=rotation, tune=tune
+        )
+        pictures = [image if isinstance(image, Picture) else read_image(image) for image in images]
+        return [encoded.data for encoded in self.encode_pictures(pictures, options, progress)]
+
+    @_coding
+    def encode_pictures(
+        self, pictures: Sequence[Picture], options: EncodeOptions, progress: Progress | None = None
+    ) -> list[EncodedPicture]:
+        """As ``encode_picture`` of each, in batches."""
+        return encode_pictures(self._tastes.at(options.tune), pictures, options, progress)
+
     # -- decoding ----------------------------------------------------------------------------
 
     def decode(
@@ -153,37 +181,33 @@ class Codec:
     ) -> Picture:
         """Decompress. Raises a BitstreamError: what is wrong and what to do about it."""
         file = self._read(data, max_pixels)
-        grid = tile_grid(file.width, file.height, file.tile)
-        size = file.width, file.height
-        fitted = _rotation_of(file), _filter_of(file)
-        model = self._tastes.at(file.tune)
-        synthesis = Synthesis(model, *size, grid, self._quality_of(file), *fitted)
-        for done, count in synthesis.run(lambda i: self._decode_tile(file, grid, i)):
-            if progress is not None:
-                progress(done, count)
-        alpha = None
-        if "alpha" in file.chunks:
-            alpha = decode_alpha(file.chunks["alpha"], file.width, file.height)
-        return Picture(
-            pixels=synthesis.pixels,
-            gray=file.gray,
-            alpha=alpha,
-            icc=file.chunks.get("icc", b""),
-            exif=file.chunks.get("exif", b""),
-            xmp=file.chunks.get("xmp", b""),
-        )
+        return decode_file(self._tastes.at(file.tune), file, progress)
+
+    def decode_batch(
+        self, files: Sequence[FileBytes], *, max_pixels: int = MAX_PIXELS
+    ) -> list[Image.Image]:
+        """As ``decode`` of each, those of equal size and quality together: for a GPU, which one
+        picture leaves idle. Raises the BitstreamError of a bad file."""
+        return [to_pil(picture) for picture in self.decode_pictures(files, max_pixels=max_pixels)]
+
+    @_coding
+    def decode_pictures(
+        self, files: Sequence[FileBytes], *, max_pixels: int = MAX_PIXELS
+    ) -> list[Picture]:
+        """As ``decode_picture`` of each, in batches."""
+        read = [self._read(data, max_pixels) for data in files]
+        found: dict[int, Picture] = {}
+        for tune in sorted({file.tune for file in read}):
+            numbers = [number for number, file in enumerate(read) if file.tune == tune]
+            pictures = decode_files(self._tastes.at(tune), [read[number] for number in numbers])
+            found.update(zip(numbers, pictures, strict=True))
+        return [found[number] for number in range(len(read))]
 
     @_coding
     def verify(self, data: FileBytes, *, max_pixels: int = MAX_PIXELS) -> None:
         """Decode every symbol without making the picture. Raises a BitstreamError."""
         file = self._read(data, max_pixels)
-        grid = tile_grid(file.width, file.height, file.tile)
-        for index in range(len(grid)):
-            self._decode_tile(file, grid, index)
-        _rotation_of(file)
-        _filter_of(file)
-        if "alpha" in file.chunks:
-            decode_alpha(file.chunks["alpha"], file.width, file.height)
+        verify_file(self._tastes.at(file.tune), file)
 
     def _read(self, data: FileBytes, max_pixels: int) -> MbicFile:
         file = fields.read(file_bytes(data), max_pixels=max_pixels)
@@ -197,43 +221,6 @@ class Codec:
         if not all(file.tiles):
             raise CorruptStream("a tile has no payload: the data is damaged")
         return file
-
-    def _decode_tile(
-        self, file: MbicFile, grid: list[tuple[int, int, int, int]], index: int
-    ) -> Tensor:
-        _, _, rows, columns = grid[index]
-        quality = self._quality_of(file)
-        coloured = file.fine and file.coloured[index]
-        model = self._tastes.at(file.tune)
-        try:
-            decoded = model.entropy_model.decode(
-                file.tiles[index],
-                (rows, columns),
-                quality,
-                model.error_weights(quality),
-                model.known_colours if coloured else None,
-            )
-        except DesyncError as exc:
-            raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
-        if any(file.coloured) and not coloured:
-            none = decoded.y_hat.new_zeros(1, COLOUR_CHANNELS, rows, columns)
-            decoded = decoded._replace(colours=none)
-        return torch.cat(decoded, dim=1)
-
-    def _quality_of(self, file: MbicFile) -> float:
-        """Stretched, in files that have stretched ones."""
-        return self.model.config.stretched(file.quality) if file.fine else file.quality
-
-
-def _filter_of(file: MbicFile) -> PostFilter:
-    if (chunk := file.chunks.get("filter")) is None:
-        return PostFilter()
-    return PostFilter(filter_code.from_bytes(chunk, planes=1 if file.gray else 3).coefficients)
-
-
-def _rotation_of(file: MbicFile) -> Rotation:
-    chunk = file.chunks.get("rotation")
-    return IDENTITY if chunk is None else Rotation.from_bytes(chunk)
 
 
 _load_lock = threading.Lock()

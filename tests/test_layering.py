@@ -53,8 +53,10 @@ MAY_IMPORT = {
     # every search: no decoder needs it
     "encoder": "errors numerics config container imaging coding nn reconstruction entropy_model "
     "models tiling",
-    "codec": "errors numerics devices container imaging reconstruction models checkpoint tiling "
-    "encoder",
+    # the contents of a file to a picture
+    "picture_decoder": "errors container imaging reconstruction models tiling",
+    "codec": "errors numerics devices container imaging reconstruction models checkpoint "
+    "picture_decoder encoder",
     # Pillow, CompressAI and WebDataset
     "integrations": "errors numerics config extras container imaging models checkpoint codec",
     "mambaic": "errors codec integrations",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -22,12 +23,13 @@ from mambaic.encoder.fit_regions import fit_tile
 from mambaic.encoder.latent_refinement import blocks
 from mambaic.encoder.options import EncodeOptions
 from mambaic.encoder.rotation_search import find_rotation
-from mambaic.encoder.tile_encoder import encode_tile
+from mambaic.encoder.tile_encoder import analyse_tile, encode_tiles
 from mambaic.imaging.image import Picture
 from mambaic.models.model import MambaIC
 from mambaic.numerics import worker_threads
 from mambaic.reconstruction import filter_code
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
+from mambaic.tiling.batches import batches
 from mambaic.tiling.boxes import Box
 
 Progress = Callable[[int, int], None]  # parts done, parts in all
@@ -45,6 +47,17 @@ class EncodedPicture(NamedTuple):
         return write(self.file)
 
 
+class _Plan(NamedTuple):
+    """A picture before its tiles are coded; ``quality`` is stretched."""
+
+    picture: Picture
+    options: EncodeOptions
+    tile: int
+    grid: list[Box]
+    quality: float
+    rotation: Rotation
+
+
 class _Tile(NamedTuple):
     payload: bytes
     has_colours: bool  # of the finest
@@ -56,34 +69,43 @@ def encode_picture(
     model: MambaIC, picture: Picture, options: EncodeOptions, progress: Progress | None = None
 ) -> EncodedPicture:
     """Raises ConfigError if the options do not fit the size of the picture."""
+    plan = _plan(model, picture, options)
+    parts = sum(len(blocks(box)) if options.tools.refinement else 1 for box in plan.grid)
+    advance = _counter(progress, parts)
+
+    def encode(box: Box) -> _Tile:
+        return _encode_tiles(model, [(plan, box)], advance)[0]
+
+    with worker_threads(max(1, min(options.workers, len(plan.grid)))) as pool:
+        return _finished(model, plan, list(pool.map(encode, plan.grid)))
+
+
+def encode_pictures(
+    model: MambaIC,
+    pictures: Sequence[Picture],
+    options: EncodeOptions,
+    progress: Progress | None = None,
+) -> list[EncodedPicture]:
+    """As ``encode_picture`` of each, tiles of equal size in batches."""
+    plans = [_plan(model, picture, options) for picture in pictures]
+    jobs = [(plan, box) for plan in plans for box in plan.grid]
+    advance = _counter(progress, len(jobs))
+    tiles: dict[int, _Tile] = {}
+    for numbers in batches([box[2:] for _, box in jobs], [None] * len(jobs)):
+        of_batch = _encode_tiles(model, [jobs[number] for number in numbers])
+        tiles.update(zip(numbers, of_batch, strict=True))
+        for _ in numbers:
+            advance()
+    in_order = iter([tiles[number] for number in range(len(jobs))])
+    return [_finished(model, plan, list(islice(in_order, len(plan.grid)))) for plan in plans]
+
+
+def _plan(model: MambaIC, picture: Picture, options: EncodeOptions) -> _Plan:
     width, height = picture.size
     tile = options.tile_of(width, height)
-    grid = tile_grid(width, height, tile)
     quality = model.config.stretched(options.quality)
     rotation = _rotation(model, picture, options, quality)
-    tiles = _encode_tiles(model, picture, grid, rotation, options, quality, progress)
-    chunks = _metadata(picture, options)
-    if any(rotation):
-        chunks["rotation"] = rotation.to_bytes()
-    fits = [coded.fit for coded in tiles if coded.fit is not None]
-    if fits and (coefficients := _filter_chunk(model, fits, quality, width * height)):
-        chunks["filter"] = coefficients
-    coloured = tuple(coded.has_colours for coded in tiles)
-    fine = quality != options.quality or any(coloured)
-    file = MbicFile(
-        width=width,
-        height=height,
-        gray=picture.gray,
-        quality=options.quality,
-        tune=options.tune,
-        weights_id=model.id_of(fine=fine),
-        tile=tile,
-        tiles=tuple(coded.payload for coded in tiles),
-        fine=fine,
-        coloured=coloured if fine else (),
-        chunks=chunks,
-    )
-    return EncodedPicture(file, sum(coded.estimated_bits for coded in tiles))
+    return _Plan(picture, options, tile, tile_grid(width, height, tile), quality, rotation)
 
 
 def _rotation(model: MambaIC, picture: Picture, options: EncodeOptions, quality: float) -> Rotation:
@@ -95,35 +117,55 @@ def _rotation(model: MambaIC, picture: Picture, options: EncodeOptions, quality:
 
 
 def _encode_tiles(
-    model: MambaIC,
-    picture: Picture,
-    grid: list[Box],
-    rotation: Rotation,
-    options: EncodeOptions,
-    quality: float,
-    progress: Progress | None,
+    model: MambaIC, jobs: Sequence[tuple[_Plan, Box]], advance: Callable[[], None] = lambda: None
 ) -> list[_Tile]:
-    tools = options.tools
-    parts = sum(len(blocks(box)) if tools.refinement else 1 for box in grid)
-    advance = _counter(progress, parts)
-    planes = 1 if picture.gray else 3
-
-    def encode(box: Box) -> _Tile:
-        source = model, picture.pixels, box
-        stream = encode_tile(
-            *source, quality, rotation, refinement=tools.refinement, advance=advance
+    """Tiles of equal size, of pictures with the same options."""
+    quality, tools = jobs[0][0].quality, jobs[0][0].options.tools
+    analysed = [
+        analyse_tile(
+            model, plan.picture.pixels, box, quality, plan.rotation,
+            refinement=tools.refinement, advance=advance,
         )
-        fit = None
+        for plan, box in jobs
+    ]  # fmt: skip
+    found = []
+    for (plan, box), stream in zip(jobs, encode_tiles(model, analysed, quality), strict=True):
+        fit, planes = None, 1 if plan.picture.gray else 3
         if tools.post_filter:
             latents = torch.cat(stream.decoded, dim=1)
-            fit = fit_tile(*source, latents, quality, rotation, planes)
+            source = model, plan.picture.pixels, box, latents
+            fit = fit_tile(*source, quality, plan.rotation, planes)
+        has_colours = stream.decoded.colours.shape[1] > 0
+        found.append(_Tile(stream.payload, has_colours, stream.estimated_bits, fit))
         if not tools.refinement:
             advance()
-        has_colours = stream.decoded.colours.shape[1] > 0
-        return _Tile(stream.payload, has_colours, stream.estimated_bits, fit)
+    return found
 
-    with worker_threads(max(1, min(options.workers, len(grid)))) as pool:
-        return list(pool.map(encode, grid))
+
+def _finished(model: MambaIC, plan: _Plan, tiles: Sequence[_Tile]) -> EncodedPicture:
+    (width, height), options = plan.picture.size, plan.options
+    chunks = _metadata(plan.picture, options)
+    if any(plan.rotation):
+        chunks["rotation"] = plan.rotation.to_bytes()
+    fits = [coded.fit for coded in tiles if coded.fit is not None]
+    if fits and (coefficients := _filter_chunk(model, fits, plan.quality, width * height)):
+        chunks["filter"] = coefficients
+    coloured = tuple(coded.has_colours for coded in tiles)
+    fine = plan.quality != options.quality or any(coloured)
+    file = MbicFile(
+        width=width,
+        height=height,
+        gray=plan.picture.gray,
+        quality=options.quality,
+        tune=options.tune,
+        weights_id=model.id_of(fine=fine),
+        tile=plan.tile,
+        tiles=tuple(coded.payload for coded in tiles),
+        fine=fine,
+        coloured=coloured if fine else (),
+        chunks=chunks,
+    )
+    return EncodedPicture(file, sum(coded.estimated_bits for coded in tiles))
 
 
 def _metadata(picture: Picture, options: EncodeOptions) -> dict[str, bytes]:

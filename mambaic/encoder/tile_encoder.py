@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from mambaic.encoder.fine_colour import colours_worth_a_try
+from mambaic.encoder.fine_colour import Colours, colours_worth_a_try
 from mambaic.encoder.latent_refinement import refine
-from mambaic.entropy_model.walk import LatentStream
+from mambaic.entropy_model.streams import LatentStream
 from mambaic.models.model import MambaIC
 from mambaic.reconstruction.rotation import Rotation
 from mambaic.tiling.analysis import analyse
 from mambaic.tiling.boxes import Box
 
 
-def encode_tile(
+class AnalysedTile(NamedTuple):
+    """Latents (1, M, rows, columns), and the finest colours if they are worth a try."""
+
+    y: Tensor
+    colours: Colours | None
+
+
+def analyse_tile(
     model: MambaIC,
     pixels: np.ndarray,
     tile: Box,
@@ -24,13 +34,27 @@ def encode_tile(
     *,
     refinement: int = 0,
     advance: Callable[[], None] = lambda: None,
-) -> LatentStream:
-    """Payload of a tile of a picture (H, W, 3) uint8, and the latents that it decodes to.
+) -> AnalysedTile:
+    """What of a tile of a picture (H, W, 3) uint8 is coded.
 
     ``refinement`` steps of latent refinement, with a call of ``advance`` after every block.
     """
     y = analyse(model, pixels, tile, quality, rotation)
     if refinement:
         y = refine(model, pixels, tile, y, quality, refinement, advance, rotation)
-    colours = colours_worth_a_try(model, pixels, tile, rotation, quality)
-    return model.entropy_model.encode(y, quality, model.error_weights(quality), colours)
+    return AnalysedTile(y, colours_worth_a_try(model, pixels, tile, rotation, quality))
+
+
+def encode_tiles(
+    model: MambaIC, tiles: Sequence[AnalysedTile], quality: float
+) -> list[LatentStream]:
+    """Payloads of tiles of equal size, and the latents that they decode to."""
+    y, colours = torch.cat([tile.y for tile in tiles]), [tile.colours for tile in tiles]
+    return model.entropy_model.encode_batch(y, quality, model.error_weights(quality), colours)
+
+
+def encode_tile(
+    model: MambaIC, pixels: np.ndarray, tile: Box, quality: float, rotation: Rotation
+) -> LatentStream:
+    """Payload of one tile, without refinement."""
+    return encode_tiles(model, [analyse_tile(model, pixels, tile, quality, rotation)], quality)[0]

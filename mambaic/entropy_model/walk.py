@@ -208,10 +208,9 @@ class EntropyModel(nn.Module):
         weights: Tensor | None = None,
         known: Sequence[Known | None] = (),
     ) -> list[DecodedLatents]:
-        """Latents of tiles of ``size`` (h, w); ``weights`` as in ``encode_batch``; what is ``known`` of
-        the finest colours is given where a tile has some of them.
-
-        Raises DesyncError if symbols differ from the encoder's: never silent garbage.
+        """Latents of tiles of ``size`` (h, w); ``weights`` as in ``encode_batch``; what is
+        ``known`` of the finest colours is given where a tile has some of them. Raises DesyncError
+        if symbols differ from the encoder's: never silent garbage.
         """
         tables, count = self._ready(), len(payloads)
         try:
