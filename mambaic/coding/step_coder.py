@@ -61,7 +61,12 @@ def ordered_residuals(rows: Tensor) -> np.ndarray:
 
 def ordered_indices(log_scale: Tensor) -> np.ndarray:
     """Scale indices (B, C * n) int64 of rows, in coding order."""
-    return scale_position(in_order(log_scale.detach()).double()).long().cpu().numpy()
+    return index_rows(log_scale).cpu().numpy()
+
+
+def index_rows(log_scale: Tensor) -> Tensor:
+    """As ``ordered_indices``, on the device of the rows."""
+    return scale_position(in_order(log_scale.detach()).double()).long()
 
 
 def rows_like(ordered: np.ndarray, like: Tensor) -> Tensor:

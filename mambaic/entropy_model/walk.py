@@ -104,7 +104,8 @@ class EntropyModel(nn.Module):
         """
         if beyond:
             assert self.fine is not None, "this model has no networks for such qualities"
-            coder = FinerCoder(coder, log_fineness(self.config, q), self.fine.scales)
+            log = log_fineness(self.config, q).to(self.shape_logit.device)
+            coder = FinerCoder(coder, log, self.fine.scales)
         site = Site("z", slice(0, self.config.z_channels))
         z_hat = site.lattice.put(coder.code_alone(site, self._z_prior(z_shape, q)), z_shape)
         state = self.h_s(z_hat, q)
@@ -244,7 +245,7 @@ class EntropyModel(nn.Module):
         if weights is None:
             weights = self.shape_logit.new_empty(self.config.M, 0)
         watch = ErrorWatch(coder, weights, (size[0], size[1]), batch)
-        q = weights.new_tensor([quality]).expand(batch)
+        q = torch.full((batch,), quality, dtype=torch.float32)  # read on the host
         walk = self._twin.of(self).walk
         y_hat = walk((size[0] // 4, size[1] // 4), q, watch, beyond=quality > TRAINED)
         return zip(y_hat.split(1), watch.error.split(1), strict=True)

@@ -197,16 +197,16 @@ class FixedQualityCurve(nn.Module):
 
     def __init__(self, curve: QualityCurve) -> None:
         super().__init__()
-        values = curve.values.detach().cpu().double()
-        self.register_buffer("values", values, persistent=False)
+        self._on_host = curve.values.detach().cpu().double()
+        self.register_buffer("values", self._on_host, persistent=False)  # where results go
 
     def forward(self, q: Tensor) -> Tensor:
-        position = q.cpu().double().clamp(0, 100) / 100 * (len(self.values) - 1)
-        lower = position.floor().long().clamp(max=len(self.values) - 2)
+        position = q.cpu().double().clamp(0, 100) / 100 * (len(self._on_host) - 1)
+        lower = position.floor().long().clamp(max=len(self._on_host) - 2)
         weight = (position - lower).unsqueeze(1)
-        below, above = (self.values.cpu()[lower + more] for more in (0, 1))
+        below, above = (self._on_host[lower + more] for more in (0, 1))
         value = below * (1 - weight) + above * weight
-        return to_grid(value).float().to(q.device)[:, :, None, None]
+        return to_grid(value).float().to(self.values.device)[:, :, None, None]
 
 
 class FixedModulation(nn.Module):
@@ -218,12 +218,12 @@ class FixedModulation(nn.Module):
             (layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double())
             for layer in (modulation.hidden, modulation.out)
         )
-        self.tanh = FixedTanh()
+        self.tanh = (FixedTanh(),)  # no submodule: it stays on the host
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         t = q.cpu().double().clamp(max=100.0) / 50.0 - 1.0
         features = torch.stack([t, t * t, t * t * t], dim=-1)
-        hidden = self.tanh.cpu()(to_grid(_in_order(features, *self.hidden)).float())
+        hidden = self.tanh[0](to_grid(_in_order(features, *self.hidden)).float())
         factors = to_grid(_in_order(hidden.double(), *self.out)).float().to(x.device)
         scale, shift = factors[:, :, None, None].chunk(2, dim=1)
         return to_grid(x * (1 + scale)) + shift

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +96,57 @@ def test_shares(bias_shape):
     expected = reference.shares(products.clone(), bias, *constants)
     assert torch.equal(cpu.shares(products.clone(), bias, *constants), expected)
     assert (expected.sum(dim=-1) - 4095).abs().max() <= 8
+
+
+TRITON_CHECK = """
+import sys
+sys.path.insert(0, {folder!r})
+import torch
+from test_fixed_point import reference, some
+from mambaic_kernels.fixed_point import triton
+empty_like = torch.empty_like
+torch.empty_like = lambda *a, **k: empty_like(*a, **k).fill_(torch.nan)  # unwritten places show
+
+
+def check(name, x, *more):
+    expected = getattr(reference, name)(x.clone(), *more)
+    assert torch.equal(getattr(triton, name)(x, *more), expected), (name, x.shape)
+
+
+table = some((400,), seed=1)
+channels_last = some((2, 7, 5, 3)).contiguous(memory_format=torch.channels_last)
+for x in (some((0,)), some((3, 50)), some((70, 31), 1e7), some((6, 9))[:, ::2], channels_last):
+    check("to_grid", x)
+    check("to_levels", x, 17.3, 40.0)
+    check("look_up", x, table, -8.0, 25.0)
+    check("softplus", x, table, 25.0)
+    check("look_up_octaves", 20 * x.abs() + 1, some((1000,), seed=2), 23 - 6, 127 << 6)
+for sums, channel in ((some((4, 5, 24), 1e4), -1), (some((2, 24, 5, 3), 1e4), 1)):
+    for bias in (reference.to_grid(some((24,), seed=2)), torch.zeros(1)):
+        multiplier = some((24,), 0.1, 1).abs()
+        view = [1] * sums.ndim
+        view[channel] = -1
+        expected = reference.rescale(sums.clone(), multiplier.view(view), bias.view(view))
+        assert torch.equal(triton.rescale(sums, multiplier, bias, channel), expected)
+x = reference.to_grid(some((5, 160), 3.0) + 1)
+levels = (1e4, 104_857.0, 6.25e-7), (40.0, 1023.0, 3.9e-6)
+check("norm", x, some((160,), 1.0, 1), reference.to_grid(some((160,), 1.0, 2)), *levels, 1e-5)
+powers = torch.round(torch.exp(-torch.arange(3072) / 256.0) * 16384)
+for shape in ((1, 2, 9, 9), (2, 1, 1, 9)):
+    bias = some(shape, 1.0, 1)
+    bias[..., -2:] -= 1e4
+    products = torch.round(some((2, 2, 9, 9), 2000.0))
+    check("shares", products, bias, powers, 2.7e-4, 256.0, 4095.0)
+print("parity holds")
+"""
+
+
+def test_triton_equals_the_reference():
+    """In a process of its own: the interpreter is chosen when triton is imported."""
+    pytest.importorskip("triton")
+    code = TRITON_CHECK.format(folder=os.path.dirname(__file__))
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert "parity holds" in done.stdout, done.stderr

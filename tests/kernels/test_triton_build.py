@@ -11,6 +11,10 @@ import pytest
 triton = pytest.importorskip("triton")
 
 SIZES = {"n", "height", "width", "channels", "chunks", "positions", "batch", "lines_max", "count"}
+SIZES |= {"last", "shift", "first", "stride", "heads", "queries", "keys"}
+SIZES |= {"of_picture", "of_head", "of_query", "of_key"}
+NUMBERS = {"a", "b", "end", "per_fine", "most_fine", "fine", "per_coarse", "most_coarse", "coarse"}
+NUMBERS |= {"eps", "per_unit", "per_step", "parts"}
 BYTES = {"decisions", "path"}
 TARGETS = [80, 90, 120]  # A100, H100, RTX 5090
 
@@ -20,7 +24,7 @@ def compiled(kernel, constants, capability, options=None):
     from triton.compiler import ASTSource
 
     types = dict.fromkeys(SIZES, "i32") | dict.fromkeys(BYTES, "*i8")
-    types |= dict.fromkeys(constants, "constexpr")
+    types |= dict.fromkeys(NUMBERS, "fp32") | dict.fromkeys(constants, "constexpr")
     signature = {name: types.get(name, "*fp32") for name in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
@@ -74,3 +78,20 @@ def test_the_fixed_point_scan_compiles_to_operations_that_are_not_fused(d_state,
         assert "FADD" in machine_code
         assert "FFMA" not in machine_code
         assert not re.search(r"F(ADD|MUL)\.FTZ", machine_code)  # denormals are kept
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="triton only interprets here")
+@pytest.mark.parametrize("capability", TARGETS)
+def test_fixed_point_operations_compile_to_what_ieee_defines(capability):
+    import mambaic_kernels.fixed_point.triton as kernels
+
+    for kernel, constants in (
+        *((kernels._map_kernel, {"KIND": kind, "BLOCK": kernels.BLOCK}) for kind in range(5)),
+        (kernels._rescale_kernel, {"BLOCK": kernels.BLOCK}),
+        (kernels._norm_kernel, {"BLOCK": 256}),
+        (kernels._shares_kernel, {"BLOCK": 64}),
+    ):
+        made = compiled(kernel, constants, capability, kernels.EXACT)
+        assert made.asm["cubin"]
+        code = made.asm["ptx"]
+        assert not re.search(r"fma|approx|\.ftz|div\.full", code)

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from mambaic_kernels.dispatch import pick
 from mambaic_kernels.fixed_point import cpu, reference
 
 
-def _fused(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not x.requires_grad
+def _backend(x: Tensor) -> Any:
+    if x.dtype != torch.float32 or x.requires_grad:
+        return reference
+    if x.device.type == "cpu":
+        return cpu
+    return importlib.import_module(f"{__name__}.{pick('auto', x.device)}")
 
 
 def to_grid(x: Tensor) -> Tensor:
     """The nearest multiples of ``reference.UNIT``, halves to even."""
-    return (cpu if _fused(x) else reference).to_grid(x)
+    return _backend(x).to_grid(x)
 
 
 def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
     """Integers in [-most, most] of x in steps of 1 / per_step."""
-    return (cpu if _fused(x) else reference).to_levels(x, per_step, most)
+    return _backend(x).to_levels(x, per_step, most)
 
 
 def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
     """Multiples of UNIT of integers ``sums`` times ``multiplier`` (C,), plus ``bias`` (C,) or (1,),
-    along the dimension ``channel`` of ``sums``, which is overwritten."""
+    along the dimension ``channel`` of ``sums``, which may be overwritten."""
+    backend = _backend(sums)
     last = sums if channel == -1 else sums.movedim(channel, -1)
-    if _fused(sums) and last.is_contiguous():
+    if backend is cpu and last.is_contiguous():
         cpu.rescale(last, multiplier, bias)
         return sums
+    if backend not in (cpu, reference):
+        rescaled: Tensor = backend.rescale(sums, multiplier, bias, channel)
+        return rescaled
     shape = [1] * sums.ndim
     shape[channel] = -1
     return reference.rescale(sums, multiplier.view(shape), bias.view(shape))
@@ -36,12 +48,12 @@ def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Ten
 
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
     """``values`` at x in steps of 1 / per_unit from ``low``; beyond, those at the ends."""
-    return (cpu if _fused(x) else reference).look_up(x, values, low, per_unit)
+    return _backend(x).look_up(x, values, low, per_unit)
 
 
 def softplus(x: Tensor, values: Tensor, per_unit: float) -> Tensor:
     """max(x, 0) plus ``values`` at |x| in steps of 1 / per_unit."""
-    return (cpu if _fused(x) else reference).softplus(x, values, per_unit)
+    return _backend(x).softplus(x, values, per_unit)
 
 
 def shares(
@@ -49,14 +61,12 @@ def shares(
 ) -> Tensor:
     """Integers that share out about ``parts`` among the keys of every query, as a softmax does;
     overwrites ``products``: see ``reference.shares``."""
-    return (cpu if _fused(products) else reference).shares(
-        products, bias, powers, per_unit, per_step, parts
-    )
+    return _backend(products).shares(products, bias, powers, per_unit, per_step, parts)
 
 
 def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:
     """``values`` by the leading bits of v >= 1: ``bits >> shift - first``, at most the last."""
-    return (cpu if _fused(v) else reference).look_up_octaves(v, values, shift, first)
+    return _backend(v).look_up_octaves(v, values, shift, first)
 
 
 def norm(
@@ -70,4 +80,4 @@ def norm(
     """Layer norm over the last dimension, weight and bias (C,). ``fine`` and ``coarse``: steps per
     unit, most steps, and what one of the sum of the levels, of their squares, adds to mean and
     variance."""
-    return (cpu if _fused(x) else reference).norm(x, weight, bias, fine, coarse, eps)
+    return _backend(x).norm(x, weight, bias, fine, coarse, eps)

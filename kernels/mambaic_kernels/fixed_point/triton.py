@@ -1,0 +1,222 @@
+"""CUDA backend of the fixed-point operations: one launch each, where torch takes three to fourteen.
+
+Equal to the reference bit by bit, as ``mambaic_kernels.fixed_scan.triton`` is: nothing is fused,
+divisions and roots are IEEE's. Tested on CPU with TRITON_INTERPRET=1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
+from mambaic_kernels.fixed_scan.triton import EXACT, _rint
+from mambaic_kernels.scan.operators import watched
+
+BLOCK = 1024
+_PER_UNIT, _UNIT = tl.constexpr(PER_UNIT), tl.constexpr(UNIT)
+GRID, LEVELS, LOOK_UP, SOFTPLUS, OCTAVES = range(5)  # kinds of elementwise operations
+_LEVELS, _LOOK_UP, _SOFTPLUS = tl.constexpr(LEVELS), tl.constexpr(LOOK_UP), tl.constexpr(SOFTPLUS)
+_GRID = tl.constexpr(GRID)
+
+
+@triton.jit
+def _levels(x, per_step, most):
+    return tl.minimum(tl.maximum(_rint(x * per_step), -most), most)
+
+
+@triton.jit
+def _map_kernel(
+    x, values, out, count, end, a, b, last, shift, first, KIND: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """An elementwise operation; numbers as its arguments in ``reference``, ``end`` and ``last`` the
+    last place of ``values``."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < count
+    own = tl.load(x + at, mask=ok, other=0.0)
+    if KIND == _GRID:
+        found = _rint(own * _PER_UNIT) * _UNIT
+    elif KIND == _LEVELS:
+        found = _levels(own, a, b)
+    elif KIND == _LOOK_UP:
+        place = tl.minimum(tl.maximum(_rint((own - a) * b), 0.0), end)
+        found = tl.load(values + place.to(tl.int32), mask=ok, other=0.0)
+    elif KIND == _SOFTPLUS:
+        place = tl.minimum(_rint(tl.abs(own) * b), end)
+        found = tl.load(values + place.to(tl.int32), mask=ok, other=0.0) + tl.maximum(own, 0.0)
+    else:
+        cell = (own.to(tl.int32, bitcast=True) >> shift) - first
+        cell = tl.minimum(tl.maximum(cell, 0), last)
+        found = tl.load(values + cell, mask=ok, other=0.0)
+    tl.store(out + at, found, mask=ok)
+
+
+@triton.jit
+def _rescale_kernel(sums, multiplier, bias, out, count, channels, stride, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < count
+    c = (at // stride) % channels
+    product = tl.load(sums + at, mask=ok, other=0.0) * tl.load(multiplier + c, mask=ok, other=0.0)
+    found = _rint(product) * _UNIT + tl.load(bias + c, mask=ok, other=0.0)
+    tl.store(out + at, found, mask=ok)
+
+
+@triton.jit
+def _norm_kernel(
+    x, weight, bias, out, width, per_fine, most_fine, fine, per_coarse, most_coarse, coarse, eps,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One row."""
+    c = tl.arange(0, BLOCK)
+    ok = c < width
+    at = tl.program_id(0).to(tl.int64) * width + c
+    own = tl.load(x + at, mask=ok, other=0.0)
+    mean = tl.sum(_levels(own, per_fine, most_fine), axis=0) * fine
+    centred = tl.where(ok, own - mean, 0.0)
+    levels = _levels(centred, per_coarse, most_coarse).to(tl.int32)
+    squares = tl.sum(levels * levels, axis=0).to(tl.float32)
+    deviation = tl.sqrt_rn(tl.maximum(squares * coarse, eps))
+    scaled = tl.div_rn(centred, tl.zeros_like(centred) + deviation)
+    scaled = scaled * tl.load(weight + c, mask=ok, other=0.0)
+    found = _rint(scaled * _PER_UNIT) * _UNIT + tl.load(bias + c, mask=ok, other=0.0)
+    tl.store(out + at, found, mask=ok)
+
+
+@triton.jit
+def _shares_kernel(
+    products, bias, powers, out, heads, queries, keys, of_picture, of_head, of_query, of_key, end,
+    per_unit, per_step, parts, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One query; ``of_...`` are the strides of ``bias``."""
+    row = tl.program_id(0)
+    key = tl.arange(0, BLOCK)
+    ok = key < keys
+    at = row.to(tl.int64) * keys + key
+    place = (row // (heads * queries)).to(tl.int64) * of_picture + key * of_key
+    place += ((row // queries) % heads) * of_head + (row % queries) * of_query
+    logits = _rint(tl.load(products + at, mask=ok, other=0.0) * per_unit * _PER_UNIT) * _UNIT
+    logits += _rint(tl.load(bias + place, mask=ok, other=0.0) * _PER_UNIT) * _UNIT
+    most = tl.max(tl.where(ok, logits, float("-inf")), axis=0)
+    below = tl.minimum(_rint((most - logits) * per_step), end)
+    found = tl.load(powers + tl.where(ok, below, 0.0).to(tl.int32), mask=ok, other=0.0)
+    total = tl.zeros_like(found) + tl.sum(found, axis=0)
+    tl.store(out + at, _rint(tl.div_rn(found * parts, total)), mask=ok)
+
+
+def _dense(x: Tensor) -> Tensor:
+    """``x``, or a copy if its memory has gaps."""
+    if x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)):
+        return x
+    return x.contiguous()
+
+
+def _map(x: Tensor, values: Tensor, a: float, b: float, kind: int) -> Tensor:
+    x = _dense(x)
+    out, count = torch.empty_like(x), x.numel()
+    if count:
+        last = values.numel() - 1
+        _map_kernel[(triton.cdiv(count, BLOCK),)](
+            x, values, out, count, float(last), float(a), float(b), last, int(a), int(b),
+            KIND=kind, BLOCK=BLOCK, **EXACT,
+        )  # fmt: skip
+    return out
+
+
+def _rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
+    sums = _dense(sums)
+    out, count = torch.empty_like(sums), sums.numel()
+    if count:
+        bias = bias.expand_as(multiplier).contiguous()
+        _rescale_kernel[(triton.cdiv(count, BLOCK),)](
+            sums, multiplier, bias, out, count, multiplier.numel(), sums.stride(channel),
+            BLOCK=BLOCK, **EXACT,
+        )  # fmt: skip
+    return out
+
+
+def _norm(x: Tensor, weight: Tensor, bias: Tensor, constants: list[float]) -> Tensor:
+    x = x.contiguous()
+    out, width = torch.empty_like(x), x.shape[-1]
+    if x.numel():
+        _norm_kernel[(x.numel() // width,)](
+            x, weight, bias, out, width, *constants,
+            BLOCK=triton.next_power_of_2(width), **EXACT,
+        )  # fmt: skip
+    return out
+
+
+def _shares(products: Tensor, bias: Tensor, powers: Tensor, constants: list[float]) -> Tensor:
+    products = products.contiguous()
+    out, bias = torch.empty_like(products), bias.expand_as(products)
+    batch, heads, queries, keys = products.shape
+    if products.numel():
+        _shares_kernel[(batch * heads * queries,)](
+            products, bias, powers, out, heads, queries, keys, *bias.stride(),
+            float(powers.numel() - 1), *constants, BLOCK=triton.next_power_of_2(keys), **EXACT,
+        )  # fmt: skip
+    return out
+
+
+def _operator(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``function``, as an operator where fake tensors or a compiler must see it."""
+    operator: Any = torch.library.custom_op(f"mambaic::{name}", function, mutates_args=())
+    operator.register_fake(lambda x, *others: torch.empty_like(x))
+    return lambda x, *others: (operator if watched(x) else function)(x, *others)
+
+
+_map_op, _rescale_op = _operator("fixed_map", _map), _operator("fixed_rescale", _rescale)
+_norm_op, _shares_op = _operator("fixed_norm", _norm), _operator("fixed_shares", _shares)
+
+
+def to_grid(x: Tensor) -> Tensor:
+    """As ``reference.to_grid``."""
+    return _map_op(x, x, 0.0, 0.0, GRID)
+
+
+def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
+    """As ``reference.to_levels``."""
+    return _map_op(x, x, per_step, most, LEVELS)
+
+
+def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
+    """As ``mambaic_kernels.fixed_point.rescale``."""
+    return _rescale_op(sums, multiplier, bias, channel)
+
+
+def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
+    """As ``reference.look_up``."""
+    return _map_op(x, values, low, per_unit, LOOK_UP)
+
+
+def softplus(x: Tensor, values: Tensor, per_unit: float) -> Tensor:
+    """As ``reference.softplus``."""
+    return _map_op(x, values, 0.0, per_unit, SOFTPLUS)
+
+
+def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:
+    """As ``reference.look_up_octaves``."""
+    return _map_op(v, values, float(shift), float(first), OCTAVES)
+
+
+def norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    fine: tuple[float, float, float],
+    coarse: tuple[float, float, float],
+    eps: float,
+) -> Tensor:
+    """As ``reference.norm``."""
+    return _norm_op(x, weight, bias, [*fine, *coarse, eps])
+
+
+def shares(
+    products: Tensor, bias: Tensor, powers: Tensor, per_unit: float, per_step: float, parts: float
+) -> Tensor:
+    """As ``reference.shares``."""
+    return _shares_op(products, bias, powers, [per_unit, per_step, parts])
