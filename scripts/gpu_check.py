@@ -1,0 +1,247 @@
+"""All that a GPU with little time should tell: parity, exchange of files, times, training.
+
+    python scripts/gpu_check.py --out report/ [--images kodak/] [--device cuda] [--small]
+
+Every stage is a process of its own with a time limit, so that none can stop the next. Writes
+report/gpu_check.json and report/gpu_check.md. ``--small`` asks for as little as a CPU can do, to
+test this script. Without --images pictures are made from numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+LIMITS_S = {"parity": 60.0, "exchange": 180.0, "times": 240.0, "training": 180.0}
+QUALITIES, SMALL_QUALITIES = (10, 30, 50, 70, 90), (50,)
+Rows = list[dict[str, Any]]
+
+
+def made_picture(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """Noise whose spectrum falls as that of photographs, (height, width, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :]
+    falloff = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
+    shared = rng.normal(size=(height, width))
+    planes = []
+    for _ in range(3):
+        noise = np.fft.fft2(0.8 * shared + 0.2 * rng.normal(size=(height, width)))
+        plane = np.fft.ifft2(noise * falloff).real
+        planes.append(128 + 45 * plane / (plane.std() + 1e-9))
+    return np.stack(planes, axis=-1).clip(0, 255).round().astype(np.uint8)
+
+
+def pictures(options: argparse.Namespace) -> list[np.ndarray]:
+    if options.images is None:
+        if options.small:
+            return [made_picture(96, 64)]
+        return [made_picture(768, 512, seed) for seed in range(4)]
+    from mambaic.imaging.image import read_image
+
+    return [read_image(path).pixels for path in sorted(options.images.glob("*.png"))]
+
+
+def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Best of ``rounds``, after one that is not timed."""
+    found = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - start)
+    return min(found[1:])
+
+
+def parity(options: argparse.Namespace) -> Rows:
+    """The device's kernels against their definitions."""
+    from mambaic_kernels import ss2d_scan
+    from mambaic_kernels.fixed_scan import fixed_scan
+
+    device = torch.device(options.device)
+    generator = torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> torch.Tensor:
+        return torch.round(1024 * torch.randn(shape, generator=generator)).div(1024).to(device)
+
+    height, width, channels, states = 17, 23, 40, 4
+    grid = 2, height, width
+    u, delta = some(*grid, channels), some(*grid, 4, channels).abs()
+    A, B, C = -some(4, channels, states).abs(), some(*grid, 4, states), some(*grid, 4, states)
+    flat = [t.flatten(1, 2) for t in (u, delta)], [t.flatten(1, 2) for t in (B, C)]
+    rates = -A.transpose(1, 2).contiguous()
+
+    def scan(backend: str) -> torch.Tensor:
+        return ss2d_scan(u, delta, A, B, C, lines="reset", backend=backend)
+
+    def fixed(backend: str) -> torch.Tensor:
+        return fixed_scan(*flat[0], rates, *flat[1], (height, width), reset=True, backend=backend)
+
+    rows = []
+    for name, kernel, tolerance in (("ss2d_scan", scan, 2e-5), ("fixed_scan", fixed, 0.0)):
+        try:
+            expected = kernel("reference")
+            error = float((kernel("auto") - expected).abs().max() / expected.abs().max())
+            said = "ok" if error <= tolerance else f"differs by {error:.1e} of the largest"
+        except Exception as exc:  # whatever a compiler or driver raises is a finding
+            said = f"{type(exc).__name__}: {exc}"
+        rows.append({"kernel": name, "result": said})
+    return rows
+
+
+def exchange(options: argparse.Namespace) -> Rows:
+    """Files of the CPU on the device, and the other way round: latents must be equal."""
+    import mambaic
+
+    codecs = [mambaic.load(options.model, device) for device in ("cpu", options.device)]
+    rows = []
+    for quality in SMALL_QUALITIES if options.small else QUALITIES:
+        failures, pixels = 0, 0
+        for picture in pictures(options):
+            for codec in codecs:
+                data = codec.encode(picture, quality)
+                try:
+                    decoded = [np.asarray(one.decode(data), dtype=int) for one in codecs]
+                except mambaic.BitstreamError:  # a symbol was another one: the CRC says so
+                    failures += 1
+                else:
+                    pixels = max(pixels, int(np.abs(decoded[0] - decoded[1]).max()))
+        rows.append({"quality": quality, "failures": failures, "pixels differ by": pixels})
+    return rows
+
+
+def times(options: argparse.Namespace) -> Rows:
+    """Pictures a second by size and batch."""
+    import mambaic
+
+    codec = mambaic.load(options.model, options.device)
+    sizes = [(96, 64)] if options.small else [(768, 512), (3840, 2160)]
+    rows = []
+    for width, height in sizes:
+        for batch in (1, 2) if options.small else (1, 16):
+            images = [made_picture(width, height, seed) for seed in range(min(batch, 4))]
+            images = [images[number % len(images)] for number in range(batch)]
+            files = codec.encode_batch(images)
+            for way, work in (
+                ("encode", lambda images=images: codec.encode_batch(images)),
+                ("decode", lambda files=files: codec.decode_batch(files)),
+            ):
+                spent = seconds(work, codec.device, rounds=1 if options.small else 3)
+                rows.append(
+                    {"size": f"{width}x{height}", "batch": batch, "way": way,
+                     "pictures a second": round(batch / spent, 2)}
+                )  # fmt: skip
+                print(json.dumps(rows), flush=True)  # what is known if time runs out
+    return rows
+
+
+def training(options: argparse.Namespace) -> Rows:
+    """Crops a second of forward pass, loss and gradients, by batch size."""
+    from mambaic.config import PRESETS
+    from mambaic.models.model import MambaIC
+    from mambaic_train.config import TrainConfig
+    from mambaic_train.loss import rate_distortion
+
+    device = torch.device(options.device)
+    config = PRESETS["unit" if options.small else "s"]
+    model, settings = MambaIC(config).to(device).train(), TrainConfig(steps=1)
+    side = 64 if options.small else 256
+    rows = []
+    for batch in (1, 2) if options.small else (8, 16, 32, 64, 128):
+        x = torch.rand(batch, 3, side, side, device=device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        q = 100 * torch.rand(batch, device=device)
+
+        def step(x: torch.Tensor = x, q: torch.Tensor = q) -> None:
+            model.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                output = model(x, q)
+            rate_distortion(x, q, output, config, settings).value.backward()
+
+        spent = seconds(step, device, rounds=1 if options.small else 5)
+        rows.append({"batch": batch, "crops a second": round(batch / spent, 1)})
+        print(json.dumps(rows), flush=True)
+    return rows
+
+
+STAGES: dict[str, Callable[[argparse.Namespace], Rows]] = {
+    "parity": parity, "exchange": exchange, "times": times, "training": training
+}  # fmt: skip
+
+
+def limited(command: Sequence[str], limit_s: float) -> dict[str, Any]:
+    """What a process says on its last line, in JSON, and how it ended."""
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)
+        out, error = done.stdout, done.stderr.decode(errors="replace").strip()
+        last = error.splitlines()[-1] if error else f"exit code {done.returncode}"
+        ended = f"failed: {last}" if done.returncode else "done"
+    except subprocess.TimeoutExpired as exc:
+        out, ended = exc.stdout or b"", f"stopped after {limit_s:g} s"
+    rows: Rows = []
+    for line in out.decode(errors="replace").splitlines():
+        if line.startswith("["):
+            rows = json.loads(line)
+    return {"ended": ended, "seconds": round(time.perf_counter() - start, 1), "rows": rows}
+
+
+def table(rows: Rows) -> str:
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *([str(value) for value in row.values()] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def report(found: dict[str, Any]) -> str:
+    """Markdown of what was found."""
+    parts = [f"# GPU check: {found['device']}, torch {found['torch']}"]
+    for name, stage in found["stages"].items():
+        parts.append(f"## {name}: {stage['ended']}, {stage['seconds']} s")
+        parts += [table(stage["rows"])] if stage["rows"] else []
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("gpu_check"))
+    parser.add_argument("--images", type=Path, help="folder of PNG files")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--model", default="s")
+    parser.add_argument("--small", action="store_true", help="as little as a CPU can do")
+    parser.add_argument("--patience", type=float, default=1.0, help="times the time limits")
+    parser.add_argument("--stage", choices=STAGES, help="this one alone, in this process")
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(arguments)
+    if options.stage:
+        print(json.dumps(STAGES[options.stage](options)), flush=True)
+        return 0
+    cuda = options.device.startswith("cuda") and torch.cuda.is_available()
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name()
+        if cuda
+        else f"{options.device}, {platform.machine()}",
+        "torch": torch.__version__,
+        "stages": {},
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, limit_s in LIMITS_S.items():
+        command = [sys.executable, __file__, *arguments, "--stage", name]
+        found["stages"][name] = limited(command, options.patience * limit_s)
+        (options.out / "gpu_check.json").write_text(json.dumps(found, indent=1))
+        (options.out / "gpu_check.md").write_text(report(found))
+        print(f"{name}: {found['stages'][name]['ended']}", flush=True)
+    return int(any(stage["ended"] != "done" for stage in found["stages"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
