@@ -42,7 +42,7 @@ STAGES = {
             "mambaic.encoder.fine_colour:Colours.missed",
             "mambaic.entropy_model.colour_blocks:encode",
         ],
-        "walk": ["mambaic.entropy_model.walk:EntropyModel.encode"],
+        "walk": ["mambaic.entropy_model.walk:EntropyModel.encode_batch"],
         "TCQ search": ["mambaic.coding.quantiser:Search.find"],
         "entropy coding": [
             f"mambaic.coding.symbols:SymbolWriter.{name}" for name in ("symbols", "finish")
@@ -54,7 +54,7 @@ STAGES = {
         ],
     },
     "decode": {
-        "walk": ["mambaic.entropy_model.walk:EntropyModel.decode"],
+        "walk": ["mambaic.entropy_model.walk:EntropyModel.decode_batch"],
         "finest colours": ["mambaic.entropy_model.colour_blocks:decode"],
         "entropy coding": ["mambaic.coding.symbols:SymbolReader.symbols"],
         "g_s": ["mambaic.tiling.synthesis:reconstruct"],
