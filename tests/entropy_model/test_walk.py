@@ -35,7 +35,8 @@ def test_decoder_is_bit_exact(unit_model, height, width, quality):
     with torch.no_grad():
         estimate, estimator = model.estimate(y, torch.tensor([quality]))
     # the estimate walks in floats
-    assert (y_hat - estimate).square().mean() < 0.5 * (y_hat - y).square().mean()
+    errors = [float((of - y).square().mean()) for of in (y_hat, estimate)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.1)
     assert stream.estimated_bits == pytest.approx(float(estimator.bits()), rel=0.01, abs=20)
 
 
