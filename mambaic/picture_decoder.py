@@ -14,7 +14,7 @@ from mambaic.container.fields import MbicFile, tile_grid
 from mambaic.errors import BitstreamError, DesyncError
 from mambaic.imaging.image import Picture
 from mambaic.models.model import COLOUR_CHANNELS, MambaIC
-from mambaic.reconstruction import filter_code
+from mambaic.reconstruction import exact_blocks, filter_code
 from mambaic.reconstruction.post_filter import PostFilter
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.batches import batches
@@ -56,6 +56,8 @@ def verify_file(model: MambaIC, file: MbicFile) -> None:
         decode_tile(model, file, index)
     _rotation(file)
     _post_filter(file)
+    if (chunk := file.chunks.get("exact")) is not None:
+        exact_blocks.check(chunk, file.width, file.height)
     _alpha(file)
 
 
@@ -103,6 +105,8 @@ def _picture(
     for done, count in synthesis.run(decode):
         if progress is not None:
             progress(done, count)
+    if (chunk := file.chunks.get("exact")) is not None:
+        exact_blocks.paste(chunk, synthesis.pixels)
     return Picture(
         pixels=synthesis.pixels,
         gray=file.gray,

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "tiling": "config container nn reconstruction models",
     # every search: no decoder needs it
     "encoder": "errors numerics config container imaging coding nn reconstruction entropy_model "
-    "models tiling",
+    "models tiling mambaic_kernels",
     # the contents of a file to a picture
     "picture_decoder": "errors container imaging reconstruction models tiling",
     "codec": "errors numerics devices container imaging reconstruction models checkpoint "

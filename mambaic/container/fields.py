@@ -1,8 +1,9 @@
-"""The .mbic container, version 5; docs/format.md is its specification.
+"""The .mbic container, version 6; docs/format.md is its specification.
 
     magic "MBIC" | version | flags | width | height | quality | tune | weights id | tile side |
     payload length of every tile | lengths of the chunks |
-    chunks (ICC, EXIF, XMP, alpha, filter, rotation) | tile payloads | CRC32 of everything before it
+    chunks (ICC, EXIF, XMP, alpha, filter, rotation, exact blocks) | tile payloads |
+    CRC32 of everything before it
 
 One field list (``FIELDS``) serves the writer, the reader and ``mambaic info``.
 """
@@ -42,6 +43,7 @@ FLAGS = {
     "rotation": 1 << 6,
     "fine": 1 << 7,
     "tune": 1 << 8,
+    "exact": 1 << 9,
 }
 CHUNKS = tuple(name for name in FLAGS if name not in ("gray", "fine", "tune"))
 TUNES = 4  # steps of tune: few, as every one has an entropy model of its own

@@ -2,7 +2,7 @@
 
 pixels --rotation--> --g_a--> y --walk--> payloads, y_hat      tile by tile
        --rotation--> <--g_s-- y_hat --post-filter fit--> coefficients
-alpha, metadata ----------------------------------> chunks
+alpha, metadata, exact blocks --------------------> chunks
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import torch
 
 from mambaic.container.alpha import encode_alpha
 from mambaic.container.fields import MbicFile, tile_grid, write
+from mambaic.encoder.exact_choice import choose_blocks, without
 from mambaic.encoder.filter_fit import Fit
 from mambaic.encoder.filter_rate import cheapest
 from mambaic.encoder.fit_regions import fit_tile
@@ -27,7 +29,7 @@ from mambaic.encoder.tile_encoder import analyse_tile, encode_tiles
 from mambaic.imaging.image import Picture
 from mambaic.models.model import MambaIC
 from mambaic.numerics import worker_threads
-from mambaic.reconstruction import filter_code
+from mambaic.reconstruction import exact_blocks, filter_code
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.batches import batches
 from mambaic.tiling.boxes import Box
@@ -56,6 +58,7 @@ class _Plan(NamedTuple):
     grid: list[Box]
     quality: float
     rotation: Rotation
+    exact: bytes  # chunk of the exact blocks, which the picture has not any more
 
 
 class _Tile(NamedTuple):
@@ -104,8 +107,23 @@ def _plan(model: MambaIC, picture: Picture, options: EncodeOptions) -> _Plan:
     width, height = picture.size
     tile = options.tile_of(width, height)
     quality = model.config.stretched(options.quality)
+    picture, exact = _exact_blocks(model, picture, options, quality)
     rotation = _rotation(model, picture, options, quality)
-    return _Plan(picture, options, tile, tile_grid(width, height, tile), quality, rotation)
+    grid = tile_grid(width, height, tile)
+    return _Plan(picture, options, tile, grid, quality, rotation, exact)
+
+
+def _exact_blocks(
+    model: MambaIC, picture: Picture, options: EncodeOptions, quality: float
+) -> tuple[Picture, bytes]:
+    """The picture without its exact blocks, and their chunk: empty if there are none."""
+    if not options.tools.exact_blocks:
+        return picture, b""
+    chosen = choose_blocks(picture.pixels, model.config.error_weight(quality))
+    if chosen is None:
+        return picture, b""
+    chunk = exact_blocks.encode(picture.pixels, chosen)
+    return replace(picture, pixels=without(picture.pixels, chosen)), chunk
 
 
 def _rotation(model: MambaIC, picture: Picture, options: EncodeOptions, quality: float) -> Rotation:
@@ -150,6 +168,8 @@ def _finished(model: MambaIC, plan: _Plan, tiles: Sequence[_Tile]) -> EncodedPic
     fits = [coded.fit for coded in tiles if coded.fit is not None]
     if fits and (coefficients := _filter_chunk(model, fits, plan.quality, width * height)):
         chunks["filter"] = coefficients
+    if plan.exact:
+        chunks["exact"] = plan.exact
     coloured = tuple(coded.has_colours for coded in tiles)
     fine = plan.quality != options.quality or any(coloured)
     file = MbicFile(

@@ -49,9 +49,9 @@ def test_tune_that_no_encoder_writes_is_refused(stored, reason):
         read(patched(write(file), written, changed))
 
 
-@pytest.mark.parametrize("unknown", [b"\x89\x04", b"\x89\x80\x01"])
+@pytest.mark.parametrize("unknown", [b"\x89\x08", b"\x89\x80\x01"])
 def test_unknown_flags_are_refused_by_name(unknown):
-    """Bits 9 and 14 beside those for ICC and alpha."""
+    """Bits 10 and 14 beside those for ICC and alpha."""
     with pytest.raises(UnsupportedVersion, match="features"):
         read(patched(write(FILE), b"MBIC\x06\x09", b"MBIC\x06" + unknown))
 

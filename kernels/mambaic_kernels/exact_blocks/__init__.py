@@ -1,0 +1,1 @@
+"""Lossless coding of blocks of pixels, by decisions under mixed contexts."""

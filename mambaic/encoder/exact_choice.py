@@ -1,0 +1,120 @@
+"""Which blocks of a picture are coded exactly, by cost.
+
+A block has a cost of its own in the lossy code, estimated from its wavelet coefficients: a
+quadratic error for small ones, bits that grow with the logarithm of large ones. Its exact cost is
+counted by coding it. A quick look at the picture comes first, which no photograph passes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mambaic.imaging.colour_axes import PLANES
+from mambaic.imaging.transparency import fill_hidden
+from mambaic.reconstruction.exact_blocks import Mask, block_grid, cost
+from mambaic_kernels.exact_blocks.survey import survey
+from mambaic_kernels.exact_blocks.walk import SIDE
+from mambaic_kernels.wavelet.reference import analyse
+
+REPEATED, OFTEN = 0.25, 0.5  # of the pixels of a block
+SHARP = 8  # edges of a block
+SOFT = 0.08  # of the pixels of a block, at most
+SLOPE = 0.8  # bits of a coefficient that is twice as large in square
+LEAST_GAIN = 400.0  # bits of a picture
+JOINING = 64.0  # bits that a block may cost more next to an exact one: it spares an edge
+LEVELS = 4
+MARGIN = 16  # rows around a strip of blocks whose wavelet coefficients are looked at
+
+
+def choose_blocks(pixels: NDArray[np.uint8], weight: float) -> Mask | None:
+    """Blocks of pixels (H, W, 3) to code exactly, None if they do not pay.
+
+    ``weight`` is the loss in bits of a squared error of one sample in [0, 1].
+    """
+    promising, repeating = _surveyed(pixels)
+    if not promising.any():
+        return None
+    gain = _gain(pixels, promising, weight)
+    chosen = gain > 0
+    if gain[chosen].sum() < LEAST_GAIN:
+        return None
+    tried = _joined(chosen, repeating)
+    gain = _gain(pixels, tried, weight)
+    chosen &= gain > 0
+    return _joined(chosen, tried & (gain > -JOINING)).astype(np.uint8) if chosen.any() else None
+
+
+def _gain(
+    pixels: NDArray[np.uint8], blocks: NDArray[np.bool_], weight: float
+) -> NDArray[np.float64]:
+    """Bits (rows, columns) by which exact blocks cost less than lossy ones; 0 for other blocks."""
+    return _lossy_cost(pixels, blocks, weight) - cost(pixels, blocks.astype(np.uint8))
+
+
+def without(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) whose exact blocks go over smoothly from what is around them."""
+    height, width = pixels.shape[:2]
+    seen = np.repeat(np.where(mask, np.uint8(0), np.uint8(255)), SIDE, axis=0)[:height]
+    seen = np.repeat(seen, SIDE, axis=1)[:, :width]
+    filled = pixels.copy()
+    if mask.all():
+        filled[:] = np.rint(pixels.mean(axis=(0, 1)))
+    else:
+        fill_hidden(filled, seen)
+    return filled
+
+
+def _surveyed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Drawn blocks of many repeated pixels and sharp edges; all of some repeated pixels."""
+    height, width = pixels.shape[:2]
+    rows, columns = block_grid(width, height)
+    repeated, sharp, soft = np.zeros((3, rows, columns), np.int64)
+    survey(np.require(pixels, np.uint8, ["C", "W"]), repeated, sharp, soft)
+    heights = np.minimum(SIDE, height - SIDE * np.arange(rows))
+    widths = np.minimum(SIDE, width - SIDE * np.arange(columns))
+    area = np.outer(heights, widths)
+    drawn = soft < SOFT * area
+    promising = (repeated > OFTEN * area) & (sharp >= SHARP) & drawn
+    return promising, (repeated > REPEATED * area) & drawn
+
+
+def _joined(chosen: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The chosen blocks, and of the others those that touch one, or one that does, and so on."""
+    while True:
+        padded = np.pad(chosen, 1)
+        near = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+        wider = chosen | (near & others)
+        if (wider == chosen).all():
+            return chosen
+        chosen = wider
+
+
+def _lossy_cost(
+    pixels: NDArray[np.uint8], blocks: NDArray[np.bool_], weight: float
+) -> NDArray[np.float64]:
+    """Expected loss of blocks in bits (rows, columns), 0 for the others."""
+    costs = np.zeros(blocks.shape)
+    columns = np.arange(SIDE * blocks.shape[1]).clip(max=pixels.shape[1] - 1)
+    for row in np.flatnonzero(blocks.any(axis=1)):
+        rows = np.arange(SIDE * row - MARGIN, SIDE * (row + 1) + MARGIN)
+        strip = pixels[rows.clip(0, pixels.shape[0] - 1)][:, columns]
+        costs[row] = _strip_cost(torch.from_numpy(strip).float() / 255, weight) * blocks[row]
+    return costs
+
+
+def _strip_cost(strip: Tensor, weight: float) -> NDArray[np.float32]:
+    """Of the blocks of a strip (MARGIN + SIDE + MARGIN, columns * SIDE, 3) in [0, 1]."""
+    low = torch.einsum("dc,hwc->dhw", torch.from_numpy(PLANES).float(), strip)
+    total = low.new_zeros(strip.shape[1] // SIDE)
+    for level in range(1, LEVELS + 1):
+        low, *details = analyse(low)
+        side = SIDE >> level
+        own = torch.stack(details)[:, :, MARGIN >> level : (MARGIN + SIDE) >> level]
+        costs = SLOPE * torch.log2(1 + math.log(2) / SLOPE * weight * own.square())
+        total += costs.unflatten(3, (-1, side)).sum(dim=(0, 1, 2, 4))
+    return total.numpy()

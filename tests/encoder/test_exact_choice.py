@@ -1,0 +1,128 @@
+"""Text, line art and flat colours are coded exactly, photographs and scans are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import photo_pixels
+from PIL import Image, ImageDraw, ImageFont
+
+from mambaic.codec import Codec, load
+from mambaic.container.fields import describe, read
+from mambaic.encoder import exact_choice, picture_encoder
+from mambaic.encoder.exact_choice import choose_blocks, without
+from mambaic.imaging.image import Picture
+from mambaic.imaging.metrics import psnr_db
+
+WEIGHT = 3000.0  # bits of a squared error of 1, about quality 80
+
+
+def text_page(height=128, width=256):
+    image = Image.new("RGB", (width, height), (250, 250, 245))
+    draw = ImageDraw.Draw(image)
+    for line in range(4, height - 16, 18):
+        draw.text((6, line), "Every bit has its price.", (20, 20, 40), ImageFont.load_default(14))
+    return np.array(image)
+
+
+def colour_bars(height=96, width=210):
+    colours = [(255, 255, 255), (255, 255, 0), (0, 255, 255), (0, 255, 0), (255, 0, 0), (0, 0, 0)]
+    return np.repeat(np.array([colours], np.uint8), width // 6, axis=1).repeat(height, axis=0)
+
+
+def checkerboard(side=128):
+    y, x = np.mgrid[:side, :side]
+    return np.repeat((255 * ((x + y) % 2)).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def noisy_scan():
+    noise = np.random.default_rng(1).normal(size=text_page().shape)
+    return (text_page() + 3 * noise).clip(0, 255).round().astype(np.uint8)
+
+
+PAGES = {"text": text_page, "bars": colour_bars, "checkerboard": checkerboard}
+
+
+@pytest.fixture
+def without_tool(monkeypatch):
+    """Encode as if the tool did not exist."""
+
+    def encode(codec, picture, quality):
+        with monkeypatch.context() as patch:
+            patch.setattr(picture_encoder, "choose_blocks", lambda pixels, weight: None)
+            return codec.encode(picture, quality)
+
+    return encode
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_flat_colours_are_chosen(page):
+    mask = choose_blocks(PAGES[page](), WEIGHT)
+    assert mask.mean() > 0.8
+
+
+GRAY = photo_pixels(96, 128)[..., :1].repeat(3, axis=2)
+
+
+@pytest.mark.parametrize(
+    "pixels", [photo_pixels(96, 128), GRAY, noisy_scan()], ids=["colour", "gray", "scan"]
+)
+@pytest.mark.parametrize("weight", [10.0, WEIGHT, 1e6])
+def test_photographs_and_scans_are_not(pixels, weight):
+    assert choose_blocks(pixels, weight) is None
+
+
+def test_photographs_end_at_the_first_look(monkeypatch):
+    monkeypatch.setattr(exact_choice, "cost", None)
+    monkeypatch.setattr(exact_choice, "_lossy_cost", None)
+    assert choose_blocks(photo_pixels(96, 128), WEIGHT) is None
+
+
+def test_text_beside_a_photograph_is_chosen_alone():
+    pixels = np.hstack([photo_pixels(128, 128), text_page()])
+    mask = choose_blocks(pixels, WEIGHT)
+    assert not mask[:, :4].any()
+    assert mask[:, 4:].mean() > 0.8
+
+
+def test_what_is_left_is_smooth_and_keeps_the_other_blocks():
+    pixels = np.hstack([photo_pixels(128, 128), text_page()])
+    mask = choose_blocks(pixels, WEIGHT)
+    left = without(pixels, mask)
+    seen = np.repeat(np.repeat(mask == 0, 32, axis=0), 32, axis=1)
+    assert np.array_equal(left[seen], pixels[seen])
+    assert np.abs(np.diff(left[:, 160:].astype(int), axis=1)).max() < 32
+    assert np.ptp(without(text_page(), np.ones((4, 8), np.uint8))) <= 8
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [({}, "RGB"), ({"tile": 4}, "RGB"), ({}, "L"), ({}, "RGBA"), ({"effort": 2}, "RGB")],
+    ids=["one tile", "tiles", "gray", "alpha", "effort 2"],
+)
+def test_files_keep_exact_blocks(unit_model, options, mode):
+    codec = Codec(unit_model)
+    pixels = checkerboard(80)
+    image = Image.fromarray(pixels).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.fromarray(photo_pixels(80, 80)[..., 0].clip(1)))
+    data = codec.encode(image, 60, **options)
+    assert 0 < describe(data)["chunks"]["exact"] < 100
+    codec.verify(data)
+    assert np.array_equal(np.asarray(codec.decode(data)), np.asarray(image))
+
+
+def test_effort_1_does_without(unit_model):
+    data = Codec(unit_model).encode(checkerboard(64), 60, effort=1)
+    assert "exact" not in read(data).chunks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "share"), [("text", 0.2), ("bars", 0.2), ("checkerboard", 0.1)])
+def test_shipped_weights_at_quality_90(page, share, without_tool):
+    """At most a share of the bytes, and the picture is next to exact."""
+    codec = load("s", "cpu")
+    picture = Picture(pixels=PAGES[page]())
+    data = codec.encode(picture, 90)
+    assert len(data) < share * len(without_tool(codec, picture, 90))
+    assert psnr_db(picture.pixels, codec.decode_picture(data).pixels) > 50
