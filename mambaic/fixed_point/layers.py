@@ -69,7 +69,11 @@ class FixedProduct(nn.Module):
         layer.weight = nn.Parameter(weights.integers, requires_grad=False)
         layer.bias = None
         self.channel = -1 if isinstance(layer, nn.Linear | RowConv2d) else 1
-        bias = torch.zeros(1) if float_layer.bias is None else float_layer.bias.detach().cpu()
+        bias = (
+            torch.zeros(1, dtype=torch.float32)
+            if float_layer.bias is None
+            else float_layer.bias.detach().cpu()
+        )
         multiplier = weights.scale * into.step * PER_UNIT
         self.register_buffer("multiplier", multiplier, persistent=False)
         self.register_buffer("bias", to_grid(bias.float()), persistent=False)

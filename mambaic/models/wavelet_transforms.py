@@ -118,7 +118,8 @@ class WaveletTransform(nn.Module):
     def known_colours(self, y_hat: Tensor, quality: float) -> dict[int, Level]:
         """As ``colour_blocks.Known``: in fixed point, as the walk."""
         steps = FixedQualityCurve(self.step)(y_hat.new_tensor([quality]))
-        shift = to_grid(torch.tensor(math.log(linear_step(self.config, quality))))
+        unit = torch.tensor(math.log(linear_step(self.config, quality)), dtype=torch.float32)
+        shift = to_grid(unit)
         ratio = FixedExp()(steps - shift.to(steps)).to(y_hat)
         return {
             level: Level.of(*halves)

@@ -79,7 +79,7 @@ class PostFilter:
     @property
     def _weights(self) -> Tensor:
         """What maps of all planes add to R, G and B, by factors: (3, factors, maps)."""
-        weights = torch.zeros(3, len(FACTORS), 3 * len(MAPS))
+        weights = torch.zeros(3, len(FACTORS), 3 * len(MAPS), dtype=torch.float32)
         for own, (taps, values) in enumerate(zip(TAPS, self.coefficients, strict=False)):
             for tap, value in zip(taps, values, strict=True):
                 weights[own, tap.factor, 3 * tap.map + tap.plane] = value

@@ -19,12 +19,12 @@ BYTES = {"decisions", "path"}
 TARGETS = [80, 90, 120]  # A100, H100, RTX 5090
 
 
-def compiled(kernel, constants, capability, options=None):
+def compiled(kernel, constants, capability, options=None, numbers=frozenset()):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     types = dict.fromkeys(SIZES, "i32") | dict.fromkeys(BYTES, "*i8")
-    types |= dict.fromkeys(NUMBERS, "fp32") | dict.fromkeys(constants, "constexpr")
+    types |= dict.fromkeys(numbers, "fp32") | dict.fromkeys(constants, "constexpr")
     signature = {name: types.get(name, "*fp32") for name in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
@@ -91,7 +91,7 @@ def test_fixed_point_operations_compile_to_what_ieee_defines(capability):
         (kernels._norm_kernel, {"BLOCK": 256}),
         (kernels._shares_kernel, {"BLOCK": 64}),
     ):
-        made = compiled(kernel, constants, capability, kernels.EXACT)
+        made = compiled(kernel, constants, capability, kernels.EXACT, NUMBERS)
         assert made.asm["cubin"]
         code = made.asm["ptx"]
         assert not re.search(r"fma|approx|\.ftz|div\.full", code)
