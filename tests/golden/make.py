@@ -47,6 +47,16 @@ def noise() -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
 
 
+def stripes() -> Image.Image:
+    """Few colours and sharp edges, which are coded exactly, beside a photograph."""
+    pixels = photo_pixels(128, 160)
+    row, column = np.indices((128, 96))
+    pixels[:, :96] = np.where(
+        ((row // 3) * (column // 5) % 7 < 3)[..., None], (250, 240, 10), (0, 20, 90)
+    )
+    return Image.fromarray(pixels)
+
+
 # name: picture, quality, further options
 CASES = {
     "rgb": (photo(96, 64), 60, {}),
@@ -64,6 +74,7 @@ CASES = {
     "filter": (photo(320, 256), 90, {}),
     "rotation": (photo(90, 70), 70, {"rotation": Rotation(50, -9, 4)}),
     "tune": (photo(100, 120), 50, {"tune": 0.75}),
+    "exact": (stripes(), 70, {}),
 }
 
 
