@@ -63,7 +63,7 @@ def without(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
     seen = np.repeat(seen, SIDE, axis=1)[:, :width]
     filled = pixels.copy()
     if mask.all():
-        filled[:] = np.rint(pixels.mean(axis=(0, 1)))
+        filled[:] = 128  # of all constants that were tried the cheapest
     else:
         fill_hidden(filled, seen)
     return filled
@@ -78,9 +78,8 @@ def _surveyed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.
     heights = np.minimum(SIDE, height - SIDE * np.arange(rows))
     widths = np.minimum(SIDE, width - SIDE * np.arange(columns))
     area = np.outer(heights, widths)
-    drawn = soft < SOFT * area
-    promising = (repeated > OFTEN * area) & (sharp >= SHARP) & drawn
-    return promising, (repeated > REPEATED * area) & drawn
+    promising = (repeated > OFTEN * area) & (sharp >= SHARP) & (soft < SOFT * area)
+    return promising, repeated > REPEATED * area
 
 
 def _joined(chosen: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.bool_]:
