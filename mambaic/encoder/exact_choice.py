@@ -26,6 +26,7 @@ SHARP = 8  # edges of a block
 SOFT = 0.08  # of the pixels of a block, at most
 SLOPE = 0.8  # bits of a coefficient that is twice as large in square
 LEAST_GAIN = 400.0  # bits of a picture
+BORDER = 300.0  # bits that an edge between an exact block and a lossy one costs
 JOINING = 64.0  # bits that a block may cost more next to an exact one: it spares an edge
 LEVELS = 4
 MARGIN = 16  # rows around a strip of blocks whose wavelet coefficients are looked at
@@ -45,8 +46,17 @@ def choose_blocks(pixels: NDArray[np.uint8], weight: float) -> Mask | None:
         return None
     tried = _joined(chosen, repeating)
     gain = _gain(pixels, tried, weight)
-    chosen &= gain > 0
-    return _joined(chosen, tried & (gain > -JOINING)).astype(np.uint8) if chosen.any() else None
+    chosen = _joined(chosen & (gain > 0), tried & (gain > -JOINING))
+    # again without the others, whose pixels have taught the contexts too
+    if _gain(pixels, chosen, weight).sum() < LEAST_GAIN + BORDER * _borders(chosen):
+        return None
+    return chosen.astype(np.uint8)
+
+
+def _borders(chosen: NDArray[np.bool_]) -> int:
+    """Pairs of neighbours of which one is exact."""
+    down, across = chosen[1:] != chosen[:-1], chosen[:, 1:] != chosen[:, :-1]
+    return int(down.sum() + across.sum())
 
 
 def _gain(

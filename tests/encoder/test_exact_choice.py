@@ -78,6 +78,14 @@ def test_photographs_end_at_the_first_look(monkeypatch):
     assert choose_blocks(photo_pixels(96, 128), WEIGHT) is None
 
 
+def test_few_scattered_blocks_of_clipped_sky_are_left_alone():
+    """They gain less than the borders around them cost."""
+    pixels = photo_pixels(256, 256)
+    for y, x in [(20, 30), (90, 150), (170, 60), (200, 200)]:
+        pixels[y : y + 40, x : x + 36] = 0
+    assert choose_blocks(pixels, 1e5) is None
+
+
 def test_text_beside_a_photograph_is_chosen_alone():
     pixels = np.hstack([photo_pixels(128, 128), text_page()])
     mask = choose_blocks(pixels, WEIGHT)
