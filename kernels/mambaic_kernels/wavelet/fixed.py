@@ -6,10 +6,9 @@ added to anything.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from mambaic_kernels.wavelet.reference import GAIN, STEPS
+from mambaic_kernels.wavelet.reference import GAIN, undo_steps
 
 
 def synthesise(bands: Tensor, per_unit: float) -> Tensor:
@@ -20,17 +19,8 @@ def synthesise(bands: Tensor, per_unit: float) -> Tensor:
     return _unlift(low, high, per_unit)
 
 
-def _times(x: Tensor, factor: float, per_unit: float) -> Tensor:
-    return (x * factor).mul_(per_unit).round_().div_(per_unit)
-
-
 def _unlift(low: Tensor, high: Tensor, per_unit: float) -> Tensor:
-    even, odd = _times(low, 1 / GAIN, per_unit), _times(high, GAIN, per_unit)
-    for step, of_even in zip(STEPS[::-1], (True, False, True, False), strict=True):
-        if of_even:
-            beside = torch.cat([odd[..., :1], odd[..., :-1]], dim=-1) + odd
-            even = even - _times(beside, step, per_unit)
-        else:
-            beside = torch.cat([even[..., 1:], even[..., -1:]], dim=-1) + even
-            odd = odd - _times(beside, step, per_unit)
-    return torch.stack([even, odd], dim=-1).flatten(-2)
+    def times(x: Tensor, factor: float) -> Tensor:
+        return (x * factor).mul_(per_unit).round_().div_(per_unit)
+
+    return undo_steps(times(low, 1 / GAIN), times(high, GAIN), times)

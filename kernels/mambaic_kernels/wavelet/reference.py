@@ -11,6 +11,8 @@ quarter of the lifting steps and their autograd graph, long ones through the ste
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +25,7 @@ from mambaic_kernels.scan.operators import watched
 STEPS = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
 GAIN = math.sqrt(2.0) / 1.230174104914001
 MATRIX_MAX = 256
+Times = Callable[[Tensor, float], Tensor]
 
 
 def analyse(x: Tensor) -> Tensor:
@@ -63,14 +66,16 @@ def synthesise_reference(bands: Tensor) -> Tensor:
     return _merge(*(half.transpose(-1, -2) for half in halves))
 
 
-def _lift(even: Tensor, odd: Tensor, step: float, update: bool) -> Tensor:
+def _lift(
+    even: Tensor, odd: Tensor, step: float, update: bool, times: Times = operator.mul
+) -> Tensor:
     """One lifting step: odd from its even neighbours, or (update) the other way round; neighbours
     beyond the border are mirrored."""
     if update:
         left = torch.cat([odd[..., :1], odd[..., :-1]], dim=-1)
-        return even + step * (left + odd)
+        return even + times(left + odd, step)
     right = torch.cat([even[..., 1:], even[..., -1:]], dim=-1)
-    return odd + step * (even + right)
+    return odd + times(even + right, step)
 
 
 def lift(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,11 +90,15 @@ def lift(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def unlift(low: Tensor, high: Tensor) -> Tensor:
     """Inverse of ``lift``."""
-    even, odd = low / GAIN, high * GAIN
-    even = _lift(even, odd, -STEPS[3], True)
-    odd = _lift(even, odd, -STEPS[2], False)
-    even = _lift(even, odd, -STEPS[1], True)
-    odd = _lift(even, odd, -STEPS[0], False)
+    return undo_steps(low / GAIN, high * GAIN)
+
+
+def undo_steps(even: Tensor, odd: Tensor, times: Times = operator.mul) -> Tensor:
+    """The lifting steps backwards, with ``times`` for products of tensors and numbers."""
+    even = _lift(even, odd, -STEPS[3], True, times)
+    odd = _lift(even, odd, -STEPS[2], False, times)
+    even = _lift(even, odd, -STEPS[1], True, times)
+    odd = _lift(even, odd, -STEPS[0], False, times)
     return torch.stack([even, odd], dim=-1).flatten(-2)
 
 
