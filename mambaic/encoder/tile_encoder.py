@@ -51,10 +51,3 @@ def encode_tiles(
     """Payloads of tiles of equal size, and the latents that they decode to."""
     y, colours = torch.cat([tile.y for tile in tiles]), [tile.colours for tile in tiles]
     return model.entropy_model.encode_batch(y, quality, model.error_weights(quality), colours)
-
-
-def encode_tile(
-    model: MambaIC, pixels: np.ndarray, tile: Box, quality: float, rotation: Rotation
-) -> LatentStream:
-    """Payload of one tile, without refinement."""
-    return encode_tiles(model, [analyse_tile(model, pixels, tile, quality, rotation)], quality)[0]

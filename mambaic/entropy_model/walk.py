@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from mambaic.entropy_model.streams import ColourSource, DecodedLatents, LatentSt
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
 from mambaic.fixed_point.cached import CachedTwin
 from mambaic.fixed_point.exactness import exact_arithmetic
+from mambaic.fixed_point.layers import shallow_copy
 from mambaic.fixed_point.twin import measuring, reach_count, twin
 from mambaic.nn.blocks import make_blocks
 from mambaic.nn.gains import QualityCurve, fineness, log_fineness
@@ -292,8 +292,7 @@ class EntropyModel(nn.Module):
 
 def _fixed_point(model: EntropyModel) -> EntropyModel:
     """The model with the fixed-point twins of all networks of the walk."""
-    found = copy.copy(model)
-    found._modules = dict(model._modules)
+    found = shallow_copy(model)
     for name, network in twin(model.walked(), model.get_buffer("reaches")).items():
         found.add_module(name, network)
     if model.fine is not None:

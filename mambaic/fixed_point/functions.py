@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -38,6 +41,10 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-x))
 
 
+def _softplus_of_minus(x: np.ndarray) -> np.ndarray:
+    return np.log1p(np.exp(-x))
+
+
 class FixedSigmoid(Table):
     def __init__(self) -> None:
         super().__init__(tabulate(_sigmoid, -16.0, 16.0, 256.0), -16.0, 256.0)
@@ -57,7 +64,7 @@ class FixedSoftplus(Table):
     """max(x, 0) + log(1 + exp(-|x|)): only the second term is a table."""
 
     def __init__(self) -> None:
-        values = tabulate(lambda x: np.log1p(np.exp(-x)), 0.0, 16.0, 256.0)
+        values = tabulate(_softplus_of_minus, 0.0, 16.0, 256.0)
         super().__init__(torch.round(values * 4096) / 4096, 0.0, 256.0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,9 +103,9 @@ class OctaveTable(nn.Module):
 
     values: Tensor
 
-    def __init__(self, values: np.ndarray) -> None:
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray]) -> None:
         super().__init__()
-        self.register_buffer("values", torch.from_numpy(few_bits(values)), persistent=False)
+        self.register_buffer("values", _of_cells(function), persistent=False)
 
     @classmethod
     def centres(cls) -> np.ndarray:
@@ -113,19 +120,28 @@ class OctaveTable(nn.Module):
         return look_up_octaves(v, self.values, self.SHIFT, self.FIRST)
 
 
+@lru_cache(maxsize=8)
+def _of_cells(function: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+    return torch.from_numpy(few_bits(function(OctaveTable.centres())))
+
+
 class FixedLog1p(OctaveTable):
     def __init__(self) -> None:
-        super().__init__(np.log(self.centres()))
+        super().__init__(np.log)
 
     def forward(self, v: Tensor) -> Tensor:
         return super().forward(v + 1.0)
+
+
+def _asinh_of_rest(v: np.ndarray) -> np.ndarray:
+    return np.arcsinh(v - 1.0)
 
 
 class FixedLogFeatures(OctaveTable):
     """``LogFeatures``."""
 
     def __init__(self) -> None:
-        super().__init__(np.arcsinh(self.centres() - 1.0))
+        super().__init__(_asinh_of_rest)
 
     def forward(self, y: Tensor) -> Tensor:
         return signed_and_plain(super().forward(y.abs().add_(1.0)), y)

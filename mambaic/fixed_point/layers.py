@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus, FixedTanh
-from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d
+from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d, quality_features
 from mambaic.nn.chunking import at_once
-from mambaic.nn.gains import QualityCurve
+from mambaic.nn.gains import QualityCurve, interpolated
 from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
 from mambaic.nn.vss import BLOCK, DIRECTIONS, SS2D
 from mambaic_kernels.fixed_point import norm as fixed_norm
 from mambaic_kernels.fixed_point import rescale, shares, to_levels
 from mambaic_kernels.fixed_scan import fixed_scan
+
+M = TypeVar("M", bound=nn.Module)
 
 WEIGHT_LEVELS = 127
 MOST_LEVELS = 2047
@@ -55,6 +58,13 @@ class Weights:
         self.levels = min(MOST_LEVELS, EXACT // max(1, largest))
 
 
+def shallow_copy(module: M) -> M:
+    """A module that shares what is in the other one, until parts of it are replaced."""
+    found = copy.copy(module)
+    found._parameters, found._modules = dict(module._parameters), dict(module._modules)
+    return found
+
+
 class FixedProduct(nn.Module):
     """Twin of a linear layer or convolution, whose forward it uses with integers."""
 
@@ -65,7 +75,7 @@ class FixedProduct(nn.Module):
         super().__init__()
         weights = Weights(float_layer.weight)
         into = Levels(reach, weights.levels)
-        layer = copy.deepcopy(float_layer)
+        layer = shallow_copy(float_layer)
         layer.weight = nn.Parameter(weights.integers, requires_grad=False)
         layer.bias = None
         self.channel = -1 if isinstance(layer, nn.Linear | RowConv2d) else 1
@@ -205,11 +215,7 @@ class FixedQualityCurve(nn.Module):
         self.register_buffer("values", self._on_host, persistent=False)  # where results go
 
     def forward(self, q: Tensor) -> Tensor:
-        position = q.cpu().double().clamp(0, 100) / 100 * (len(self._on_host) - 1)
-        lower = position.floor().long().clamp(max=len(self._on_host) - 2)
-        weight = (position - lower).unsqueeze(1)
-        below, above = (self._on_host[lower + more] for more in (0, 1))
-        value = below * (1 - weight) + above * weight
+        value = interpolated(self._on_host, q.cpu())
         return to_grid(value).float().to(self.values.device)[:, :, None, None]
 
 
@@ -225,8 +231,7 @@ class FixedModulation(nn.Module):
         self.tanh = (FixedTanh(),)  # no submodule: it stays on the host
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
-        t = q.cpu().double().clamp(max=100.0) / 50.0 - 1.0
-        features = torch.stack([t, t * t, t * t * t], dim=-1)
+        features = quality_features(q.cpu().double())
         hidden = self.tanh[0](to_grid(_in_order(features, *self.hidden)).float())
         factors = to_grid(_in_order(hidden.double(), *self.out)).float().to(x.device)
         scale, shift = factors[:, :, None, None].chunk(2, dim=1)

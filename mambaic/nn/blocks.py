@@ -48,10 +48,15 @@ class QualityModulation(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
-        t = q.clamp(max=100.0) / 50.0 - 1.0
-        features = torch.stack([t, t * t, t * t * t], dim=-1).to(self.hidden.weight.dtype)
+        features = quality_features(q).to(self.hidden.weight.dtype)
         scale, shift = self.out(torch.tanh(self.hidden(features))).chunk(2, dim=-1)
         return x * (1 + scale[:, :, None, None]).to(x.dtype) + shift[:, :, None, None].to(x.dtype)
+
+
+def quality_features(q: Tensor) -> Tensor:
+    """What modulations see of qualities (B,): (B, 3)."""
+    t = q.clamp(max=100.0) / 50.0 - 1.0
+    return torch.stack([t, t * t, t * t * t], dim=-1)
 
 
 def zero_start(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:

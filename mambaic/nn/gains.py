@@ -24,11 +24,16 @@ class QualityCurve(nn.Module):
         self.values = nn.Parameter(torch.zeros(anchors, channels))
 
     def forward(self, q: Tensor) -> Tensor:
-        position = q.to(self.values.dtype).clamp(0, 100) / 100 * (len(self.values) - 1)
-        lower = position.floor().long().clamp(max=len(self.values) - 2)
-        weight = (position - lower).unsqueeze(1)
-        value = self.values[lower] * (1 - weight) + self.values[lower + 1] * weight
-        return value[:, :, None, None]
+        return interpolated(self.values, q)[:, :, None, None]
+
+
+def interpolated(values: Tensor, q: Tensor) -> Tensor:
+    """Values (anchors, channels), anchors evenly spaced over [0, 100], at qualities (B,): (B,
+    channels)."""
+    position = q.to(values.dtype).clamp(0, 100) / 100 * (len(values) - 1)
+    lower = position.floor().long().clamp(max=len(values) - 2)
+    weight = (position - lower).unsqueeze(1)
+    return values[lower] * (1 - weight) + values[lower + 1] * weight
 
 
 def linear_step(config: ModelConfig, quality: float) -> float:
@@ -60,5 +65,5 @@ def fineness(config: ModelConfig, q: Tensor) -> Tensor:
 
 def log_fineness(config: ModelConfig, q: Tensor) -> Tensor:
     """The logarithm of ``fineness``, in steps that the fixed-point walk can tell."""
-    slope = math.log(config.lmbda(TRAINED) / config.lmbda(0.0)) / TRAINED
+    slope = (config.log_lmbda(TRAINED) - config.log_lmbda(0.0)) / TRAINED
     return to_grid(slope / 2 * (q - TRAINED).clamp(min=0.0))

@@ -9,6 +9,7 @@ computes the same numbers, whatever its order of summation (docs/format.md, "Ari
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -32,9 +33,11 @@ def few_bits(values: np.ndarray) -> np.ndarray:
     )
 
 
+@lru_cache(maxsize=32)  # a network has hundreds of tables, of few functions
 def tabulate(
     function: Callable[[np.ndarray], np.ndarray], low: float, high: float, per_unit: float
 ) -> Tensor:
-    """Values of a function at ``low``, ``low`` + 1 / per_unit, ..., ``high``."""
+    """Values of a function at ``low``, ``low`` + 1 / per_unit, ..., ``high``. The same
+    tensor for all who ask: not to be changed."""
     count = round((high - low) * per_unit) + 1
     return torch.from_numpy(few_bits(function(low + np.arange(count) / per_unit)))
