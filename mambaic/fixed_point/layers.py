@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from mambaic.fixed_point.byte_products import ByteProduct
 from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus, FixedTanh
 from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d, quality_features
 from mambaic.nn.chunking import at_once
@@ -21,7 +22,7 @@ from mambaic.nn.gains import QualityCurve, interpolated
 from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
 from mambaic.nn.vss import BLOCK, DIRECTIONS, SS2D
 from mambaic_kernels.fixed_point import norm as fixed_norm
-from mambaic_kernels.fixed_point import rescale, shares, to_levels
+from mambaic_kernels.fixed_point import rescale, rescale_digits, shares, to_digits, to_levels
 from mambaic_kernels.fixed_scan import fixed_scan
 
 M = TypeVar("M", bound=nn.Module)
@@ -87,14 +88,30 @@ class FixedProduct(nn.Module):
         multiplier = weights.scale * into.step * PER_UNIT
         self.register_buffer("multiplier", multiplier, persistent=False)
         self.register_buffer("bias", to_grid(bias.float()), persistent=False)
-        self.into: nn.Module = into
+        self.into = into
+        self.features: nn.Module | None = None
         if isinstance(layer, FeatureConv2d):
-            layer.features, self.into = nn.Sequential(FixedLogFeatures(), into), nn.Identity()
+            layer.features, self.features = nn.Identity(), FixedLogFeatures()
         self.layer = layer
+        self._in_bytes: ByteProduct | None = None
 
     def forward(self, x: Tensor, *where: int) -> Tensor:
-        sums: Tensor = self.layer(self.into(x), *where)
+        if self.features is not None:
+            x = self.features(x)
+        if self._suits_bytes(x, *where):
+            if self._in_bytes is None:
+                self._in_bytes = ByteProduct(self.layer)
+            digits = to_digits(x, self.into.per_step, self.into.levels, self.channel)
+            sums = self._in_bytes(digits, *where)
+            return rescale_digits(sums, self.multiplier, self.bias, self.channel)
+        sums = self.layer(self.into(x), *where)
         return rescale(sums, self.multiplier, self.bias, self.channel)
+
+    def _suits_bytes(self, x: Tensor, *where: int) -> bool:
+        if x.device.type != "cpu" or x.requires_grad:
+            return False
+        stride = where[-1] if where else 1
+        return ByteProduct.pays(self.layer, x, stride) and ByteProduct.suits(self.layer)
 
 
 class FixedNorm(nn.Module):

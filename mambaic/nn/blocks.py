@@ -110,10 +110,14 @@ class GridConv2d(nn.Conv2d):
     def __init__(self, channels: int, out: int, kernel: int) -> None:
         super().__init__(channels, out, kernel, padding=kernel // 2)
 
+    def around(self, row: int, column: int, stride: int) -> tuple[int, int, int, int]:
+        """Zeros before and after every row and column; what lies before the first window is
+        cropped."""
+        reach = self.kernel_size[0] // 2
+        return reach - column, reach, reach - row, reach
+
     def forward(  # type: ignore[override]
         self, input: Tensor, row: int, column: int, stride: int
     ) -> Tensor:
-        reach = self.kernel_size[0] // 2
-        # beyond the map there are zeros; rows and columns before the first window are cropped
-        padded = F.pad(input, (reach - column, reach, reach - row, reach))
+        padded = F.pad(input, self.around(row, column, stride))
         return F.conv2d(padded, self.weight, self.bias, stride)

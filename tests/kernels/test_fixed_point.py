@@ -150,3 +150,17 @@ def test_triton_equals_the_reference():
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )
     assert "parity holds" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 7, 5, 3), (300, 401)])
+def test_digits(shape):
+    x = some(shape)
+    levels = reference.to_levels(x, 300.0, 2047.0)
+    digits = fixed_point.to_digits(x, 300.0, 2047.0, -1)
+    assert torch.equal(digits, reference.to_digits(x, 300.0, 2047.0))
+    high, low = digits.float().sub_(reference.DIGIT_ZERO).chunk(2)
+    assert torch.equal(high * reference.DIGIT + low, levels)
+    sums = torch.cat([high, low])
+    multiplier, bias = some(shape[-1:], seed=1), some(shape[-1:], seed=2)
+    expected = reference.rescale(levels.clone(), multiplier, bias)
+    assert torch.equal(fixed_point.rescale_digits(sums, multiplier, bias, -1), expected)

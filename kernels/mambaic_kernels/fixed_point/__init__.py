@@ -30,6 +30,15 @@ def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
     return _backend(x).to_levels(x, per_step, most)
 
 
+def to_digits(x: Tensor, per_step: float, most: float, channel: int) -> Tensor:
+    """Those of ``to_levels`` as two digits of a byte, dense with ``channel`` last in memory: see
+    ``reference.to_digits``."""
+    as_map = channel == 1 and x.ndim == 4
+    x = x.contiguous(memory_format=torch.channels_last) if as_map else x.contiguous()
+    backend = cpu if _backend(x) is cpu else reference
+    return backend.to_digits(x, per_step, most)
+
+
 def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
     """Multiples of UNIT of integers ``sums`` times ``multiplier`` (C,), plus ``bias`` (C,) or (1,),
     along the dimension ``channel`` of ``sums``, which may be overwritten."""
@@ -44,6 +53,16 @@ def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Ten
     shape = [1] * sums.ndim
     shape[channel] = -1
     return reference.rescale(sums, multiplier.view(shape), bias.view(shape))
+
+
+def rescale_digits(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
+    """``rescale`` of sums (2 B, ...) of products with digits, (B, ...)."""
+    last = sums if channel == -1 else sums.movedim(channel, -1)
+    if _backend(sums) is cpu and last.is_contiguous():
+        return cpu.rescale_digits(sums, multiplier, bias)
+    shape = [1] * sums.ndim
+    shape[channel] = -1
+    return reference.rescale_digits(sums, multiplier.view(shape), bias.view(shape))
 
 
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:

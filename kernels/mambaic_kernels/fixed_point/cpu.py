@@ -9,24 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
+from mambaic_kernels.fixed_point.reference import DIGIT, DIGIT_ZERO, PER_UNIT, UNIT
 from mambaic_kernels.simd import cut, exact_jit, f32, run
 
 SERIAL = 1 << 16  # elements under which threads cost more than they give
 AT_ONCE = 1024  # look-ups
 BLOCK = 1 << 15  # of what a thread works on at a time
-_PER_UNIT, _UNIT = f32(PER_UNIT), f32(UNIT)
+_PER_UNIT, _UNIT, _DIGIT = f32(PER_UNIT), f32(UNIT), f32(DIGIT)
+
+
+# Elementwise kernels are given what they work on whole: LLVM makes vectors of loops from 0 to the
+# length of an array, and none of those from one index to another, which numba lets be negative.
 
 
 @exact_jit(nogil=True)
-def _to_grid(x, out, first, last):  # type: ignore[no-untyped-def]
-    for i in range(first, last):
+def _to_grid(x, out):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
         out[i] = np.rint(x[i] * _PER_UNIT) * _UNIT
 
 
 @exact_jit(nogil=True)
-def _to_levels(x, out, per_step, most, first, last):  # type: ignore[no-untyped-def]
-    for i in range(first, last):
+def _to_levels(x, out, per_step, most):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
         out[i] = min(max(np.rint(x[i] * per_step), -most), most)
 
 
@@ -40,31 +44,49 @@ def _rescale(sums, multiplier, bias, first, last):  # type: ignore[no-untyped-de
 
 
 @exact_jit(nogil=True)
-def _look_up(x, out, values, low, per_unit, first, last):  # type: ignore[no-untyped-def]
-    end = f32(len(values) - 1)
-    place = np.empty(AT_ONCE, np.int32)
-    for start in range(first, last, AT_ONCE):
-        count = min(AT_ONCE, last - start)
-        # look-ups in a loop of their own: LLVM makes no vectors of one that has them
-        for i in range(count):
-            at = np.rint((x[start + i] - low) * per_unit)
-            place[i] = np.int32(min(max(at, f32(0)), end))
-        for i in range(count):
-            out[start + i] = values[np.uint32(place[i])]
+def _to_digits(x, high, low, per_step, most):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        level = np.int32(min(max(np.rint(x[i] * per_step), -most), most))
+        high[i] = np.uint8((level >> 4) + DIGIT_ZERO)
+        low[i] = np.uint8((level & 15) + DIGIT_ZERO)
 
 
 @exact_jit(nogil=True)
-def _softplus(x, out, values, per_unit, first, last):  # type: ignore[no-untyped-def]
+def _rescale_digits(high, low, multiplier, bias, first, last):  # type: ignore[no-untyped-def]
+    channels = len(multiplier)
+    for row in range(first, last):
+        own, beside = high[row], low[row]
+        for c in range(channels):
+            total = own[c] * _DIGIT + beside[c]
+            own[c] = np.rint(total * multiplier[c]) * _UNIT + bias[c]
+
+
+@exact_jit(nogil=True)
+def _look_up(x, out, values, low, per_unit):  # type: ignore[no-untyped-def]
     end = f32(len(values) - 1)
     place = np.empty(AT_ONCE, np.int32)
-    for start in range(first, last, AT_ONCE):
-        count = min(AT_ONCE, last - start)
-        for i in range(count):
-            place[i] = np.int32(min(np.rint(abs(x[start + i]) * per_unit), end))
-        for i in range(count):
-            out[start + i] = values[np.uint32(place[i])]
-        for i in range(count):
-            out[start + i] += max(x[start + i], f32(0))
+    for start in range(0, len(x), AT_ONCE):
+        own, to = x[start : start + AT_ONCE], out[start : start + AT_ONCE]
+        # look-ups in a loop of their own: LLVM makes no vectors of one that has them
+        for i in range(len(own)):
+            at = np.rint((own[i] - low) * per_unit)
+            place[i] = np.int32(min(max(at, f32(0)), end))
+        for i in range(len(own)):
+            to[i] = values[np.uint32(place[i])]
+
+
+@exact_jit(nogil=True)
+def _softplus(x, out, values, per_unit):  # type: ignore[no-untyped-def]
+    end = f32(len(values) - 1)
+    place = np.empty(AT_ONCE, np.int32)
+    for start in range(0, len(x), AT_ONCE):
+        own, to = x[start : start + AT_ONCE], out[start : start + AT_ONCE]
+        for i in range(len(own)):
+            place[i] = np.int32(min(np.rint(abs(own[i]) * per_unit), end))
+        for i in range(len(own)):
+            to[i] = values[np.uint32(place[i])]
+        for i in range(len(own)):
+            to[i] += max(own[i], f32(0))
 
 
 @exact_jit(nogil=True)
@@ -92,11 +114,15 @@ def _shares(products, bias, powers, per_unit, scales, first, last):  # type: ign
 
 
 @exact_jit(nogil=True)
-def _look_up_octaves(bits, out, values, shift, start, first, last):  # type: ignore[no-untyped-def]
+def _look_up_octaves(bits, out, values, shift, start):  # type: ignore[no-untyped-def]
     end = np.int32(len(values) - 1)
-    for i in range(first, last):
-        cell = min(max((bits[i] >> shift) - start, np.int32(0)), end)
-        out[i] = values[np.uint32(cell)]
+    place = np.empty(AT_ONCE, np.int32)
+    for first in range(0, len(bits), AT_ONCE):
+        own, to = bits[first : first + AT_ONCE], out[first : first + AT_ONCE]
+        for i in range(len(own)):
+            place[i] = min(max((own[i] >> shift) - start, np.int32(0)), end)
+        for i in range(len(own)):
+            to[i] = values[np.uint32(place[i])]
 
 
 @exact_jit(nogil=True)
@@ -148,10 +174,10 @@ def _elementwise(kernel: Callable[..., None], x: Tensor, *more: Any) -> Tensor:
     out = torch.empty_like(x)
     count = x.numel()
     if count < SERIAL and x.is_contiguous():  # the least work around it: there are many of them
-        kernel(x.view(-1).numpy(), out.view(-1).numpy(), *more, 0, count)
+        kernel(x.view(-1).numpy(), out.view(-1).numpy(), *more)
         return out
     source, target = _flat(x), _flat(out)
-    _spread(lambda first, last: kernel(source, target, *more, first, last), count, 1)
+    _spread(lambda a, b: kernel(source[a:b], target[a:b], *more), count, 1)
     return out
 
 
@@ -172,6 +198,30 @@ def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
     factors, shifts = (t.reshape(-1).numpy() for t in (multiplier, bias.expand_as(multiplier)))
     _spread(lambda first, last: _rescale(rows, factors, shifts, first, last), len(rows), channels)
     return sums
+
+
+def to_digits(x: Tensor, per_step: float, most: float) -> Tensor:
+    """As ``reference.to_digits``, of what is dense in memory."""
+    digits = torch.empty(
+        (2 * len(x), *x.shape[1:]),
+        dtype=torch.uint8,
+        memory_format=torch.contiguous_format if x.is_contiguous() else torch.channels_last,
+    )
+    high, low = (_flat(half) for half in digits.chunk(2))
+    source, steps, bound = _flat(x), f32(per_step), f32(most)
+    _spread(lambda a, b: _to_digits(source[a:b], high[a:b], low[a:b], steps, bound), x.numel(), 1)
+    return digits
+
+
+def rescale_digits(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
+    """As ``reference.rescale_digits``, of channels that are dense in memory, in place of the sums
+    of high digits."""
+    halves = sums.chunk(2)
+    channels = multiplier.numel()
+    high, low = (_flat(half).reshape(-1, channels) for half in halves)
+    factors, shifts = (t.reshape(-1).numpy() for t in (multiplier, bias.expand_as(multiplier)))
+    _spread(lambda a, b: _rescale_digits(high, low, factors, shifts, a, b), len(high), channels)
+    return halves[0]
 
 
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
@@ -208,7 +258,7 @@ def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor
     out = torch.empty_like(v)
     bits, target, table = _flat(v).view(np.int32), _flat(out), values.numpy()
     start, by = np.int32(first), np.int32(shift)
-    _spread(lambda a, b: _look_up_octaves(bits, target, table, by, start, a, b), v.numel(), 1)
+    _spread(lambda a, b: _look_up_octaves(bits[a:b], target[a:b], table, by, start), v.numel(), 1)
     return out
 
 

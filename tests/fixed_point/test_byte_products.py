@@ -1,0 +1,94 @@
+"""Products by 8-bit instructions give the integers that float32 gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mambaic.fixed_point import byte_products
+from mambaic.fixed_point.layers import FixedProduct
+from mambaic.nn.blocks import FeatureConv2d, GridConv2d, RowConv2d
+
+needs_bytes = pytest.mark.skipif(
+    not byte_products.exact_bytes(), reason="this CPU has no exact products of bytes"
+)
+LAYERS = {
+    "linear": (lambda: nn.Linear(160, 33), (3, 5, 160), ()),
+    "linear of a map": (lambda: nn.Linear(24, 8), (2, 6, 5, 24), ()),
+    "3x3": (lambda: nn.Conv2d(5, 7, 3, padding=1), (2, 5, 9, 11), ()),
+    "patches": (lambda: nn.Conv2d(3, 16, 8, stride=8), (1, 3, 16, 24), ()),
+    "1x1": (lambda: nn.Conv2d(300, 9, 1, bias=False), (1, 300, 3, 2), ()),
+    "rows": (lambda: RowConv2d(30, 12), (2, 17, 30), ()),
+    "features": (lambda: FeatureConv2d(12, 9, 2), (1, 12, 7, 6), ()),
+    "grid": (lambda: GridConv2d(16, 24, 5), (1, 16, 12, 14), (1, 0, 2)),
+}
+
+
+def both_ways(monkeypatch, layer, x, where=()):
+    """The results in bytes and in float32."""
+    found = []
+    for least in (0, 1 << 62):
+        monkeypatch.setattr(byte_products, "LEAST", least)
+        found.append(layer(x, *where))
+    return found
+
+
+@needs_bytes
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_same_sums(monkeypatch, name, layout):
+    make, shape, where = LAYERS[name]
+    torch.manual_seed(len(name))
+    layer = FixedProduct(make(), reach=3.0)
+    x = 4 * torch.randn(shape)  # a part of it beyond the reach
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=layout)
+    used = []
+    product = byte_products.ByteProduct.__call__
+    monkeypatch.setattr(
+        byte_products.ByteProduct,
+        "__call__",
+        lambda self, *a: used.append(True) or product(self, *a),
+    )
+    in_bytes, in_floats = both_ways(monkeypatch, layer, x, where)
+    assert used == [True]
+    assert torch.equal(in_bytes, in_floats)
+
+
+@needs_bytes
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_sums(monkeypatch, sign):
+    """Pairs of products that 16 bits do not hold, all of one sign."""
+    linear = nn.Linear(64, 8)
+    nn.init.constant_(linear.weight, 1.0)
+    conv = nn.Conv2d(7, 8, 3, padding=1)
+    nn.init.constant_(conv.weight, -1.0)
+    for layer, shape in ((linear, (4, 64)), (conv, (1, 7, 6, 6))):
+        fixed = FixedProduct(layer, reach=1.0)
+        in_bytes, in_floats = both_ways(monkeypatch, fixed, torch.full(shape, 2.0 * sign))
+        assert torch.equal(in_bytes, in_floats)
+        assert fixed.into.levels == 2047
+
+
+@needs_bytes
+def test_no_digits_where_gradients_or_groups_are(monkeypatch):
+    monkeypatch.setattr(byte_products, "LEAST", 0)
+    monkeypatch.setattr(byte_products.ByteProduct, "__call__", lambda *_: pytest.fail("used"))
+    FixedProduct(nn.Conv2d(6, 6, 3, groups=6), 1.0)(torch.zeros(1, 6, 4, 4))
+    FixedProduct(nn.Linear(6, 6), 1.0)(torch.zeros(1, 6, requires_grad=True))
+
+
+def test_a_cpu_whose_pairs_saturate_is_found_out(monkeypatch):
+    """As oneDNN's products are with AVX2 alone."""
+
+    def saturating(self, digits, *where):
+        sums = torch.full((2, 64, 14, 14), 9.0 * 64 * 127 * 100)
+        return sums if digits.ndim == 4 else torch.full((2, 256, 64), 64.0 * 127 * 100)
+
+    monkeypatch.setattr(byte_products.ByteProduct, "__call__", saturating)
+    byte_products.exact_bytes.cache_clear()
+    try:
+        assert not byte_products.exact_bytes()
+    finally:
+        byte_products.exact_bytes.cache_clear()
