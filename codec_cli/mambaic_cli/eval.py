@@ -37,7 +37,8 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
     "--codecs",
     default=CODECS,
     show_default=True,
-    help="Also compressai:NAME, a model of CompressAI's zoo, for its time.",
+    help="avif:4:2:0 and avif:4:4:4 take that chroma setting alone; compressai:NAME, a model of "
+    "CompressAI's zoo, is there for its time.",
 )
 @click.option(
     "--metrics", default="", metavar="NAMES", help="Further metrics: cvvdp (slow; mambaic[cvvdp])."
@@ -74,6 +75,19 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
     help="Pictures to compare in the HTML page.",
 )
 @click.option(
+    "--crops",
+    metavar="RATES",
+    help="In place of the report, a page of crops of every picture by all codecs at these bits per "
+    "pixel, comma-separated.",
+)
+@click.option(
+    "--place",
+    "places",
+    multiple=True,
+    metavar="IMAGE:X,Y",
+    help="Left top corner of a picture's crop of 256x256 [default: where most texture is].",
+)
+@click.option(
     "--jobs",
     type=click.IntRange(min=1),
     default=1,
@@ -103,6 +117,8 @@ def command(
         return 0
     if not inputs or out is None:
         raise click.UsageError("give images and the folder of the report with -o")
+    if given["crops"] is not None:
+        return _crops(_images(inputs), out, given)
     return _evaluate(_images(inputs), out, given)
 
 
@@ -162,6 +178,47 @@ def _write(
     atomic_write(out / "index.html", render(report, plots, gallery).encode(), force=True)
 
 
+def _crops(images: list[tuple[str, Path]], out: Path, given: dict[str, Any]) -> int:
+    from tqdm import tqdm
+
+    from mambaic.errors import ImageError
+    from mambaic.evaluation.crops import row_of, write_crops
+    from mambaic.evaluation.run import plain
+    from mambaic.imaging.image import read_image
+
+    rates, places = _numbers("--crops", given["crops"], 0.01, 24.0), _places(given["places"])
+    if unknown := places.keys() - dict(images).keys():
+        raise click.UsageError(f"--place: {', '.join(sorted(unknown))} is not among the images")
+    contenders = [c for c in _contenders(given) if not c.times_only]
+    rows, unreadable = [], 0
+    with tqdm(total=len(images) * len(rates), unit="row", file=sys.stderr) as bar:
+        for name, path in images:
+            try:
+                picture = plain(read_image(path))
+            except ImageError as exc:
+                warn(f"mambaic: {exc}")
+                unreadable += 1
+                continue
+            for rate in rates:
+                rows.append(row_of(name, picture, contenders, rate, places.get(name)))
+                bar.update()
+    page = write_crops(out, rows, {c.name: c.library for c in contenders})
+    tell(f"crops: {page}")
+    return ImageError.exit_code if unreadable else 0
+
+
+def _places(given: Sequence[str]) -> dict[str, tuple[int, int]]:
+    places = {}
+    for text in given:
+        name, _, corner = text.rpartition(":")
+        try:
+            left, top = map(int, corner.split(","))
+        except ValueError as exc:
+            raise click.UsageError(f"--place {text!r}: IMAGE:X,Y, as in photo.png:120,64") from exc
+        places[name] = left, top
+    return places
+
+
 def _images(inputs: tuple[str, ...]) -> list[tuple[str, Path]]:
     """(name in the report, path); names are paths below the folder that was given."""
     found: dict[str, Path] = {}
@@ -186,7 +243,7 @@ def _contenders(given: dict[str, Any]) -> list[Contender]:
     names = list(dict.fromkeys(rival.name for rival in known))
     contenders: list[Contender] = []
     for name in given["codecs"].split(","):
-        rows = [rival for rival in known if rival.name == name]
+        rows = [rival for rival in known if name in (rival.name, f"{rival.name}:{rival.setting}")]
         if name == "mbic":
             contenders += _ours(given)
         elif name.startswith(PREFIX):

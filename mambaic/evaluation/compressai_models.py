@@ -54,6 +54,11 @@ class CompressAIContender:
         strings = [entry[0] for entry in found["strings"]]
         return head + b"".join(struct.pack("<I", len(s)) + s for s in strings), None
 
+    def encode_to_size(self, picture: Picture, n_bytes: int) -> bytes:
+        files = [self.encode(picture, quality)[0] for quality in self.qualities]
+        fitting = [data for data in files if len(data) <= n_bytes]
+        return max(fitting, key=len) if fitting else min(files, key=len)
+
     def decode(self, data: bytes) -> Image.Image:
         quality, width, height, *shape = struct.unpack_from("<BIIII", data)
         strings, at = [], struct.calcsize("<BIIII")

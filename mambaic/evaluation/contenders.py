@@ -11,6 +11,7 @@ from PIL import Image
 from mambaic.codec import Codec
 from mambaic.encoder.effort import DEFAULT_EFFORT
 from mambaic.encoder.options import EncodeOptions
+from mambaic.encoder.rate_control import Target, encode_to_target
 from mambaic.errors import ImageError
 from mambaic.evaluation.rivals import Rival
 from mambaic.imaging.image import Picture, to_pil
@@ -45,6 +46,10 @@ class Contender(Protocol):
     def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
         """(file, estimated bits or None). Raises MambaICError where it cannot."""
 
+    def encode_to_size(self, picture: Picture, n_bytes: int) -> bytes:
+        """A file of about ``n_bytes``: within 1 % where qualities are continuous, else the largest
+        that is no larger. Raises MambaICError where it cannot."""
+
     def decode(self, data: bytes) -> Image.Image: ...
 
 
@@ -66,6 +71,10 @@ class OurContender:
         options = EncodeOptions(quality=quality, effort=self.effort, tune=self.tune)
         encoded = self.codec.encode_picture(picture, options)
         return encoded.data, encoded.estimated_bits
+
+    def encode_to_size(self, picture: Picture, n_bytes: int) -> bytes:
+        options = EncodeOptions(effort=self.effort, tune=self.tune)
+        return encode_to_target(self.codec, picture, Target("size", n_bytes), options)
 
     def decode(self, data: bytes) -> Image.Image:
         return self.codec.decode(data)
@@ -98,6 +107,10 @@ class RivalContender:
     def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
         return _guarded(lambda: self.rival.encode(to_pil(picture), quality)), None
 
+    def encode_to_size(self, picture: Picture, n_bytes: int) -> bytes:
+        low, high = min(self.qualities) / 2, max(self.qualities)
+        return at_size(lambda quality: self.encode(picture, quality)[0], n_bytes, low, high)
+
     def decode(self, data: bytes) -> Image.Image:
         return _guarded(lambda: self.rival.decode(data))
 
@@ -112,7 +125,8 @@ def _guarded(call: Callable[[], T]) -> T:
 def at_size(encode: Callable[[float], bytes], n_bytes: int, low: float, high: float) -> bytes:
     """The largest file of at most ``n_bytes`` over qualities [low, high], to 1/64 of the range;
     the smallest file if none fits."""
-    best = encode(low)
+    best = None
+    lowest = low
     for _ in range(6):
         middle = (low + high) / 2
         data = encode(middle)
@@ -120,4 +134,4 @@ def at_size(encode: Callable[[float], bytes], n_bytes: int, low: float, high: fl
             low, best = middle, data
         else:
             high = middle
-    return best
+    return encode(lowest) if best is None else best

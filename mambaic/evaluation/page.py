@@ -14,7 +14,7 @@ from PIL import Image
 
 from mambaic.container.fields import bpp_from_bytes
 from mambaic.errors import MambaICError
-from mambaic.evaluation.contenders import Contender, at_size
+from mambaic.evaluation.contenders import Contender
 from mambaic.evaluation.measure import Point
 from mambaic.evaluation.pictures import better_settings
 from mambaic.evaluation.plots import stems
@@ -38,8 +38,8 @@ def shown_contenders(
 
 
 def gallery_entry(name: str, picture: Picture, contenders: Sequence[Contender]) -> dict[str, Any]:
-    """One picture by every codec, each in the largest file that is no larger than the first
-    mambaic model's at ``GALLERY_QUALITY`` (or the first codec's at its middle quality)."""
+    """One picture by every codec, each in as many bytes as the first mambaic model takes at
+    ``GALLERY_QUALITY`` (or the first codec at its middle quality)."""
     leader = next((c for c in contenders if c.ours), contenders[0])
     quality = GALLERY_QUALITY if leader.ours else leader.qualities[len(leader.qualities) // 2]
     first = leader.encode(picture, quality)[0]
@@ -47,13 +47,13 @@ def gallery_entry(name: str, picture: Picture, contenders: Sequence[Contender]) 
     versions = [{"label": "original", "image": _embedded(to_pil(picture).crop(box))}]
     for contender in contenders:
         try:
-            data = first if contender is leader else _like(contender, picture, len(first))
+            data = first if contender is leader else contender.encode_to_size(picture, len(first))
             decoded = contender.decode(data).convert("RGB")
         except MambaICError:
             continue  # qualities between those measured may fail where they did not
         versions.append(
             {
-                "label": _label(contender, picture, decoded, len(data)),
+                "label": label_of(contender, picture, decoded, len(data)),
                 "image": _embedded(decoded.crop(box)),
             }
         )
@@ -65,12 +65,7 @@ def gallery_entry(name: str, picture: Picture, contenders: Sequence[Contender]) 
     }
 
 
-def _like(contender: Contender, picture: Picture, n_bytes: int) -> bytes:
-    low, high = min(contender.qualities) / 2, max(contender.qualities)
-    return at_size(lambda quality: contender.encode(picture, quality)[0], n_bytes, low, high)
-
-
-def _label(contender: Contender, picture: Picture, decoded: Image.Image, n_bytes: int) -> str:
+def label_of(contender: Contender, picture: Picture, decoded: Image.Image, n_bytes: int) -> str:
     pixels = np.asarray(decoded)
     psnr, score = psnr_db(picture.pixels, pixels), ssimulacra2(picture.pixels, pixels)
     parts = [

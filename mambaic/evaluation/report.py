@@ -17,6 +17,7 @@ import torch
 from mambaic.errors import ConfigError
 from mambaic.evaluation.contenders import Contender
 from mambaic.evaluation.curves import VTM, Curve, curves, delta_table, published
+from mambaic.evaluation.equal_bytes import EqualBytes, at_equal_bytes
 from mambaic.evaluation.measure import Point
 from mambaic.evaluation.pictures import Duel, better_settings, comparable, duels
 from mambaic.evaluation.quality_metrics import METRICS, Metric
@@ -39,6 +40,7 @@ class Report:
     known: dict[str, dict[str, Any]]
     table: list[dict[str, Any]]
     duels: list[Duel]
+    at_equal_bytes: list[EqualBytes]
     libraries: dict[str, str]
     chosen: dict[str, dict[str, int]]
     notes: list[str]
@@ -72,6 +74,7 @@ def make_report(run: Run, points: Sequence[Point], anchor: str | None) -> Report
         known=known,
         table=delta_table(measured, known, anchor),
         duels=duels(rated, ours),
+        at_equal_bytes=at_equal_bytes(rated, ours),
         libraries={name: contender.library for name, contender in kinds.items()},
         chosen=_chosen(rated, run.contenders),
         notes=_notes(run, left_out),
@@ -127,6 +130,12 @@ def write_tables(folder: Path, report: Report) -> None:
             {"codec": d.ours, "against": d.other, "metric": d.metric.key, "mean": d.mean,
              "share_lost": d.share_lost, "worst": d.worst[0], "bd_rate": d.bd_rates}
             for d in report.duels
+        ],
+        "at_equal_bytes": [
+            {"codec": e.ours, "against": e.other, "metric": e.metric.key, "quality": e.quality,
+             "mean": e.mean, "share_lost": e.share_lost, "worst": e.worst[0],
+             "differences": e.differences}
+            for e in report.at_equal_bytes
         ],
         "notes": report.notes,
     })  # fmt: skip

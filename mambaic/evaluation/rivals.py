@@ -58,7 +58,7 @@ def _avif(subsampling: str) -> Rival:
         "avif",
         "AVIF",
         lambda q: {"quality": round(q), "speed": 4, "subsampling": subsampling},
-        (10, 25, 40, 58, 75, 92),
+        (10, 25, 40, 58, 75, 86, 93, 97, 100),
         f"{_version('avif')}, speed 4, chroma 4:2:0 or 4:4:4" if built else "",
         setting=subsampling,
         missing="" if built else "this Pillow was built without AVIF",
@@ -73,7 +73,7 @@ def _jxl() -> Rival:
     except ImportError:
         library, missing = "", "pip install 'mambaic[jxl]'"
     return Rival(
-        "jxl", "JXL", lambda q: {"quality": round(q), "effort": 7}, (10, 30, 50, 70, 85, 95),
+        "jxl", "JXL", lambda q: {"quality": round(q), "effort": 7}, (10, 30, 50, 70, 85, 95, 99),
         library, missing=missing,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mambaic.evaluation.curves import HIGH_SCORE, Curve
+from mambaic.evaluation.equal_bytes import EqualBytes
 from mambaic.evaluation.pictures import Duel
 from mambaic.evaluation.quality_metrics import PSNR, SSIMULACRA2, Metric
 from mambaic.evaluation.report import Report
@@ -31,6 +32,8 @@ def tables(report: Report) -> list[Table]:
     found = [_deltas(report)]
     if report.duels:
         found.append(_pictures(report.duels))
+    if report.at_equal_bytes:
+        found.append(_at_equal_bytes(report.at_equal_bytes))
     found += [_figures(curve, report) for curve in report.measured.values()]
     if report.timed:
         found.append(_times(report))
@@ -93,6 +96,36 @@ def _pictures(found: Sequence[Duel]) -> Table:
     ]
     head = ["codec", "against", "at equal", "mean BD-rate", "needs more bytes on", "worst picture"]
     return Table("Picture by picture", head, rows)
+
+
+def _at_equal_bytes(found: Sequence[EqualBytes]) -> Table:
+    """A row for each codec and quality, by the metrics that people choose files by."""
+    metrics = [m for m in (PSNR, SSIMULACRA2) if any(e.metric is m for e in found)]
+    rows: dict[tuple[str, str, float], dict[str, EqualBytes]] = {}
+    for e in found:
+        rows.setdefault((e.ours, e.other, e.quality), {})[e.metric.field] = e
+    head = ["codec", "against", "quality"]
+    for metric in metrics:
+        head += [f"{metric.name}, mean", "worse on", "worst picture"]
+    return Table(
+        "Picture by picture, at equal bytes",
+        head,
+        [
+            [ours, other, f"{quality:g}", *(c for m in metrics for c in _equal(by.get(m.field)))]
+            for (ours, other, quality), by in rows.items()
+        ],
+        "Ours at a quality less the other codec in as many bytes, interpolated between its files; "
+        "pictures whose bytes none of its files surround are not counted.",
+    )
+
+
+def _equal(entry: EqualBytes | None) -> list[str]:
+    if entry is None:
+        return [""] * 3
+    unit = " dB" if entry.metric is PSNR else ""
+    name, worst = entry.worst
+    share = f"{entry.share_lost:.0%} of {len(entry.differences)}"
+    return [f"{entry.mean:+.2f}{unit}", share, f"{name} {worst:+.2f}{unit}"]
 
 
 def _figures(curve: Curve, report: Report) -> Table:

@@ -126,6 +126,14 @@ def test_efforts_are_whole_numbers_from_1_to_9(photos, model, tmp_path, effort, 
     assert "--effort" in capsys.readouterr().err
 
 
+def test_a_codec_of_one_setting(photos, tmp_path):
+    options = ["eval", str(photos / "below"), "-o", str(tmp_path / "r"), "--gallery", "0"]
+    assert main([*options, "--codecs", "avif:4:2:0,jpeg"]) == 0
+    settings = json.loads((tmp_path / "r" / "run.json").read_text())["codecs"]
+    assert list(settings) == ["avif 4:2:0", "jpeg"]
+    assert main([*options[:3], str(tmp_path / "s"), "--codecs", "avif:4:1:1"]) == 2
+
+
 def test_compare_runs(report, capsys):
     file = str(report / "mbic.json")
     assert main(["eval", "--compare", file, file]) == 0
@@ -201,6 +209,9 @@ def test_plots_and_tables(report):
     for duel in table["pictures"]:
         assert (duel["codec"], duel["against"]) == ("mbic", "jpeg")
         assert duel["bd_rate"][duel["worst"]] == max(duel["bd_rate"].values())
+    assert "at equal bytes" in text
+    for entry in table["at_equal_bytes"]:
+        assert entry["differences"][entry["worst"]] == min(entry["differences"].values())
 
 
 def test_rates_at_equal_ms_ssim_are_of_measured_curves_alone():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mambaic.evaluation.equal_bytes import at_equal_bytes
 from mambaic.evaluation.measure import Point
 from mambaic.evaluation.pictures import better_settings, comparable, duels
 
@@ -88,3 +89,19 @@ def test_a_duel_names_the_share_and_the_picture_that_ours_loses():
     assert duel.share_lost == 0.25
     assert duel.worst == ("b", pytest.approx(20, abs=0.1))
     assert duel.mean == pytest.approx((-50 + 20 - 20 - 10) / 4, abs=0.1)
+
+
+def test_at_equal_bytes_a_quality_is_read_off_the_other_curve():
+    """Curves of 4 dB and 20 points an octave: half the rate is 4 dB more at equal bytes."""
+    found = []
+    for image, factor in {"a": 0.5, "b": 2**0.25, "c": 2**-0.25}.items():
+        found += [*points("mbic", image, factor), *points("avif", image)]
+    found_at = {(e.metric.name, e.quality): e for e in at_equal_bytes(found, {"mbic"})}
+    middle = found_at["PSNR", 40.0]
+    assert middle.differences == pytest.approx({"a": 4.0, "b": -1.0, "c": 1.0}, abs=1e-6)
+    assert middle.worst == ("b", pytest.approx(-1.0))
+    assert middle.share_lost == pytest.approx(1 / 3)
+    assert found_at["SSIMULACRA2", 40.0].mean == pytest.approx((20 - 5 + 5) / 3)
+    # the smallest files of a and c and the largest of b lie beyond those of the other codec
+    assert set(found_at["PSNR", 10.0].differences) == {"b"}
+    assert set(found_at["PSNR", 80.0].differences) == {"a", "c"}
