@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mambaic.coding.likelihood import Prior
-from mambaic.coding.sites import Site
+from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import PriorOf, StepCoder
 
 # squared error of coded latents: 1.75**2 / 12 for a spacing of 1.75, less the gain of TCQ
@@ -32,20 +32,24 @@ class ErrorWatch(StepCoder):
         self.error = weights.new_zeros(batch, weights.shape[1], *size)
 
     def code(self, sites: Sequence[Site], prior_of: PriorOf) -> list[Tensor]:
+        log_scales: list[Tensor] = []
+
         def watched(values: Sequence[Tensor]) -> Prior:
             prior = prior_of(values)
-            self._add(sites[len(values)], prior)
+            log_scales.append(prior.log_scale)
             return prior
 
-        return self._coder.code(sites, watched)
+        coded = self._coder.code(sites, watched)
+        if sites[0].latent == "y":
+            channels = slice(sites[0].channels.start, sites[-1].channels.stop)
+            self._add(sites[0].lattice, channels, torch.cat(log_scales, dim=-1))
+        return coded
 
-    def _add(self, site: Site, prior: Prior) -> None:
-        if site.latent != "y":
-            return
-        squares = torch.exp(2 * prior.log_scale).clamp(max=CODED).to(self._weights.dtype)
+    def _add(self, lattice: Lattice, channels: slice, log_scale: Tensor) -> None:
+        """Of a step at once: rows (B, n, C) of all its sub-groups."""
+        squares = torch.exp(2 * log_scale).clamp(max=CODED).to(self._weights.dtype)
         height, width = self.error.shape[-2:]
-        sums = squares @ self._weights[site.channels]
-        self.error += site.lattice.put(sums, (height, width))
+        self.error += lattice.put(squares @ self._weights[channels], (height, width))
 
     def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
         raise AssertionError("the coder inside codes")

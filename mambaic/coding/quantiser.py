@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from mambaic.coding.sites import Site, as_rows, in_order
-from mambaic.coding.symbols import SYMBOL_MAX, place
-from mambaic.coding.tables import RANGES, ROUNDED, SPACING, TCQ, next_range, scale_position
+from mambaic.coding.symbols import SYMBOL_MAX, coded_places
+from mambaic.coding.tables import RANGE_OF, RANGES, ROUNDED, SPACING, TCQ, scale_position
+from mambaic_kernels.entropy_coder import sub_groups
 from mambaic_kernels.simd import run
 from mambaic_kernels.tcq import cpu as tcq
 
@@ -51,13 +52,12 @@ def quantise(
 ) -> np.ndarray:
     """Symbols (n,) int32 of residuals (n,) float64 with scale indices (n,) int64 on a path from
     ``state``; ``rates`` as in ``Tables``. Under ``skip`` they are 0 or, if ``rounded``, nearest."""
-    coded = indices >= skip
     bounded = _bounded(site, residual)
     symbols = np.rint(bounded).astype(np.int32)
     if not rounded:
-        symbols[~coded] = 0
+        symbols[indices < skip] = 0
     if uses_tcq(site):
-        at = place(indices[coded], tcq=True)
+        coded, at = coded_places(indices, skip, tcq=True)
         symbols[coded] = _search(bounded[coded], at, rates, state, threads)
     return symbols
 
@@ -91,10 +91,10 @@ def contexts(
     """Table contexts (n,) int64 of symbols from ``state`` on, and the state after them."""
     if not uses_tcq(site):
         return np.full(len(symbols), ROUNDED), state
-    context = np.full(len(symbols), TCQ)
-    coded = indices >= skip
-    classes, state = tcq.follow(symbols[coded], state)
-    context[coded] += RANGES * classes + next_range(indices[coded])
+    context = np.empty(len(symbols), dtype=np.int64)
+    state = sub_groups.contexts(
+        symbols, indices, skip, RANGE_OF, TCQ, RANGES, state, tcq.CODE, context
+    )
     return context, state
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site, as_rows, in_order
-from mambaic.coding.tables import scale_position
+from mambaic.coding.tables import LAST_POSITION, LOG_MIN, LOG_STEP, scale_position
+from mambaic_kernels.entropy_coder import sub_groups
 
 # Prior of the next sub-group of a step from the values, rows (B, n, C), of those before it. To be
 # asked once for each.
@@ -61,7 +62,14 @@ def ordered_residuals(rows: Tensor) -> np.ndarray:
 
 def ordered_indices(log_scale: Tensor) -> np.ndarray:
     """Scale indices (B, C * n) int64 of rows, in coding order."""
-    return index_rows(log_scale).cpu().numpy()
+    rows = log_scale.detach()
+    if rows.device.type != "cpu" or rows.dtype != torch.float32:
+        return index_rows(rows).cpu().numpy()
+    batch, count, channels = rows.shape
+    out = np.empty((batch, channels, count), dtype=np.int64)
+    for of_picture, found in zip(rows.numpy(), out, strict=True):
+        sub_groups.scale_indices(of_picture, LOG_MIN, LOG_STEP, LAST_POSITION, found)
+    return out.reshape(batch, -1)
 
 
 def index_rows(log_scale: Tensor) -> Tensor:

@@ -10,15 +10,15 @@ import numpy as np
 from mambaic.coding.tables import (
     CONTEXTS,
     PRECISION,
+    RANGE_OF,
     ROUNDED,
     SCALE_COUNT,
     TCQ,
     Tables,
-    next_range,
 )
 from mambaic.container.fields import WORD_BYTES
 from mambaic.errors import CorruptStream
-from mambaic_kernels.entropy_coder import ans
+from mambaic_kernels.entropy_coder import ans, sub_groups
 from mambaic_kernels.tcq.cpu import CLASSES, CODE
 
 SYMBOL_MAX = 1 << 20
@@ -33,9 +33,13 @@ _ERRORS = {
 }
 
 
-def place(indices: np.ndarray, *, tcq: bool) -> np.ndarray:
-    """Rows among the tables of a class, of the coded latents of a sub-group with these indices."""
-    return SCALE_COUNT * next_range(indices) + indices if tcq else indices
+def coded_places(indices: np.ndarray, skip: int, *, tcq: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the latents of a sub-group that are coded, by their scale indices (n,) int64,
+    and the rows of their tables among those of a class."""
+    positions, places = np.empty((2, len(indices)), dtype=np.int64)
+    rows_of_range = SCALE_COUNT if tcq else 0
+    count = sub_groups.coded(indices, skip, RANGE_OF, rows_of_range, positions, places)
+    return positions[:count], places[:count]
 
 
 def _layout(tables: Tables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,8 +73,8 @@ class SymbolWriter:
     ) -> None:
         """Symbols (n,) int32 with scale indices (n,) int64, on a path from ``state``. Skipped ones
         are left out, of the path too."""
-        coded = indices >= self._tables.skip
-        symbols, at = symbols[coded], place(indices[coded], tcq=tcq)
+        coded, at = coded_places(indices, self._tables.skip, tcq=tcq)
+        symbols = symbols[coded]
         first, radius, cumulative = _layout(self._tables)
         # an escape takes a number, at most 2 bits for every one of SYMBOL_MAX, and a sign
         rows = _ROWS[tcq]
@@ -136,10 +140,9 @@ class SymbolReader:
     def symbols(self, indices: np.ndarray, *, tcq: bool, state: int = 0) -> np.ndarray:
         """Symbols (n,) int32 on a path from ``state`` on, zero where the index is skipped."""
         symbols = np.zeros(len(indices), dtype=np.int32)
-        coded = indices >= self._tables.skip
-        found = np.empty(int(coded.sum()), dtype=np.int32)
+        coded, at = coded_places(indices, self._tables.skip, tcq=tcq)
+        found = np.empty(len(coded), dtype=np.int32)
         tables = _ROWS[tcq], *_layout(self._tables)
-        at = place(indices[coded], tcq=tcq)
         status = ans.read_symbols(
             self._words, self._cursor, at, *tables, CODE, state, SYMBOL_MAX, found
         )

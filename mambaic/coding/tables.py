@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic_kernels.entropy_coder import sub_groups
 from mambaic_kernels.mixture.reference import mixture_mass
 from mambaic_kernels.tcq.cpu import CLASSES
 
@@ -34,6 +35,7 @@ SCALE_COUNT = 64
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
 LOG_MIN, LOG_MAX = math.log(SCALE_MIN), math.log(SCALE_MAX)
 LOG_STEP = (LOG_MAX - LOG_MIN) / (SCALE_COUNT - 1)
+LAST_POSITION = SCALE_COUNT - 1e-3
 SCALES = np.exp(LOG_MIN + np.arange(SCALE_COUNT) * LOG_STEP)
 # latents of a smaller scale are not coded: at a spacing of 1.75 few of them would be anything but 0
 # (docs/design/quantisation.md)
@@ -47,7 +49,7 @@ MIXTURE_COUNT = 256
 
 def scale_position(log_scale: Tensor) -> Tensor:
     """Continuous scale index: index k covers [k, k + 1). Clamped to the first and last."""
-    return ((log_scale - LOG_MIN) / LOG_STEP + 0.5).clamp(0.0, SCALE_COUNT - 1e-3)
+    return ((log_scale - LOG_MIN) / LOG_STEP + 0.5).clamp(0.0, LAST_POSITION)
 
 
 def values(symbols: Tensor, context: Tensor) -> Tensor:
@@ -70,18 +72,14 @@ EVEN, ODD = (
 # per context: the distance of two values, and by how much those of odd states are nearer to 0
 SPACINGS = np.where(np.arange(CONTEXTS) == ROUNDED, 1.0, SPACING).astype(np.float32)
 SHIFTS = (0.5 * SPACINGS * is_odd(np.arange(CONTEXTS))).astype(np.float32)
-_RANGE_OF = np.searchsorted(BOUNDS, np.arange(SCALE_COUNT), side="right")
+RANGE_OF = np.searchsorted(BOUNDS, np.arange(SCALE_COUNT), side="right")  # of a scale index
 
 
 def values_in(symbols: np.ndarray, contexts: np.ndarray) -> np.ndarray:
     """``values`` of arrays, float32."""
-    k = symbols.astype(np.float32)
-    return SPACINGS[contexts] * k - np.copysign(SHIFTS[contexts], k) * (symbols != 0)
-
-
-def next_range(indices: np.ndarray) -> np.ndarray:
-    """Ranges (n,) of the coded latents of a sub-group from scale indices (n,) in coding order."""
-    return _RANGE_OF[np.append(indices[1:], indices[-1:])]
+    out = np.empty(symbols.shape, dtype=np.float32)
+    sub_groups.values(symbols.reshape(-1), contexts.reshape(-1), SPACINGS, SHIFTS, out.reshape(-1))
+    return out
 
 
 @dataclass(frozen=True, eq=False)

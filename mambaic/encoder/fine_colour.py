@@ -45,7 +45,7 @@ class Colours(NamedTuple):
         q = y_hat.new_tensor([quality])
         for piece in cut(self.tile):
             outer = grow(piece, self.model.config.halo, self.tile)
-            x_hat = self.model.g_s(y_hat[(..., *inside(outer, self.tile))], q)
+            x_hat = self.model.coding_transform.g_s(y_hat[(..., *inside(outer, self.tile))], q)
             x = self.rotation.rotate(read_region(self.pixels, piece).to(y_hat.device))
             left[(..., *in_pixels(piece, self.tile))] = x - x_hat[(..., *in_pixels(piece, outer))]
         left[..., max(0, self.pixels.shape[0] - 16 * self.tile[0]) :, :] = 0

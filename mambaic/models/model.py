@@ -10,7 +10,7 @@ on a laptop, with any rate in one model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from mambaic.entropy_model.channel_group import ChannelGroup
 from mambaic.entropy_model.colour_blocks import PACKED_COLOURS
 from mambaic.entropy_model.fine_colour import Level
 from mambaic.entropy_model.walk import EntropyModel
+from mambaic.fixed_point.byte_networks import with_bytes
+from mambaic.fixed_point.byte_products import exact_bytes
+from mambaic.fixed_point.cached import CachedTwin
 from mambaic.models.published_transforms import ConvTransform
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.nn.gains import linear_step
@@ -63,7 +66,18 @@ class MambaIC(nn.Module):
         self.weights_id = b""
         self.fine_id = b""
         self.tune_id = b""
+        self._in_bytes: CachedTwin[Any] = CachedTwin(with_bytes)
         self._typical_from_deviation()
+
+    @property
+    def coding_transform(self) -> WaveletTransform | ConvTransform:
+        """``transform`` for coding one picture, without gradients: on CPUs that have them by
+        products of bytes."""
+        on_cpu = next(self.parameters()).device.type == "cpu"
+        if not (on_cpu and exact_bytes()):
+            return self.transform
+        found: WaveletTransform | ConvTransform = self._in_bytes.of(self.transform)
+        return found
 
     def g_a(self, x: Tensor, q: Tensor, *, beyond: bool = False) -> Tensor:
         """``beyond``: some qualities are beyond TRAINED."""

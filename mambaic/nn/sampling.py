@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 
 class Down(nn.Module):
-    """(B, Cin, H, W) -> (B, Cout, H/factor, W/factor): pixel-unshuffle, then 1x1 convolution."""
+    """(B, Cin, H, W) -> (B, Cout, H/factor, W/factor): pixel-unshuffle, then 1x1 convolution,
+    computed as a convolution of patches."""
 
     def __init__(self, c_in: int, c_out: int, factor: int = 2) -> None:
         super().__init__()
@@ -15,7 +16,8 @@ class Down(nn.Module):
         self.conv = nn.Conv2d(c_in * factor**2, c_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pixel_unshuffle(x, self.factor))
+        patches = self.conv.weight.view(len(self.conv.weight), -1, self.factor, self.factor)
+        return F.conv2d(x, patches, self.conv.bias, self.factor)
 
 
 class Up(nn.Module):

@@ -53,12 +53,13 @@ def analyse(
     q = latents.new_tensor([quality])
     # beyond TRAINED latents stand for the picture exactly
     in_bfloat16 = quality <= TRAINED and multiplies_bfloat16(latents.device)
+    transform = model.transform if in_bfloat16 else model.coding_transform
     pieces = cut(box)
     for piece in pieces:
         outer = grow(piece, model.config.halo, picture)
         x = rotation.rotate(read_region(pixels, outer).to(latents.device))
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
-            y = model.g_a(x, q, beyond=quality > TRAINED)
+            y = transform.g_a(x, q, beyond=quality > TRAINED)
         latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
         if len(pieces) > 1:
             return_memory()

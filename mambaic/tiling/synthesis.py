@@ -38,8 +38,9 @@ def reconstruct(
         [model.config.M, model.config.M + BLOCKS**2], dim=1
     )
     where = (..., *in_pixels(box, outer))
+    transform = model.transform if in_bfloat16 else model.coding_transform
     with torch.autocast(y_hat.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
-        x_hat = model.g_s(y_hat, y_hat.new_tensor([quality]))
+        x_hat = transform.g_s(y_hat, y_hat.new_tensor([quality]))
     if colours.shape[1] and isinstance(model.transform, WaveletTransform):
         x_hat = x_hat + model.transform.reconstruct_colours(colours, quality)
     x_hat = x_hat[where]

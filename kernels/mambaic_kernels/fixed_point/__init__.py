@@ -56,13 +56,24 @@ def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Ten
 
 
 def rescale_digits(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
-    """``rescale`` of sums (2 B, ...) of products with digits, (B, ...)."""
+    """``rescale`` of sums (2 B, ...) of products with digits, (B, ...); overwrites them."""
+    return _of_digits("rescale_digits", sums, multiplier, bias, channel)
+
+
+def weigh_digits(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
+    """As ``rescale_digits``, and not rounded: for networks that need not be in fixed point."""
+    return _of_digits("weigh_digits", sums, multiplier, bias, channel)
+
+
+def _of_digits(name: str, sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
     last = sums if channel == -1 else sums.movedim(channel, -1)
     if _backend(sums) is cpu and last.is_contiguous():
-        return cpu.rescale_digits(sums, multiplier, bias)
+        found: Tensor = getattr(cpu, name)(sums, multiplier, bias)
+        return found
     shape = [1] * sums.ndim
     shape[channel] = -1
-    return reference.rescale_digits(sums, multiplier.view(shape), bias.view(shape))
+    found = getattr(reference, name)(sums, multiplier.view(shape), bias.view(shape))
+    return found
 
 
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:

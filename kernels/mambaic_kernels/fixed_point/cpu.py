@@ -62,6 +62,15 @@ def _rescale_digits(high, low, multiplier, bias, first, last):  # type: ignore[n
 
 
 @exact_jit(nogil=True)
+def _weigh_digits(high, low, multiplier, bias, first, last):  # type: ignore[no-untyped-def]
+    channels = len(multiplier)
+    for row in range(first, last):
+        own, beside = high[row], low[row]
+        for c in range(channels):
+            own[c] = (own[c] * _DIGIT + beside[c]) * multiplier[c] + bias[c]
+
+
+@exact_jit(nogil=True)
 def _look_up(x, out, values, low, per_unit):  # type: ignore[no-untyped-def]
     end = f32(len(values) - 1)
     place = np.empty(AT_ONCE, np.int32)
@@ -216,11 +225,22 @@ def to_digits(x: Tensor, per_step: float, most: float) -> Tensor:
 def rescale_digits(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
     """As ``reference.rescale_digits``, of channels that are dense in memory, in place of the sums
     of high digits."""
+    return _of_digits(_rescale_digits, sums, multiplier, bias)
+
+
+def weigh_digits(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
+    """As ``reference.weigh_digits``; memory as in ``rescale_digits``."""
+    return _of_digits(_weigh_digits, sums, multiplier, bias)
+
+
+def _of_digits(
+    kernel: Callable[..., None], sums: Tensor, multiplier: Tensor, bias: Tensor
+) -> Tensor:
     halves = sums.chunk(2)
     channels = multiplier.numel()
     high, low = (_flat(half).reshape(-1, channels) for half in halves)
     factors, shifts = (t.reshape(-1).numpy() for t in (multiplier, bias.expand_as(multiplier)))
-    _spread(lambda a, b: _rescale_digits(high, low, factors, shifts, a, b), len(high), channels)
+    _spread(lambda a, b: kernel(high, low, factors, shifts, a, b), len(high), channels)
     return halves[0]
 
 

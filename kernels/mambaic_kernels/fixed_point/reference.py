@@ -41,6 +41,13 @@ def rescale_digits(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
     return rescale(high * DIGIT + low, multiplier, bias)
 
 
+def weigh_digits(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
+    """``multiplier`` (broadcast) times sums (2 B, ...) of products with digits, plus ``bias``, in
+    float32: (B, ...)."""
+    high, low = sums.chunk(2)
+    return (high * DIGIT + low).mul_(multiplier).add_(bias)
+
+
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
     """``values`` at x in steps of 1 / per_unit from ``low``; beyond, those at the ends."""
     place = (x - low).mul_(per_unit).round_().clamp_(0.0, float(len(values) - 1))
