@@ -15,6 +15,7 @@ from mambaic.reconstruction.filter_taps import TAPS
 from mambaic.reconstruction.post_filter import Band, Reconstruction, bands
 
 SUMMED = 1 << 13  # pixels whose products are summed in float32; the sums are in float64
+PLENTY = 1 << 18  # pixels of a region of which a part tells enough
 RIDGE = 1e-6  # taps that float32 cannot tell apart share their weight
 
 
@@ -33,24 +34,27 @@ class Comparison(NamedTuple):
 class Fit:
     """Collects what least squares need, region by region; then finds the filter."""
 
-    def __init__(self, planes: int = 3) -> None:
-        """``planes``: 1 of a gray picture, whose colours nobody sees."""
+    def __init__(self, planes: int = 3, every: int = 1) -> None:
+        """``planes``: 1 of a gray picture, whose colours nobody sees. ``every``: in large
+        regions one of so many bands of rows is looked at."""
+        self._every = every
         self.taps = TAPS[:planes]
-        every = {(tap.factor, tap.map, tap.plane) for taps in self.taps for tap in taps}
-        self._terms = sorted(every)  # which planes share
-        self.gram = torch.zeros(len(every), len(every), dtype=torch.float64)
-        self.cross = torch.zeros(len(every), planes, dtype=torch.float64)
+        terms = {(tap.factor, tap.map, tap.plane) for taps in self.taps for tap in taps}
+        self._terms = sorted(terms)  # which planes share
+        self.gram = torch.zeros(len(terms), len(terms), dtype=torch.float64)
+        self.cross = torch.zeros(len(terms), planes, dtype=torch.float64)
         self.pixels = 0
 
     def add(self, reconstruction: Reconstruction, x: Tensor) -> None:
         """A region as in ``Comparison``."""
         error = to_planes(x) - to_planes(reconstruction.x_hat)
-        for band in bands(reconstruction):
+        every = self._every if x[0].numel() >= PLENTY else 1
+        for band in bands(reconstruction, every):
             of_band = error[: len(self.taps), band.rows].flatten(1)
             for terms, errors in zip(self._values(band), of_band.split(SUMMED, dim=1), strict=True):
                 self.gram += (terms @ terms.T).double().cpu()
                 self.cross += (terms @ errors.T).double().cpu()
-        self.pixels += x[0].numel()
+            self.pixels += of_band.shape[1]
 
     def _values(self, band: Band) -> Iterable[Tensor]:
         """Of every term at SUMMED pixels after the other: (terms, pixels)."""

@@ -63,9 +63,10 @@ def fit_tile(
     quality: float,
     rotation: Rotation,
     planes: int = 3,
+    every: int = 1,
 ) -> Fit:
-    """Least squares of the post-filter over the regions of a tile."""
-    fit = Fit(planes)
+    """Least squares of the post-filter over the regions of a tile, ``every`` as in ``Fit``."""
+    fit = Fit(planes, every)
     for region in reconstructed_regions(model, pixels, tile, latents, quality, rotation):
         fit.add(*region)
     return fit

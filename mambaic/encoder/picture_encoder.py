@@ -149,10 +149,10 @@ def _encode_tiles(
     found = []
     for (plan, box), stream in zip(jobs, encode_tiles(model, analysed, quality), strict=True):
         fit, planes = None, 1 if plan.picture.gray else 3
-        if tools.post_filter:
+        if tools.fitted:
             latents = torch.cat(stream.decoded, dim=1)
             source = model, plan.picture.pixels, box, latents
-            fit = fit_tile(*source, quality, plan.rotation, planes)
+            fit = fit_tile(*source, quality, plan.rotation, planes, tools.fitted)
         has_colours = stream.decoded.colours.shape[1] > 0
         found.append(_Tile(stream.payload, has_colours, stream.estimated_bits, fit))
         if not tools.refinement:

@@ -25,6 +25,7 @@ from mambaic_kernels.filter_maps.reference import filter_maps
 
 AROUND = MARGIN  # pixels around a part of a picture that its correction depends on
 BAND = 64  # rows that are corrected at once: maps take 30 times the memory of a plane
+THIN_BAND = 16
 
 
 class Reconstruction(NamedTuple):
@@ -47,12 +48,13 @@ class Band(NamedTuple):
     factors: Tensor
 
 
-def bands(reconstruction: Reconstruction) -> Iterator[Band]:
-    """A picture, from top to bottom."""
+def bands(reconstruction: Reconstruction, every: int = 1) -> Iterator[Band]:
+    """A picture from top to bottom; one of ``every`` bands, which then are thin."""
+    rows_of_one = BAND if every == 1 else THIN_BAND
     planes = F.pad(to_planes(reconstruction.x_hat)[None], [MARGIN] * 4, mode="replicate")[0]
     height = reconstruction.deviation.shape[0]
-    for top in range(0, height, BAND):
-        rows = slice(top, min(top + BAND, height))
+    for top in range(0, height, rows_of_one * every):
+        rows = slice(top, min(top + rows_of_one, height))
         around = planes[:, top : rows.stop + 2 * MARGIN]
         yield Band(rows, *filter_maps(around, reconstruction.deviation[rows]))
 

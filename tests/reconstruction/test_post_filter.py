@@ -120,6 +120,19 @@ def test_regions_add_up_to_the_picture():
         assert float(one.gram.trace()) == pytest.approx(float(other.gram.trace()), rel=0.5)
 
 
+def test_of_a_large_region_every_other_band_is_enough():
+    reconstruction = picture(512, 512)
+    original = some_filter().apply(reconstruction)
+    whole, part = Fit(), Fit(every=2)
+    for fit in (whole, part):
+        fit.add(reconstruction, original)
+    assert part.pixels == whole.pixels / 2
+    corrected = found(part, reconstruction).apply(reconstruction)
+    assert error(corrected, original) < error(reconstruction.x_hat, original) / 50
+    for one, other in zip(part.costs(1, 100), whole.costs(1, 100), strict=True):
+        assert float(one.gram.trace()) == pytest.approx(float(other.gram.trace()), rel=0.1)
+
+
 def test_what_gains_less_than_its_bits_is_left_out():
     reconstruction = picture()
     fit = Fit()
