@@ -152,7 +152,7 @@ def _encode_tiles(
         if tools.fitted:
             latents = torch.cat(stream.decoded, dim=1)
             source = model, plan.picture.pixels, box, latents
-            fit = fit_tile(*source, quality, plan.rotation, planes, tools.fitted)
+            fit = fit_tile(*source, quality, plan.rotation, planes, round(1 / tools.fitted))
         has_colours = stream.decoded.colours.shape[1] > 0
         found.append(_Tile(stream.payload, has_colours, stream.estimated_bits, fit))
         if not tools.refinement:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from mambaic.fixed_point.byte_products import ByteProduct
 from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus, FixedTanh
 from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d, quality_features
-from mambaic.nn.chunking import at_once
+from mambaic.nn.chunking import channels_at_once
 from mambaic.nn.gains import QualityCurve, interpolated
 from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
-from mambaic.nn.vss import BLOCK, DIRECTIONS, SS2D
+from mambaic.nn.vss import DIRECTIONS, SS2D
 from mambaic_kernels.fixed_point import norm as fixed_norm
 from mambaic_kernels.fixed_point import rescale, rescale_digits, shares, to_digits, to_levels
 from mambaic_kernels.fixed_scan import fixed_scan
@@ -196,7 +196,7 @@ class FixedSS2D(SS2D):
         B, C = (of.flatten(1, 2).contiguous() for of in (B, C))
         skipped = to_grid(u * self.get_buffer("skip"))
         # on large maps a few channels at a time, as in ``SS2D``
-        size = channels if at_once(height, width, u.device) else BLOCK
+        size = channels_at_once(height * width, channels, u.device)
         for start in range(0, channels, size):
             own = slice(start, start + size)
             y = fixed_scan(

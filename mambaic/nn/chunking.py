@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 POSITIONS_AT_ONCE = 64 * 64  # larger maps are worked on part by part
+SCANNED_AT_ONCE = 1 << 20  # positions times channels: 64 MB of operands and temporaries
+LANES = 32  # channels are scanned in multiples of it
 GPU_FACTOR = 32  # on a GPU so many times as many, as every part takes launches of its own
 
 
@@ -27,6 +29,16 @@ def squares_at_once(positions: int, device: torch.device) -> int:
 def at_once(height: int, width: int, device: torch.device) -> bool:
     """Whether a map is worked on at once: in training always, else up to a size."""
     return torch.is_grad_enabled() or height * width <= positions_at_once(device)
+
+
+def channels_at_once(positions: int, channels: int, device: torch.device) -> int:
+    """How many channels of a map are scanned together: in training all, else as many as keep what
+    a scan takes of every position and channel within SCANNED_AT_ONCE."""
+    if torch.is_grad_enabled():
+        return channels
+    factor = 1 if device.type == "cpu" else GPU_FACTOR
+    fitting = factor * SCANNED_AT_ONCE // (positions * LANES) * LANES
+    return min(channels, max(LANES, fitting))
 
 
 def by_rows(function: Callable[..., Tensor], *maps: Tensor, dim: int, multiple: int = 1) -> Tensor:

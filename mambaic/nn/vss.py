@@ -17,11 +17,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mambaic.config import VSSConfig
-from mambaic.nn.chunking import at_once, by_rows, squares_at_once
+from mambaic.nn.chunking import by_rows, channels_at_once, squares_at_once
 from mambaic_kernels import ss2d_scan
 
 DIRECTIONS = 4
-BLOCK = 32  # channels of a large map that are scanned at a time
 
 
 class LowRank(nn.Identity):
@@ -91,7 +90,7 @@ class SS2D(nn.Module):
         B, C = (t.to(wide).contiguous() for t in (B, C))
         # channels do not meet in a scan: on large maps a few at a time, as delta, four times the
         # size of u and its temporaries, would be most of the memory of a tile
-        size = channels if at_once(height, width, u.device) else BLOCK
+        size = channels_at_once(height * width, channels, u.device)
         parts = []
         for start in range(0, channels, size):
             own = slice(start, start + size)

@@ -13,6 +13,7 @@ from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.entropy_model.walk import EntropyModel
 from mambaic.errors import ConfigError, CorruptStream, DesyncError
+from mambaic.fixed_point import layers
 from mambaic.nn import chunking, vss
 from mambaic.nn.blocks import GridConv2d
 
@@ -190,16 +191,19 @@ def test_a_large_map_coded_part_by_part_is_the_same_file(unit_model, monkeypatch
     whole = model.encode(y, 50.0)
     x_hat = unit_model.g_s(y, torch.tensor([50.0]))
     counted = []
-    original = chunking.at_once
+    original = chunking.channels_at_once
     monkeypatch.setattr(chunking, "POSITIONS_AT_ONCE", 40)  # 3 rows at a time, one of windows
-    monkeypatch.setattr(vss, "BLOCK", 8)
-    monkeypatch.setattr(
-        vss, "at_once", lambda *where: counted.append(original(*where)) or counted[-1]
-    )
+    monkeypatch.setattr(chunking, "SCANNED_AT_ONCE", 1)
+    monkeypatch.setattr(chunking, "LANES", 8)
+    for scanning in (vss, layers):
+        monkeypatch.setattr(
+            scanning,
+            "channels_at_once",
+            lambda *where: counted.append(original(*where)) or counted[-1],
+        )
     stream = model.encode(y, 50.0)
     with torch.no_grad():
         in_parts = unit_model.g_s(y, torch.tensor([50.0]))
-    assert counted
-    assert False in counted
+    assert set(counted) == {8}
     assert stream.payload == whole.payload
     torch.testing.assert_close(in_parts, x_hat, atol=1e-5, rtol=0)
