@@ -38,7 +38,8 @@ class ByteConv2d(nn.Module):
         reach = max(-float(low), float(high), UNIT)
         digits = to_digits(x, MOST_LEVELS / reach, float(MOST_LEVELS), 1)
         multiplier = self._scale * (reach / MOST_LEVELS)
-        return weigh_digits(self._product(digits), multiplier, self._bias, 1)
+        sums = self._product(digits)
+        return weigh_digits(sums, self._product.zero, multiplier, self._bias, 1)
 
 
 def with_bytes(network: M) -> M:

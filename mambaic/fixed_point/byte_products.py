@@ -17,26 +17,33 @@ from torch.nn import functional as F
 from mambaic.nn.blocks import GridConv2d, RowConv2d
 from mambaic_kernels.fixed_point.reference import DIGIT_ZERO
 
+LARGEST_BYTE = 255
 LEAST = 1 << 22  # multiplications under which float32 takes less time
 
 
 class ByteProduct:
     """The product with a layer's integer weights, of digits as ``to_digits`` makes them: sums
-    (2 B, ...) float32, first those of high digits, then of low ones."""
+    (2 B, ...) float32 over bytes, first those of high digits, then of low ones. ``zero`` (out,) is
+    what the sums of digits that are 0 are.
+
+    Bytes are multiplied as they are and borders made by padding: oneDNN's own zero points write
+    beyond their memory in dilated convolutions of large maps (oneDNN 3, AMX).
+    """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         self._layer = layer
         self._matrix = isinstance(layer, nn.Linear | RowConv2d)
         weight = layer.weight.detach()
         rows = len(weight)
-        self._scale = torch.ones(rows, dtype=torch.float32)
-        self._zero = torch.zeros(rows, dtype=torch.int32)
+        self.zero = weight.flatten(1).sum(dim=1) * DIGIT_ZERO
+        self._one = torch.ones(rows, dtype=torch.float32)
+        self._none = torch.zeros(rows, dtype=torch.int32)
         integers = weight.to(torch.int8)
         if self._matrix:
             self._packed = torch.ops.onednn.qlinear_prepack(integers.flatten(1), None)
         else:
             self._packed = torch.ops.onednn.qconv_prepack(
-                integers.contiguous(), self._scale, 1.0, DIGIT_ZERO, *self._geometry(1), None
+                integers.contiguous(), self._one, 1.0, 0, *self._geometry(1), None
             )
 
     @staticmethod
@@ -53,23 +60,27 @@ class ByteProduct:
     def __call__(self, digits: Tensor, *where: int) -> Tensor:
         if self._matrix:
             return self._multiplied(digits)
-        stride = 1
-        if isinstance(self._layer, GridConv2d):
+        layer, stride = self._layer, 1
+        assert isinstance(layer, nn.Conv2d)
+        if isinstance(layer, GridConv2d):
             *_, stride = where
-            digits = F.pad(digits, self._layer.around(*where), value=float(DIGIT_ZERO))
-        return self._convolved(digits, stride)
+            around = layer.around(*where)
+        else:
+            rows, columns = (int(side) for side in layer.padding)
+            around = columns, columns, rows, rows
+        return self._convolved(F.pad(digits, around, value=float(DIGIT_ZERO)), stride)
 
     def _multiplied(self, digits: Tensor) -> Tensor:
         rows = digits.reshape(-1, digits.shape[-1])
         sums: Tensor = torch.ops.onednn.qlinear_pointwise(
-            rows, 1.0, DIGIT_ZERO, self._packed, self._scale, self._zero, None,
+            rows, 1.0, 0, self._packed, self._one, self._none, None,
             1.0, 0, torch.float32, "none", [], "none",
         )  # fmt: skip
         return sums.view(*digits.shape[:-1], -1)
 
     def _convolved(self, digits: Tensor, stride: int) -> Tensor:
         sums: Tensor = torch.ops.onednn.qconv2d_pointwise(
-            digits, 1.0, DIGIT_ZERO, self._packed, self._scale, self._zero, None,
+            digits, 1.0, 0, self._packed, self._one, self._none, None,
             *self._geometry(stride), 1.0, 0, torch.float32, "none", [], "none",
         )  # fmt: skip
         return sums
@@ -80,8 +91,7 @@ class ByteProduct:
         assert isinstance(layer, nn.Conv2d)
         if isinstance(layer, GridConv2d):
             return [stride] * 2, [0, 0], [1, 1], 1
-        assert not isinstance(layer.padding, str)
-        return list(layer.stride), list(layer.padding), list(layer.dilation), 1
+        return list(layer.stride), [0, 0], list(layer.dilation), 1
 
 
 @lru_cache(maxsize=1)
@@ -97,7 +107,7 @@ def exact_bytes() -> bool:
     linear.weight = nn.Parameter(largest[:, :, 0, 0], requires_grad=False)
     digits = torch.full((2, 64, 16, 16), 255, dtype=torch.uint8)
     digits = digits.contiguous(memory_format=torch.channels_last)
-    one = float((255 - DIGIT_ZERO) * 127 * 64)
+    one = 255.0 * 127 * 64
     try:
         sums = ByteProduct(conv)(digits)
         products = ByteProduct(linear)(digits.movedim(1, -1).reshape(2, 256, 64))

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from mambaic.fixed_point.byte_products import ByteProduct
+from mambaic.fixed_point.byte_products import LARGEST_BYTE, ByteProduct
 from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus, FixedTanh
 from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d, quality_features
 from mambaic.nn.chunking import channels_at_once
@@ -102,14 +102,14 @@ class FixedProduct(nn.Module):
             if self._in_bytes is None:
                 self._in_bytes = ByteProduct(self.layer)
             digits = to_digits(x, self.into.per_step, self.into.levels, self.channel)
-            sums = self._in_bytes(digits, *where)
-            return rescale_digits(sums, self.multiplier, self.bias, self.channel)
+            sums, zero = self._in_bytes(digits, *where), self._in_bytes.zero
+            return rescale_digits(sums, zero, self.multiplier, self.bias, self.channel)
         sums = self.layer(self.into(x), *where)
         return rescale(sums, self.multiplier, self.bias, self.channel)
 
     def _suits_bytes(self, x: Tensor, *where: int) -> bool:
-        if x.device.type != "cpu" or x.requires_grad:
-            return False
+        if x.device.type != "cpu" or x.requires_grad or self.into.levels < LARGEST_BYTE:
+            return False  # the last: float32 would not hold all sums of bytes
         stride = where[-1] if where else 1
         return ByteProduct.pays(self.layer, x, stride) and ByteProduct.suits(self.layer)
 

@@ -160,7 +160,11 @@ def test_digits(shape):
     assert torch.equal(digits, reference.to_digits(x, 300.0, 2047.0))
     high, low = digits.float().sub_(reference.DIGIT_ZERO).chunk(2)
     assert torch.equal(high * reference.DIGIT + low, levels)
-    sums = torch.cat([high, low])
     multiplier, bias = some(shape[-1:], seed=1), some(shape[-1:], seed=2)
+    zero = torch.round(some(shape[-1:], 9000.0, seed=3))
     expected = reference.rescale(levels.clone(), multiplier, bias)
-    assert torch.equal(fixed_point.rescale_digits(sums, multiplier, bias, -1), expected)
+    for rescale in (fixed_point.rescale_digits, lambda *a: reference.rescale_digits(*a[:-1])):
+        sums = torch.cat([high, low]) + zero
+        assert torch.equal(rescale(sums, zero, multiplier, bias, -1), expected)
+    weighed = fixed_point.weigh_digits(torch.cat([high, low]) + zero, zero, multiplier, bias, -1)
+    assert torch.equal(weighed, levels * multiplier + bias)

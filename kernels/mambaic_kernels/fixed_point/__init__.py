@@ -55,24 +55,32 @@ def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Ten
     return reference.rescale(sums, multiplier.view(shape), bias.view(shape))
 
 
-def rescale_digits(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
-    """``rescale`` of sums (2 B, ...) of products with digits, (B, ...); overwrites them."""
-    return _of_digits("rescale_digits", sums, multiplier, bias, channel)
+def rescale_digits(
+    sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor, channel: int
+) -> Tensor:
+    """``rescale`` of sums (2 B, ...) of products with digits, those of zeros ``zero`` (C,):
+    (B, ...); overwrites them."""
+    return _of_digits("rescale_digits", sums, zero, multiplier, bias, channel)
 
 
-def weigh_digits(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
+def weigh_digits(
+    sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor, channel: int
+) -> Tensor:
     """As ``rescale_digits``, and not rounded: for networks that need not be in fixed point."""
-    return _of_digits("weigh_digits", sums, multiplier, bias, channel)
+    return _of_digits("weigh_digits", sums, zero, multiplier, bias, channel)
 
 
-def _of_digits(name: str, sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
+def _of_digits(
+    name: str, sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor, channel: int
+) -> Tensor:
     last = sums if channel == -1 else sums.movedim(channel, -1)
     if _backend(sums) is cpu and last.is_contiguous():
-        found: Tensor = getattr(cpu, name)(sums, multiplier, bias)
+        found: Tensor = getattr(cpu, name)(sums, zero, multiplier, bias)
         return found
     shape = [1] * sums.ndim
     shape[channel] = -1
-    found = getattr(reference, name)(sums, multiplier.view(shape), bias.view(shape))
+    per_channel = (of.view(shape) for of in (zero, multiplier, bias))
+    found = getattr(reference, name)(sums, *per_channel)
     return found
 
 

@@ -52,22 +52,23 @@ def _to_digits(x, high, low, per_step, most):  # type: ignore[no-untyped-def]
 
 
 @exact_jit(nogil=True)
-def _rescale_digits(high, low, multiplier, bias, first, last):  # type: ignore[no-untyped-def]
+def _rescale_digits(high, low, zero, multiplier, bias, first, last):  # type: ignore[no-untyped-def]
     channels = len(multiplier)
     for row in range(first, last):
         own, beside = high[row], low[row]
         for c in range(channels):
-            total = own[c] * _DIGIT + beside[c]
+            total = (own[c] - zero[c]) * _DIGIT + (beside[c] - zero[c])
             own[c] = np.rint(total * multiplier[c]) * _UNIT + bias[c]
 
 
 @exact_jit(nogil=True)
-def _weigh_digits(high, low, multiplier, bias, first, last):  # type: ignore[no-untyped-def]
+def _weigh_digits(high, low, zero, multiplier, bias, first, last):  # type: ignore[no-untyped-def]
     channels = len(multiplier)
     for row in range(first, last):
         own, beside = high[row], low[row]
         for c in range(channels):
-            own[c] = (own[c] * _DIGIT + beside[c]) * multiplier[c] + bias[c]
+            total = (own[c] - zero[c]) * _DIGIT + (beside[c] - zero[c])
+            own[c] = total * multiplier[c] + bias[c]
 
 
 @exact_jit(nogil=True)
@@ -222,25 +223,24 @@ def to_digits(x: Tensor, per_step: float, most: float) -> Tensor:
     return digits
 
 
-def rescale_digits(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
+def rescale_digits(sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
     """As ``reference.rescale_digits``, of channels that are dense in memory, in place of the sums
     of high digits."""
-    return _of_digits(_rescale_digits, sums, multiplier, bias)
+    return _of_digits(_rescale_digits, sums, zero, multiplier, bias)
 
 
-def weigh_digits(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
+def weigh_digits(sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
     """As ``reference.weigh_digits``; memory as in ``rescale_digits``."""
-    return _of_digits(_weigh_digits, sums, multiplier, bias)
+    return _of_digits(_weigh_digits, sums, zero, multiplier, bias)
 
 
-def _of_digits(
-    kernel: Callable[..., None], sums: Tensor, multiplier: Tensor, bias: Tensor
-) -> Tensor:
+def _of_digits(kernel: Callable[..., None], sums: Tensor, *per_channel: Tensor) -> Tensor:
     halves = sums.chunk(2)
-    channels = multiplier.numel()
+    zero, *more = per_channel
+    channels = zero.numel()
     high, low = (_flat(half).reshape(-1, channels) for half in halves)
-    factors, shifts = (t.reshape(-1).numpy() for t in (multiplier, bias.expand_as(multiplier)))
-    _spread(lambda a, b: kernel(high, low, factors, shifts, a, b), len(high), channels)
+    own = [of.expand_as(zero).reshape(-1).numpy() for of in (zero, *more)]
+    _spread(lambda a, b: kernel(high, low, *own, a, b), len(high), channels)
     return halves[0]
 
 

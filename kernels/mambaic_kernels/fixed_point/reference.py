@@ -35,16 +35,15 @@ def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
     return sums.mul_(multiplier).round_().mul_(UNIT).add_(bias)
 
 
-def rescale_digits(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
-    """``rescale`` of sums (2 B, ...) of products with digits, (B, ...)."""
-    high, low = sums.chunk(2)
+def rescale_digits(sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
+    """``rescale`` of sums (2 B, ...) of products with digits, those of zeros ``zero``, (B, ...)."""
+    high, low = (sums - zero).chunk(2)
     return rescale(high * DIGIT + low, multiplier, bias)
 
 
-def weigh_digits(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
-    """``multiplier`` (broadcast) times sums (2 B, ...) of products with digits, plus ``bias``, in
-    float32: (B, ...)."""
-    high, low = sums.chunk(2)
+def weigh_digits(sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
+    """As ``rescale_digits``, not rounded."""
+    high, low = (sums - zero).chunk(2)
     return (high * DIGIT + low).mul_(multiplier).add_(bias)
 
 
