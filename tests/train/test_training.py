@@ -25,17 +25,15 @@ from mambaic.imaging.image import read_image
 from mambaic.models.model import MambaIC, TrainOutput
 from mambaic_cli.main import main
 from mambaic_cli.train import Duration
+from mambaic_train.batches import Batches, draw_crops
 from mambaic_train.config import TrainConfig
+from mambaic_train.crops import Crops, to_input
 from mambaic_train.data import (
     ROTATION_QUALITY,
-    Batches,
-    Crops,
     Mixture,
     PhotoSet,
-    draw_crops,
     machine_memory,
     rotate_as_encoded,
-    to_input,
 )
 from mambaic_train.distributed import World
 from mambaic_train.loop import PLATEAU_FILE, Trainer, read_state, run

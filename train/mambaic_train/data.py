@@ -1,4 +1,4 @@
-"""Photographs decoded once into memory and cropped from there.
+"""Photographs, decoded once into memory.
 
 Crops are samples by pixel count, so that many small images do not swamp a few large ones. A set too
 large for memory is seen through a window of decoded images that moves on with the training steps.
@@ -14,41 +14,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
-from einops import rearrange
-from torch import Tensor
 
 from mambaic.encoder.rotation_search import search
 from mambaic.errors import ConfigError
 from mambaic.extras import require
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
+from mambaic_train.crops import Photo, Sample
 from mambaic_train.sources import Source, find_sources
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of Linux control groups, version 2
 MEMORY_SHARE = 0.5  # of the machine's memory that decoded images may take
 TURNOVER = 2  # images of a window that are replaced in one step
 AHEAD = 16  # images decoded before they are needed
-
-
-class Photo(NamedTuple):
-    """Pixels (H, W, 3) uint8, and the rotation of colours (3, 3) float32 that suits them."""
-
-    pixels: np.ndarray
-    rotation: np.ndarray
-
-
-class Crops(NamedTuple):
-    """Pixels (n, 3, size, size) uint8, and rotations of their colours (n, 3, 3)."""
-
-    pixels: Tensor
-    rotations: Tensor
-
-
-Sample = tuple[Photo, np.ndarray]  # and five numbers that place the crop in it
 IDENTITY = np.eye(3, dtype=np.float32)
 ROTATION_QUALITY = 50.0  # quality: rotations hardly depend on it
 
@@ -57,6 +38,12 @@ class Photos(Protocol):
     """What training draws crops from."""
 
     skipped: int
+    streamed: bool  # whether memory holds only some of them at a time
+    bytes: int  # of all pixels
+
+    @property
+    def images(self) -> list[Photo]:
+        """Those in memory now."""
 
     def __len__(self) -> int: ...
 
@@ -190,9 +177,15 @@ class Mixture:
     def __init__(self, main: PhotoSet, other: PhotoSet, share: float) -> None:
         self.main, self.other, self.share = main, other, share
         self.skipped = main.skipped + other.skipped
+        self.streamed = main.streamed or other.streamed
+        self.bytes = main.bytes + other.bytes
 
     def __len__(self) -> int:
         return len(self.main) + len(self.other)
+
+    @property
+    def images(self) -> list[Photo]:
+        return self.main.images + self.other.images
 
     def seek(self, step: int) -> None:
         self.main.seek(step)
@@ -218,31 +211,6 @@ def machine_memory() -> int:
     return int(MEMORY_SHARE * whole) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def draw_crops(
-    photos: Photos, count: int, size: int, rng: np.random.Generator, share: slice = slice(None)
-) -> Crops:
-    """``count`` random crops, mirrored and transposed at random.
-
-    ``share`` makes only some of them, with the same draws. Crops of images smaller than ``size``
-    are taken from a mirrored extension.
-    """
-    samples = [photos.draw(rng) for _ in range(count)][share]
-    out = np.empty((len(samples), size, size, 3), dtype=np.uint8)
-    for slot, (photo, numbers) in enumerate(samples):
-        out[slot] = _crop(photo.pixels, size, numbers)
-    rotations = np.array([photo.rotation for photo, _ in samples])
-    pixels = torch.from_numpy(rearrange(out, "n h w c -> n c h w"))
-    return Crops(pixels, torch.from_numpy(rotations))
-
-
-def to_input(crops: Crops, device: torch.device | str = "cpu") -> Tensor:
-    """Crops, rotated, as the network's input on its device: about [0, 1], channels_last."""
-    pixels, rotations = (part.to(device, non_blocking=True) for part in crops)
-    x = pixels.float().div_(255.0) - 0.5
-    x = torch.einsum("ndc,nchw->ndhw", rotations, x) + 0.5
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def rotate_as_encoded(photos: Photos, model: MambaIC) -> None:
     """Give all photographs the colours in which an encoder would most likely see them."""
     if not isinstance(model.transform, WaveletTransform):
@@ -254,51 +222,3 @@ def rotate_as_encoded(photos: Photos, model: MambaIC) -> None:
         return rotation.matrix.astype(np.float32)
 
     photos.rotate(rotation_of)
-
-
-class Batches:
-    """Batches of crops by step, each made in the background while the step before it runs.
-
-    A batch depends on the seed and the step alone: resumed runs and all processes of one run draw
-    the same.
-    """
-
-    def __init__(self, photos: Photos, seed: int, *, pinned: bool = False) -> None:
-        self.photos = photos
-        self._seed = seed
-        self._pinned = pinned
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._next: tuple[tuple[object, ...], Future[Crops]] | None = None
-
-    def get(self, step: int, count: int, size: int, share: slice) -> Crops:
-        """Those of the share."""
-        wanted = (step, count, size, share)
-        if self._next is not None and self._next[0] == wanted:
-            batch = self._next[1].result()
-        else:
-            batch = self._pool.submit(self._make, *wanted).result()
-        later = (step + 1, count, size, share)
-        self._next = (later, self._pool.submit(self._make, *later))
-        return batch
-
-    def _make(self, step: int, count: int, size: int, share: slice) -> Crops:
-        self.photos.seek(step)
-        rng = np.random.default_rng([self._seed, step])
-        crops = draw_crops(self.photos, count, size, rng, share)
-        return Crops(*(part.pin_memory() for part in crops)) if self._pinned else crops
-
-
-def _crop(image: np.ndarray, size: int, numbers: np.ndarray) -> np.ndarray:
-    """Crop at the place and with the mirroring that four numbers in [0, 1) say."""
-    height, width = image.shape[:2]
-    if min(height, width) < size:
-        pad = [(0, max(0, size - height)), (0, max(0, size - width)), (0, 0)]
-        image = np.pad(image, pad, mode="symmetric")
-        height, width = image.shape[:2]
-    top, left = int(numbers[0] * (height - size + 1)), int(numbers[1] * (width - size + 1))
-    crop = image[top : top + size, left : left + size]
-    if numbers[2] < 0.5:
-        crop = crop[:, ::-1]
-    if numbers[3] < 0.5:
-        crop = crop.transpose(1, 0, 2)
-    return crop

@@ -16,9 +16,11 @@ from mambaic.config import ModelConfig
 from mambaic.errors import CheckpointError
 from mambaic.imaging.image import Picture
 from mambaic.models.tuning import beside
+from mambaic_train.batches import draw_crops
 from mambaic_train.card import run_facts, write_card
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Photos, draw_crops, to_input
+from mambaic_train.crops import to_input
+from mambaic_train.data import Photos
 from mambaic_train.loop import Trainer
 from mambaic_train.loss import draw_qualities
 from mambaic_train.validate import QUALITIES, QUICK_QUALITIES, RDPoint, rd_points, score

@@ -34,8 +34,10 @@ from mambaic.models.growing import grow
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.nn.gains import log_fineness
+from mambaic_train.batches import draw_crops
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Crops, Photos, PhotoSet, draw_crops, rotate_as_encoded, to_input
+from mambaic_train.crops import Crops, to_input
+from mambaic_train.data import Photos, PhotoSet, rotate_as_encoded
 from mambaic_train.optim import WeightAverage, learning_rate
 
 CROP = 256  # pixels along the side of a crop

@@ -22,8 +22,10 @@ from mambaic.imaging.atomic_files import taking_effect, unfinished
 from mambaic.models.model import MambaIC
 from mambaic.models.tuning import keep_shared, tuned_parameters
 from mambaic.models.wavelet_transforms import WaveletTransform
+from mambaic_train.batches import Batches
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import Batches, Crops, Photos, to_input
+from mambaic_train.crops import Crops, to_input
+from mambaic_train.data import Photos
 from mambaic_train.distributed import World
 from mambaic_train.graph import StepGraph
 from mambaic_train.loss import draw_qualities, rate_distortion
@@ -114,7 +116,7 @@ class Trainer:
         batch = config.batch_at(crop)
         share = self.world.share(batch)
         crops = self._crops(photos, batch, crop, share)
-        x, rotations = to_input(crops, self.device), crops.rotations.to(self.device)
+        x, rotations = to_input(crops, self.device), crops.rotations
         q = draw_qualities(batch, self.model.config, config, self.generator)[share]
         q = q.to(self.device)
         of_crops = self._recorded if config.cuda_graph else self._gradients
@@ -167,8 +169,7 @@ class Trainer:
 
     def _crops(self, photos: Photos, count: int, size: int, share: slice) -> Crops:
         if self._batches is None or self._batches.photos is not photos:
-            pinned = self.device.type == "cuda"
-            self._batches = Batches(photos, self.config.seed, pinned=pinned)
+            self._batches = Batches(photos, self.config.seed, self.device)
         return self._batches.get(self.step, count, size, share)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

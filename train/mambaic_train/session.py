@@ -22,15 +22,10 @@ from mambaic.imaging.atomic_files import check_writable
 from mambaic.models.growing import grow
 from mambaic.models.model import MambaIC
 from mambaic.nn.precision import multiplies_bfloat16
+from mambaic_train.batches import draw_crops
 from mambaic_train.config import TrainConfig
-from mambaic_train.data import (
-    Mixture,
-    Photos,
-    PhotoSet,
-    draw_crops,
-    rotate_as_encoded,
-    to_input,
-)
+from mambaic_train.crops import to_input
+from mambaic_train.data import Mixture, Photos, PhotoSet, rotate_as_encoded
 from mambaic_train.distributed import WorkerLost, World, joined
 from mambaic_train.export import LAST, Exporter
 from mambaic_train.loop import PLATEAU_FILE, STATE_FILE, StepReport, Trainer, read_state, run
