@@ -14,6 +14,7 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 LIMITS_S = {"parity": 60.0, "exchange": 180.0, "times": 240.0, "training": 180.0}
 QUALITIES, SMALL_QUALITIES = (10, 30, 50, 70, 90), (50,)
@@ -146,31 +148,41 @@ def times(options: argparse.Namespace) -> Rows:
 
 
 def training(options: argparse.Namespace) -> Rows:
-    """Crops a second of forward pass, loss and gradients, by batch size."""
+    """Crops a second of whole training steps, by batch size, with and without a CUDA graph."""
+    from mambaic import checkpoint
     from mambaic.config import PRESETS
     from mambaic.models.model import MambaIC
+    from mambaic_train.auto import images_per_second
+    from mambaic_train.batches import Batches
     from mambaic_train.config import TrainConfig
-    from mambaic_train.loss import rate_distortion
+    from mambaic_train.data import PhotoSet
 
     device = torch.device(options.device)
-    config = PRESETS["unit" if options.small else "s"]
-    model, settings = MambaIC(config).to(device).train(), TrainConfig(steps=1)
-    side = 64 if options.small else 256
+    if options.small:
+        model = MambaIC(PRESETS["unit"])
+        model.entropy_model.update()
+    else:
+        model = checkpoint.load_model(options.model)
+    side, sizes = (64, (1, 2)) if options.small else (256, (16, 32, 64, 128, 256))
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(4):
+            picture = Image.fromarray(made_picture(3 * side, 2 * side, number))
+            picture.save(Path(folder) / f"{number}.png")
+        photos = PhotoSet([Path(folder)], min_side=64)
     rows = []
-    for batch in (1, 2) if options.small else (8, 16, 32, 64, 128):
-        x = torch.rand(batch, 3, side, side, device=device)
-        x = x.contiguous(memory_format=torch.channels_last)
-        q = 100 * torch.rand(batch, device=device)
-
-        def step(x: torch.Tensor = x, q: torch.Tensor = q) -> None:
-            model.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                output = model(x, q)
-            rate_distortion(x, q, output, config, settings).value.backward()
-
-        spent = seconds(step, device, rounds=1 if options.small else 5)
-        rows.append({"batch": batch, "crops a second": round(batch / spent, 1)})
-        print(json.dumps(rows), flush=True)
+    batches = Batches(photos, 0, device)
+    for batch in sizes:
+        for graph in (False, True) if device.type == "cuda" else (False,):
+            config = TrainConfig(
+                steps=1, batch=batch, crop=side, large_crop=side, cuda_graph=graph,
+                precision="bf16" if device.type == "cuda" else "fp32",
+            )  # fmt: skip
+            try:
+                found = str(round(images_per_second(model, config, batches, device), 1))
+            except RuntimeError as exc:  # no memory, or no recording
+                found = f"{type(exc).__name__}: {str(exc).splitlines()[0]}"
+            rows.append({"batch": batch, "CUDA graph": graph, "crops a second": found})
+            print(json.dumps(rows), flush=True)
     return rows
 
 

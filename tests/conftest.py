@@ -86,6 +86,7 @@ def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mambaic_train.export.TABLE_BATCHES", 2)
     monkeypatch.setattr("mambaic_train.export.TABLE_CROPS", 2)
     monkeypatch.setattr("mambaic_train.average.BATCHES", 2)
+    monkeypatch.setattr("mambaic_train.average.TABLE_CROPS", 2)
 
 
 def photo_pixels(height: int, width: int, seed: int = 0) -> np.ndarray:

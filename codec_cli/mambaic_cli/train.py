@@ -47,6 +47,13 @@ class Duration(click.ParamType):
 )
 @click.option("--mix-share", type=click.FloatRange(0, 1), default=0.25, show_default=True)
 @click.option(
+    "--reduced",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of crops from photographs made 1.5 to 3 times smaller (of at least 384 pixels a side): sharper, more colourful.",
+)
+@click.option(
     "--memory",
     type=click.FloatRange(min=0, min_open=True),
     help="GB of decoded images to hold; more are streamed.  [default: half of the machine's]",
@@ -110,6 +117,18 @@ class Duration(click.ParamType):
     help="On a GPU, record the kernels of a step once and start them by one call, for batches too small to keep it busy otherwise.  [default: off]",
 )
 @click.option(
+    "--auto",
+    is_flag=True,
+    help="Choose --batch, --precision and --cuda-graph, where they are not given, by images per second: trials of half a minute.",
+)
+@click.option(
+    "--keep-every",
+    type=Duration(),
+    default="5m",
+    show_default=True,
+    help="How often the state and a checkpoint are written: a run that is cut off loses no more.",
+)
+@click.option(
     "--valid",
     type=GivenPath(path_type=Path),
     help="Folder of held-out images: measured ten times by real files, and the best checkpoint is kept in OUT/best.",
@@ -162,10 +181,13 @@ def command(paths: tuple[Path, ...], out: Path | None, **given: Any) -> int:
             time_limit_s=given["time_limit"],
             mix=given["mix"],
             mix_share=given["mix_share"],
+            reduced=given["reduced"],
             memory_gb=given["memory"],
             valid=given["valid"],
             device=given["device"],
             benchmark=given["benchmark"],
+            auto=given["auto"],
+            keep_every_s=given["keep_every"],
         )
     )
 

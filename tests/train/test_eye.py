@@ -118,7 +118,8 @@ def test_only_what_the_eye_has_of_its_own_is_trained(photos):
     trainer = Trainer(model, CONFIG)
     data = PhotoSet([photos], min_side=64)
     for _ in range(2):
-        assert not trainer.run_step(data).skipped
+        (report,) = trainer.run_step(data)
+        assert not report.skipped
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed <= own
     for name in ("transform.step.values", "transform.analysis.out.weight"):

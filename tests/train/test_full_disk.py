@@ -9,7 +9,6 @@ from conftest import make_model
 from safetensors import SafetensorError
 
 from mambaic.checkpoint import save_model
-from mambaic.codec import Codec
 from mambaic.config import PRESETS
 from mambaic.errors import CheckpointError, OutputError
 from mambaic_train.card import write_card
@@ -37,9 +36,8 @@ def test_a_disk_that_takes_no_more_keeps_the_previous_checkpoint(tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_a_disk_that_takes_no_more_keeps_the_previous_card(tmp_path, monkeypatch, unit_model):
-    codec = Codec(unit_model)
-    write_card(codec, tmp_path, facts(1), [])
+def test_a_disk_that_takes_no_more_keeps_the_previous_card(tmp_path, monkeypatch):
+    write_card("00ff", tmp_path, facts(1), [])
     before = (tmp_path / "MODEL_CARD.md").read_bytes()
 
     def full(path, data):
@@ -48,7 +46,7 @@ def test_a_disk_that_takes_no_more_keeps_the_previous_card(tmp_path, monkeypatch
 
     monkeypatch.setattr("mambaic.imaging.atomic_files._write_through", full)
     with pytest.raises(OutputError, match="No space left"):
-        write_card(codec, tmp_path, facts(2), [])
+        write_card("00ff", tmp_path, facts(2), [])
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [
         ("MODEL_CARD.md", before)
     ]

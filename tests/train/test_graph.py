@@ -40,8 +40,9 @@ def trained(data, device: str, *, recorded: bool) -> tuple[list[float], dict[str
     model.entropy_model.update()
     trainer = Trainer(model, CONFIG, device)
     trainer.config = replace(CONFIG, cuda_graph=recorded)
-    losses = [trainer.run_step(data).loss for _ in range(12)]
-    return losses, model.state_dict()
+    reports = [report for _ in range(12) for report in trainer.run_step(data)]
+    reports += trainer.reports(all_of_them=True)
+    return [report.loss for report in reports], model.state_dict()
 
 
 def test_replays_are_the_steps(data, monkeypatch):

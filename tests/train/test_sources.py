@@ -6,6 +6,7 @@ import io
 import logging
 import tarfile
 
+import numpy as np
 import pytest
 from conftest import photo_pixels
 from PIL import Image
@@ -86,3 +87,46 @@ def test_compressed_archives_are_called_what_they_are(tmp_path, caplog, name):
     (tmp_path / "a.png").write_bytes(png(0))
     assert [source.name for source in find_sources([tmp_path])] == ["a.png"]
     assert f"{name}: left out, a compressed archive: unpack it" in caplog.text
+
+
+def test_reduced_photographs_give_their_share_of_crops(tmp_path):
+    for seed in range(2):
+        Image.fromarray(photo_pixels(768 + 64 * seed, 900, seed)).save(tmp_path / f"{seed}.png")
+    Image.fromarray(photo_pixels(300, 400, 2)).save(tmp_path / "small.png")
+    plain, photos = (PhotoSet([tmp_path], min_side=64, reduced=share) for share in (0.0, 0.3))
+    assert len(photos) == len(plain) == 3
+    assert [photo.reduced for photo in photos.images] == [False] * 3 + [True] * 2
+    assert photos.bytes == sum(photo.pixels.size for photo in photos.images)
+    for whole, smaller in zip(photos.images[:2], photos.images[3:], strict=True):
+        factor = whole.pixels.shape[0] / smaller.pixels.shape[0]
+        assert 1.49 <= factor <= 3
+        assert min(smaller.pixels.shape[:2]) >= 256
+        # the same picture, its means over large blocks
+        means = [
+            np.asarray(Image.fromarray(photo.pixels).resize((6, 6), Image.Resampling.BOX), float)
+            for photo in (whole, smaller)
+        ]
+        assert np.abs(means[0] - means[1]).max() < 3
+    assert photos.images[0].pixels.shape[0] / photos.images[3].pixels.shape[0] != pytest.approx(
+        photos.images[1].pixels.shape[0] / photos.images[4].pixels.shape[0], rel=0.05
+    )
+    rng = np.random.default_rng(0)
+    drawn = [photos.draw(rng)[0] for _ in range(2000)]
+    assert np.mean([photo.reduced for photo in drawn]) == pytest.approx(0.3, abs=0.04)
+    # by pixels among the others
+    largest = np.mean([photo is photos.images[1] for photo in drawn if not photo.reduced])
+    pixels = [photo.pixels.size for photo in plain.images]
+    assert largest == pytest.approx(pixels[1] / sum(pixels), abs=0.05)
+
+
+def test_reduced_photographs_of_a_streamed_set_come_by(tmp_path):
+    for seed in range(3):
+        Image.fromarray(photo_pixels(400, 400, seed)).save(tmp_path / f"{seed}.png")
+    photos = PhotoSet([tmp_path], min_side=64, reduced=0.5, memory=1_000_000)
+    assert photos.streamed
+    seen = set()
+    for step in range(4):
+        photos.seek(step)
+        seen |= {(photo.reduced, photo.pixels.shape[0]) for photo in photos.images}
+    assert (False, 400) in seen
+    assert any(reduced and 256 <= height <= 267 for reduced, height in seen)

@@ -113,14 +113,36 @@ def test_non_finite_step_is_skipped_and_counted(data):
     trainer = new_trainer()
     losses(trainer, data, 1)
     before = [p.detach().clone() for p in trainer.model.parameters()]
+    average = [value.clone() for value in trainer.average.values.values()]
+    moments = [state["exp_avg"].clone() for state in trainer.optimiser.state.values()]
     handle = trainer.model.entropy_model.shape_logit.register_hook(lambda g: g * float("nan"))
-    report = trainer.run_step(data)
+    (report,) = trainer.run_step(data)
     handle.remove()
     assert report.skipped
     assert trainer.skipped == 1
-    after = trainer.model.parameters()
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert not trainer.run_step(data).skipped
+    kept = (
+        (before, trainer.model.parameters()),
+        (average, trainer.average.values.values()),
+        (moments, [state["exp_avg"] for state in trainer.optimiser.state.values()]),
+    )
+    for pair in kept:
+        assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
+    (report,) = trainer.run_step(data)
+    assert not report.skipped
+
+
+def test_figures_that_are_read_some_steps_later_are_the_same(data):
+    expected, reports = [], []
+    run(new_trainer(), data, time_limit_s=None, on_step=expected.append)
+    late = new_trainer()
+    late.readings.lag = 3
+    at_step = []
+    run(
+        late, data, time_limit_s=None,
+        on_step=lambda report: (reports.append(report), at_step.append(late.step)),
+    )  # fmt: skip
+    assert reports == expected
+    assert at_step == [4, 5, 6, 7, 8, 9, 10, 11, 12, 12, 12, 12]
 
 
 def test_shares_of_a_batch_are_the_batch(data):
@@ -320,7 +342,7 @@ def train(photos, out, *more):
 
 @pytest.mark.filterwarnings("ignore")
 def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("mambaic_train.session.VALIDATIONS", 2)
+    monkeypatch.setattr("mambaic_train.attendant.VALIDATIONS", 2)
     monkeypatch.setattr("mambaic_train.export.QUALITIES", (50.0,))
     monkeypatch.setattr("mambaic_train.export.QUICK_QUALITIES", (50.0,))
     out = tmp_path / "run"

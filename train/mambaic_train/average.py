@@ -16,7 +16,7 @@ from mambaic.errors import ConfigError
 from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
 from mambaic_train.data import PhotoSet, rotate_as_encoded
-from mambaic_train.export import table_batches
+from mambaic_train.export import TABLE_CROPS, table_batches
 
 BATCHES = 24  # that tables are fitted to: once, so more of them than at every export of a run
 
@@ -34,7 +34,7 @@ def average(names: Sequence[str], data: Sequence[Path], out: Path, seed: int = 0
     rotate_as_encoded(photos, model)
     config = TrainConfig(steps=1, crop=256, large_crop=256, seed=seed)
     model.entropy_model.update()
-    model.fit_tables(table_batches(photos, model.config, config, BATCHES))
+    model.fit_tables(table_batches(photos, model.config, config, BATCHES, TABLE_CROPS))
     card = {"mean_of": [checkpoint.read_config(name)["weights_id"] for name in names], "seed": seed}
     checkpoint.save_model(model, out, card)
     return bytes.fromhex(checkpoint.read_config(out)["weights_id"])

@@ -32,6 +32,16 @@ def held_memory(device: torch.device) -> int:
     return int(HELD_SHARE * torch.cuda.mem_get_info(device)[0])
 
 
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """Where a copy to ``device`` does not have to be waited for."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On ``device``; nobody waits until it is there."""
+    return pinned(tensor, device).to(device, non_blocking=True)
+
+
 class Batches:
     """Each is made ready in the background while the step before it runs.
 
@@ -65,16 +75,27 @@ class Batches:
             parts = self._pool.submit(self._make, *wanted).result()
         later = (step + 1, count, size, share)
         self._next = (later, self._pool.submit(self._make, *later))
-        first, *others = [part.to(self._device, non_blocking=True) for part in parts]
-        return Crops(first, *others) if self._held is None else self._held.cut(first, size)
+        return self._arrived(parts, size)
+
+    def sample(self, count: int, size: int) -> Crops:
+        """Some crops of the photographs that are in memory now."""
+        rng = np.random.default_rng(self._seed)
+        return self._arrived(self._drawn(rng, count, size, slice(None)), size)
 
     def _make(self, step: int, count: int, size: int, share: slice) -> list[Tensor]:
-        """What the device is sent."""
         self.photos.seek(step)
         rng = np.random.default_rng([self._seed, step])
+        return self._drawn(rng, count, size, share)
+
+    def _drawn(self, rng: np.random.Generator, count: int, size: int, share: slice) -> list[Tensor]:
+        """What the device is sent."""
         if self._held is None:
             parts = list(draw_crops(self.photos, count, size, rng, share))
         else:
             samples = [self.photos.draw(rng) for _ in range(count)][share]
             parts = [self._held.places(samples, size)]
-        return [part.pin_memory() for part in parts] if self._device.type == "cuda" else parts
+        return [pinned(part, self._device) for part in parts]
+
+    def _arrived(self, parts: list[Tensor], size: int) -> Crops:
+        first, *others = [part.to(self._device, non_blocking=True) for part in parts]
+        return Crops(first, *others) if self._held is None else self._held.cut(first, size)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from mambaic.codec import Codec
 from mambaic.imaging.atomic_files import atomic_write
 from mambaic_train.data import Photos
 from mambaic_train.loop import Trainer
@@ -46,7 +45,7 @@ def _command(processes: int) -> str:
 
 
 def write_card(
-    codec: Codec, folder: Path, facts: dict[str, Any], points: Sequence[RDPoint]
+    weights_id: str, folder: Path, facts: dict[str, Any], points: Sequence[RDPoint]
 ) -> None:
     """MODEL_CARD.md beside the weights, with the measured ``points`` if there are any.
 
@@ -55,7 +54,7 @@ def write_card(
     lines = [
         f"# mambaic weights `{folder.name}`",
         "",
-        f"Weights id `{codec.model.weights_id.hex()}`, preset `{facts['preset']}`.",
+        f"Weights id `{weights_id}`, preset `{facts['preset']}`.",
         "",
         "| fact | value |",
         "|---|---|",

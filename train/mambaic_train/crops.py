@@ -15,10 +15,12 @@ from torch import Tensor
 
 
 class Photo(NamedTuple):
-    """Pixels (H, W, 3) uint8, and the rotation of colours (3, 3) float32 that suits them."""
+    """Pixels (H, W, 3) uint8, and the rotation of colours (3, 3) float32 that suits them; whether
+    it was made smaller."""
 
     pixels: np.ndarray
     rotation: np.ndarray
+    reduced: bool = False
 
 
 class Crops(NamedTuple):

@@ -10,7 +10,7 @@ import copy
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -24,12 +24,15 @@ from mambaic.extras import require
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic_train.crops import Photo, Sample
-from mambaic_train.sources import Source, find_sources
+from mambaic_train.sources import Source, find_sources, reduced_shape
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of Linux control groups, version 2
 MEMORY_SHARE = 0.5  # of the machine's memory that decoded images may take
 TURNOVER = 2  # images of a window that are replaced in one step
 AHEAD = 16  # images decoded before they are needed
+REDUCTION = (1.5, 3.0)
+REDUCED_SIDE = 256  # pixels that a reduced photograph keeps at least
+GOLDEN = (5**0.5 - 1) / 2  # its multiples spread evenly
 IDENTITY = np.eye(3, dtype=np.float32)
 ROTATION_QUALITY = 50.0  # quality: rotations hardly depend on it
 
@@ -64,18 +67,33 @@ class PhotoSet:
     window over an endless shuffled sequence that depends on the training step alone, so that a
     resumed run sees the same images. ``skipped`` counts corrupt and tiny ones.
 
+    With ``reduced`` that share of crops comes from photographs that are held a second time, made
+    smaller: sharper, and with more of their colours' detail.
+
     Raises ConfigError if no image has sides of at least ``min_side``.
     """
 
-    def __init__(self, paths: Sequence[Path], *, min_side: int, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        min_side: int,
+        memory: int | None = None,
+        reduced: float = 0.0,
+    ) -> None:
         found = list(find_sources(paths))
         self._pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
         shapes = list(self._pool.map(Source.shape, found))
         usable = [shape is not None and min(shape) >= min_side for shape in shapes]
         self.skipped = usable.count(False)
         self._sources = [source for source, good in zip(found, usable, strict=True) if good]
-        sizes = [3 * s[0] * s[1] for s, good in zip(shapes, usable, strict=True) if s and good]
-        self.bytes = sum(sizes)
+        sides = [shape for shape, good in zip(shapes, usable, strict=True) if shape and good]
+        self._reduced = reduced
+        if reduced:
+            smaller = list(_smaller(self._sources, sides))
+            self._sources += [source for source, _ in smaller]
+            sides += [shape for _, shape in smaller]
+        self.bytes = sum(3 * height * width for height, width in sides)
         self._rotation_of: Callable[[np.ndarray], np.ndarray] = lambda pixels: IDENTITY
         self._images: deque[Photo | None] = deque()
         self._coming: deque[Future[Photo | None]] = deque()
@@ -83,9 +101,9 @@ class PhotoSet:
         memory = machine_memory() if memory is None else memory
         self.streamed = self.bytes > memory
         if self.streamed:
-            self._window = max(1, len(sizes) * memory // self.bytes)
+            self._window = max(1, len(sides) * memory // self.bytes)
         else:
-            self._window = len(sizes)
+            self._window = len(sides)
         self._fill(0)
         if not any(image is not None for image in self._images):
             where = ", ".join(str(path) for path in paths)
@@ -95,7 +113,7 @@ class PhotoSet:
             )
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return sum(source.factor == 1 for source in self._sources)
 
     @property
     def images(self) -> list[Photo]:
@@ -140,7 +158,10 @@ class PhotoSet:
             self._coming = deque(self._decode(i) for i in later)
         else:
             damaged = [image is None for image in self._images]
-            self.skipped += sum(damaged)
+            self.skipped += sum(
+                bad and source.factor == 1
+                for source, bad in zip(self._sources, damaged, strict=True)
+            )
             self._sources = [s for s, bad in zip(self._sources, damaged, strict=True) if not bad]
             self._images = deque(self.images)
         self._weigh()
@@ -154,15 +175,33 @@ class PhotoSet:
 
     def _load(self, source: Source) -> Photo | None:
         pixels = source.decode()
-        return self._rotated(None if pixels is None else Photo(pixels, IDENTITY))
+        reduced = source.factor > 1
+        return self._rotated(None if pixels is None else Photo(pixels, IDENTITY, reduced))
 
     def _rotated(self, photo: Photo | None) -> Photo | None:
-        return photo and Photo(photo.pixels, self._rotation_of(photo.pixels))
+        return photo and photo._replace(rotation=self._rotation_of(photo.pixels))
 
     def _weigh(self) -> None:
         self._visible = self.images
-        pixels = np.array([math.prod(image.pixels.shape[:2]) for image in self._visible])
-        self._bounds = np.cumsum(pixels / max(1, pixels.sum()))
+        weights = np.array([math.prod(image.pixels.shape[:2]) for image in self._visible], float)
+        reduced = np.array([image.reduced for image in self._visible], bool)
+        if reduced.any() and not reduced.all():
+            for those, share in ((reduced, self._reduced), (~reduced, 1 - self._reduced)):
+                weights[those] *= share / weights[those].sum()
+        self._bounds = np.cumsum(weights / max(1.0, weights.sum()))
+
+
+def _smaller(
+    sources: Sequence[Source], shapes: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Source, tuple[int, int]]]:
+    """Those that can be made smaller by a factor within REDUCTION, each by another, and its sides
+    then."""
+    least, most = REDUCTION
+    for number, (source, shape) in enumerate(zip(sources, shapes, strict=True)):
+        spread = (number * GOLDEN) % 1.0
+        factor = min(least + (most - least) * spread, min(shape) / REDUCED_SIDE)
+        if factor >= least:
+            yield source.smaller(factor), reduced_shape(shape, factor)
 
 
 @lru_cache(maxsize=2)

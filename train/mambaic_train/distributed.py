@@ -58,19 +58,20 @@ class World:
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def mean(self, *values: float, device: torch.device) -> list[float]:
-        """Means over all processes."""
+    def mean(self, figures: Tensor) -> Tensor:
+        """Means over all processes, on the device of the figures."""
         if self.size == 1:
-            return list(values)
-        tensor = torch.tensor(values, device=device, dtype=torch.float64)
-        self._reduce(tensor, dist.ReduceOp.SUM)
-        return [float(v) / self.size for v in tensor]
+            return figures
+        total = figures.clone()
+        self._reduce(total, dist.ReduceOp.SUM)
+        return total / self.size
 
-    def largest(self, value: float, device: torch.device) -> float:
-        """The largest of all processes' values: clocks and wishes to stop are agreed on so."""
+    def largest(self, value: float) -> float:
+        """The largest of all processes' values: clocks and wishes to stop are agreed on so, by the
+        hosts, which do not wait for their GPUs."""
         if self.size == 1:
             return value
-        tensor = torch.tensor([value], device=device, dtype=torch.float64)
+        tensor = torch.tensor([value], dtype=torch.float64)
         self._reduce(tensor, dist.ReduceOp.MAX)
         return float(tensor)
 
@@ -98,7 +99,7 @@ def joined(device: str) -> Iterator[tuple[World, str]]:
     if on_gpu:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size()), device
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from mambaic_train.validate import QUALITIES, QUICK_QUALITIES, RDPoint, rd_point
 
 LAST, BEST = "checkpoint", "best"
 TABLE_BATCHES, TABLE_CROPS = 6, 16  # what the coding tables of an export are fitted to
+KEPT_CROPS = 4  # what the reaches of layers are measured on meanwhile
 
 
 def table_batches(
@@ -34,15 +36,16 @@ def table_batches(
     model: ModelConfig,
     train: TrainConfig,
     batches: int,
+    crops: int,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Crops at all qualities of a run, drawn without touching its random state."""
+    """``crops`` at all qualities of a run to a batch, drawn without touching its random state."""
     rng = np.random.default_rng(train.seed)
     generator = torch.Generator().manual_seed(train.seed)
     for _ in range(batches):
-        crops = draw_crops(photos, TABLE_CROPS, train.large_crop, rng)
-        q = draw_qualities(TABLE_CROPS, model, train, generator)
-        yield to_input(crops, device), q.to(device)
+        of_photos = draw_crops(photos, crops, train.large_crop, rng)
+        q = draw_qualities(crops, model, train, generator)
+        yield to_input(of_photos, device), q.to(device)
 
 
 class Exporter:
@@ -59,16 +62,7 @@ class Exporter:
 
         Raises CheckpointError if the disk does not take it; what was there stays.
         """
-        facts = run_facts(trainer, self.photos, self.paths)
-        with trainer.averaged() as model:
-            of_run = self.photos, model.config, trainer.config
-            batches = table_batches(*of_run, TABLE_BATCHES, trainer.device)
-            if trainer.psnr:
-                model.measure(batches)
-                model = beside(model, trainer.psnr)
-            else:
-                model.fit_tables(batches)
-            checkpoint.save_model(model, self.out / LAST, facts)
+        facts = self._save(trainer, fit=True)
         codec = Codec(checkpoint.load_model(self.out / LAST, trainer.device))
         quick: list[RDPoint] = []
         points: list[RDPoint] = []
@@ -82,9 +76,34 @@ class Exporter:
                 points = quick if fixed else rd_points(codec, self.pictures, QUALITIES, tune)
             if facts["score"] < self._best_score():
                 checkpoint.save_model(codec.model, self.out / BEST, facts)
-                write_card(codec, self.out / BEST, facts, points or quick)
-        write_card(codec, self.out / LAST, facts, points or quick)
+                write_card(codec.model.weights_id.hex(), self.out / BEST, facts, points or quick)
+        write_card(codec.model.weights_id.hex(), self.out / LAST, facts, points or quick)
         return quick
+
+    def keep(self, trainer: Trainer) -> None:
+        """Export in seconds: with coding tables as they were, and without a measurement.
+
+        Raises CheckpointError as ``write``.
+        """
+        facts = self._save(trainer, fit=False)
+        weights_id = checkpoint.read_config(self.out / LAST)["weights_id"]
+        write_card(weights_id, self.out / LAST, facts, [])
+
+    def _save(self, trainer: Trainer, *, fit: bool) -> dict[str, Any]:
+        """Write OUT/checkpoint, its tables fitted to crops or not; facts of the run."""
+        facts = run_facts(trainer, self.photos, self.paths)
+        with trainer.averaged(keep_tables=not fit) as model:
+            of_run = self.photos, model.config, trainer.config
+            count = (TABLE_BATCHES, TABLE_CROPS) if fit else (1, KEPT_CROPS)
+            batches = table_batches(*of_run, *count, trainer.device)
+            if trainer.psnr or not fit:
+                model.measure(batches)
+            else:
+                model.fit_tables(batches)
+            if trainer.psnr:
+                model = beside(model, trainer.psnr)
+            checkpoint.save_model(model, self.out / LAST, facts)
+        return facts
 
     def _best_score(self) -> float:
         try:

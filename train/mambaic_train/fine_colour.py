@@ -195,14 +195,14 @@ def fit(
             group["lr"] = learning_rate(config, progress, step)
         if torch.isfinite(norm):
             optimiser.step()
-            average.update(networks, step)
+            average.update(step)
         step += 1
         spent = (time.perf_counter() - started) / 60
         progress = step / config.steps if config.steps else spent / (config.minutes or 1.0)
         bar.n = min(100, round(100 * progress))
         bar.set_postfix_str(f"step {step} {float(cost.detach().mean()):.3f}")
     bar.close()
-    average.swap(networks)
+    average.swap()
 
 
 @torch.no_grad()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from mambaic.imaging.atomic_files import taking_effect, unfinished
 from mambaic.models.model import MambaIC
 from mambaic.models.tuning import keep_shared, tuned_parameters
 from mambaic.models.wavelet_transforms import WaveletTransform
-from mambaic_train.batches import Batches
+from mambaic_train.batches import Batches, sent
 from mambaic_train.config import TrainConfig
 from mambaic_train.crops import Crops, to_input
 from mambaic_train.data import Photos
@@ -30,24 +28,12 @@ from mambaic_train.distributed import World
 from mambaic_train.graph import StepGraph
 from mambaic_train.loss import draw_qualities, rate_distortion
 from mambaic_train.optim import WeightAverage, learning_rate, make_optimiser
+from mambaic_train.readings import Readings, StepReport, Taken
 
 log = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
 PLATEAU_FILE = "plateau.pt"  # the state before the learning rate fell: where more training begins
-
-
-@dataclass
-class StepReport:
-    """What one step did; rates and errors are means over its images."""
-
-    step: int
-    loss: float
-    bpp: float
-    psnr_db: float
-    lr: float
-    images: int
-    skipped: bool
 
 
 class Trainer:
@@ -69,6 +55,7 @@ class Trainer:
         self.psnr: dict[str, Tensor] = {}
         if config.metric == "eye":
             self._open_eye()
+        self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(self.model, config)
         self.average = WeightAverage(self.model, config.ema)
         self.step = 0
@@ -77,6 +64,7 @@ class Trainer:
         self.seconds = 0.0
         self.origin = (0, 0.0)  # step and seconds at which the present schedule began
         self._batches: Batches | None = None
+        self.readings = Readings(self.device)
         self._graph: tuple[tuple[tuple[int, ...], bool], StepGraph] | None = None
         if config.cuda_graph and self.device.type != "cuda":
             raise ConfigError("a CUDA graph needs a CUDA device: give --no-cuda-graph")
@@ -107,8 +95,9 @@ class Trainer:
         """Begin a new schedule here: weights, average and optimiser stay."""
         self.origin = (self.step, self.seconds)
 
-    def run_step(self, photos: Photos) -> StepReport:
-        """One optimiser step. A non-finite gradient is counted and changes nothing."""
+    def run_step(self, photos: Photos) -> list[StepReport]:
+        """One optimiser step; a non-finite gradient is counted and changes nothing. The report of
+        the step, on a GPU of one some steps before: nothing waits for it."""
         started = time.perf_counter()
         config, progress = self.config, self.progress
         crop = config.large_crop if progress >= config.large_from else config.crop
@@ -116,37 +105,35 @@ class Trainer:
         batch = config.batch_at(crop)
         share = self.world.share(batch)
         crops = self._crops(photos, batch, crop, share)
-        x, rotations = to_input(crops, self.device), crops.rotations
         q = draw_qualities(batch, self.model.config, config, self.generator)[share]
-        q = q.to(self.device)
+        x, q = to_input(crops, self.device), sent(q, self.device)
         of_crops = self._recorded if config.cuda_graph else self._gradients
-        figures = of_crops(x, q, rotations)
-        self.world.average_gradients(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        # the one point of a step at which a GPU is waited for
-        *means, gradient = torch.cat([figures, norm[None]]).tolist()
+        figures = of_crops(x, q, crops.rotations)
+        self.world.average_gradients(self.parameters)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)
         lr = learning_rate(config, progress, self.step - self.origin[0])
-        finite = math.isfinite(gradient)
-        if finite:
-            for group in self.optimiser.param_groups:
-                group["lr"] = lr * group["scale"]
-            self.optimiser.step()
-            self.average.update(self.model, self.step)
-        self.skipped += not finite
+        self._change_weights(lr, torch.isfinite(norm).float())
         self.step += 1
         self.images += batch
-        value, bpp, mse = self.world.mean(*means, device=self.device)
-        elapsed = time.perf_counter() - started
-        self.seconds += self.world.largest(elapsed, self.device)
-        return StepReport(
-            step=self.step,
-            loss=value,
-            bpp=bpp,
-            psnr_db=-10 * math.log10(max(1e-10, mse)),
-            lr=lr,
-            images=batch,
-            skipped=not finite,
-        )
+        figures = self.world.mean(torch.cat([figures, norm[None]]))
+        self.readings.put(Taken(self.step, lr, batch), figures)
+        reports = self.reports()
+        self.seconds += self.world.largest(time.perf_counter() - started)
+        return reports
+
+    def _change_weights(self, lr: float, finite: Tensor) -> None:
+        """By the gradients and at the rate ``lr``, and not at all where ``finite`` () is 0."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr * group["scale"]
+        self.optimiser.found_inf = 1 - finite
+        self.optimiser.step()
+        self.average.update(self.step, finite)
+
+    def reports(self, *, all_of_them: bool = False) -> list[StepReport]:
+        """Of steps whose figures are there; ``all_of_them`` waits for the device."""
+        found = self.readings.take(all_of_them=all_of_them)
+        self.skipped += sum(report.skipped for report in found)
+        return found
 
     def _gradients(self, x: Tensor, q: Tensor, rotations: Tensor) -> Tensor:
         """Leave gradients of the loss; return its mean, that of the bpp and of the squared error,
@@ -163,14 +150,18 @@ class Trainer:
         recording = (tuple(x.shape), self.model.transform.networks)
         if self._graph is None or self._graph[0] != recording:
             self._graph = None  # its memory is needed for the next one
-            graph = StepGraph(self._gradients, list(self.model.parameters()), x, q, rotations)
+            graph = StepGraph(self._gradients, self.parameters, x, q, rotations)
             self._graph = (recording, graph)
         return self._graph[1](x, q, rotations)
 
     def _crops(self, photos: Photos, count: int, size: int, share: slice) -> Crops:
+        return self.batches_of(photos).get(self.step, count, size, share)
+
+    def batches_of(self, photos: Photos) -> Batches:
+        """Made once, as a GPU may hold the photographs."""
         if self._batches is None or self._batches.photos is not photos:
             self._batches = Batches(photos, self.config.seed, self.device)
-        return self._batches.get(self.step, count, size, share)
+        return self._batches
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "fp32":
@@ -231,14 +222,14 @@ class Trainer:
         return trainer
 
     @contextlib.contextmanager
-    def averaged(self) -> Any:
-        """The model with averaged weights, networks open, tables built (for the eye: kept), in eval
-        mode."""
+    def averaged(self, *, keep_tables: bool = False) -> Any:
+        """The model with averaged weights, networks open, in eval mode. Tables are built from its
+        mixture; for the eye they are kept, and those that there are with ``keep_tables``."""
         networks, tables = self.model.transform.networks, self.model.entropy_model.tables
-        self.average.swap(self.model)
+        self.average.swap()
         self.model.eval()
         self.model.transform.networks = True
-        if not self.psnr:
+        if not self.psnr and not (keep_tables and tables is not None):
             self.model.entropy_model.update()
         try:
             yield self.model
@@ -246,7 +237,7 @@ class Trainer:
             self.model.entropy_model.tables = tables
             self.model.transform.networks = networks
             self.model.train()
-            self.average.swap(self.model)
+            self.average.swap()
 
 
 def read_state(folder: Path, name: str = STATE_FILE) -> dict[str, Any]:
@@ -272,6 +263,9 @@ def run(
     started = time.perf_counter()
     while trainer.progress < 1:
         late = time_limit_s is not None and time.perf_counter() - started > time_limit_s
-        if trainer.world.largest(float(stop() or late), trainer.device):
-            return
-        on_step(trainer.run_step(data))
+        if trainer.world.largest(float(stop() or late)):
+            break
+        for report in trainer.run_step(data):
+            on_step(report)
+    for report in trainer.reports(all_of_them=True):
+        on_step(report)

@@ -11,7 +11,14 @@ from mambaic.models.model import MambaIC
 from mambaic_train.config import TrainConfig
 
 
-def make_optimiser(model: MambaIC, config: TrainConfig) -> torch.optim.AdamW:
+class Optimiser(torch.optim.AdamW):
+    """Fused AdamW; a step with ``found_inf`` (), 1.0, changes nothing, and nobody reads it for that
+    (as ``torch.amp.GradScaler`` has it)."""
+
+    found_inf: Tensor | None = None
+
+
+def make_optimiser(model: MambaIC, config: TrainConfig) -> Optimiser:
     """AdamW without decay; the short second-moment memory follows the sparse wavelet gradients.
 
     The transform networks learn slower than the entropy model (``network_lr``): at the entropy
@@ -22,7 +29,7 @@ def make_optimiser(model: MambaIC, config: TrainConfig) -> torch.optim.AdamW:
     known = {id(p) for p in slow}
     fast = [p for p in model.parameters() if id(p) not in known]
     groups = [{"params": fast, "scale": 1.0}, {"params": slow, "scale": config.network_lr}]
-    return torch.optim.AdamW(
+    return Optimiser(
         groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0, fused=True
     )
 
@@ -42,19 +49,22 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self._parameters = dict(model.named_parameters())
+        self.values = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        weight = 1 - min(self.decay, (step + 1) / (step + 10))
-        current = dict(model.named_parameters())
-        average = [self.values[name] for name in self.values]
-        torch._foreach_lerp_(average, [current[name].detach() for name in self.values], weight)
+    def update(self, step: int, counts: Tensor | float = 1.0) -> None:
+        """Move towards the parameters as they are; not at all where ``counts`` () is 0."""
+        weight = counts * (1 - min(self.decay, (step + 1) / (step + 10)))
+        average = [self.values[name] for name in self._parameters]
+        change = torch._foreach_sub(list(self._parameters.values()), average)
+        torch._foreach_mul_(change, weight)
+        torch._foreach_add_(average, change)
 
     @torch.no_grad()
-    def swap(self, model: nn.Module) -> None:
+    def swap(self) -> None:
         """Exchange the model's parameters with the average; calling it twice undoes it."""
-        for name, parameter in model.named_parameters():
+        for name, parameter in self._parameters.items():
             kept: Tensor = parameter.detach().clone()
             parameter.copy_(self.values[name])
             self.values[name] = kept

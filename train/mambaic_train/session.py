@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -22,20 +21,20 @@ from mambaic.imaging.atomic_files import check_writable
 from mambaic.models.growing import grow
 from mambaic.models.model import MambaIC
 from mambaic.nn.precision import multiplies_bfloat16
+from mambaic_train.auto import choose
 from mambaic_train.batches import draw_crops
 from mambaic_train.config import TrainConfig
 from mambaic_train.crops import to_input
 from mambaic_train.data import Mixture, Photos, PhotoSet, rotate_as_encoded
 from mambaic_train.distributed import WorkerLost, World, joined
 from mambaic_train.export import LAST, Exporter
-from mambaic_train.loop import PLATEAU_FILE, STATE_FILE, StepReport, Trainer, read_state, run
+from mambaic_train.loop import PLATEAU_FILE, STATE_FILE, Trainer, read_state, run
+from mambaic_train.readings import StepReport
 from mambaic_train.validate import validation_pictures
 
 log = logging.getLogger(__name__)
 
-SAVE_EVERY_S = 300.0
 SAME_SIGNAL_S = 1.0  # a launcher passes on what its whole process group has been sent already
-VALIDATIONS = 10  # over one schedule
 CALIBRATION_CROPS = 96
 
 
@@ -53,8 +52,11 @@ class Request:
     time_limit_s: float | None = None
     mix: tuple[Path, ...] = ()
     mix_share: float = 0.25
+    reduced: float = 0.0  # share of crops from photographs made smaller
     memory_gb: float | None = None
     valid: Path | None = None
+    keep_every_s: float = 300.0  # the state and a checkpoint
+    auto: bool = False
     benchmark: bool = False
     device: str = "auto"
 
@@ -113,6 +115,8 @@ def _train(request: Request, world: World, device: str) -> int:
     pictures = validation_pictures(request.valid) if request.valid and world.leads else []
     trainer = _trainer(request, config, photos, device, world)
     rotate_as_encoded(photos, trainer.model)
+    if request.auto:
+        trainer.config = choose(trainer, photos, request.settings)
     exporter = Exporter(request.out, photos, request.paths + request.mix, pictures)
     started = time.time()
     with _StopFlag() as flag:
@@ -135,10 +139,11 @@ def _train(request: Request, world: World, device: str) -> int:
 
 def _photos(request: Request, world: World) -> Photos:
     memory = None if request.memory_gb is None else int(1e9 * request.memory_gb)
-    main = PhotoSet(request.paths, min_side=64, memory=memory)
+    settings: dict[str, Any] = {"min_side": 64, "memory": memory, "reduced": request.reduced}
+    main = PhotoSet(request.paths, **settings)
     photos: Photos = main
     if request.mix:
-        other = PhotoSet(request.mix, min_side=64, memory=memory)
+        other = PhotoSet(request.mix, **settings)
         photos = Mixture(main, other, request.mix_share)
     if world.leads:
         held = f", {len(main.images)} at a time in memory" if main.streamed else ""
@@ -214,59 +219,14 @@ def _trainer(
 def _loop(
     trainer: Trainer, photos: Photos, request: Request, exporter: Exporter, flag: _StopFlag
 ) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-    from tqdm import tqdm
+    def go(on_step: Callable[[StepReport], None]) -> None:
+        limit = request.time_limit_s
+        run(trainer, photos, time_limit_s=limit, on_step=on_step, stop=lambda: flag.asked)
 
     if not trainer.world.leads:
-        limit = request.time_limit_s
-        run(trainer, photos, time_limit_s=limit, on_step=lambda _: None, stop=lambda: flag.asked)
+        go(lambda report: None)
         return
-    recent: deque[StepReport] = deque(maxlen=100)
-    writer = SummaryWriter(str(request.out / "tensorboard"))
-    bar = tqdm(
-        total=100.0, unit="%", file=sys.stderr, bar_format="{l_bar}{bar}| {elapsed}{postfix}"
-    )
-    saved = shown = time.perf_counter()
-    images = 0
-    cooling = trainer.progress >= trainer.config.plateau
-    validated = int(VALIDATIONS * trainer.progress)
+    from mambaic_train.attendant import Attendant
 
-    def on_step(report: StepReport) -> None:
-        nonlocal saved, shown, images, cooling, validated
-        recent.append(report)
-        images += report.images
-        now = time.perf_counter()
-        if now - shown >= 2.0:
-            bar.n = min(100.0, round(100 * trainer.progress, 1))
-            bpp, psnr = (
-                sum(getattr(r, k) for r in recent) / len(recent) for k in ("bpp", "psnr_db")
-            )
-            rate = images / (now - shown)
-            spent = (trainer.seconds - trainer.origin[1]) / 60
-            left = (1 - trainer.progress) / max(1e-9, trainer.progress) * spent
-            bar.set_postfix_str(
-                f"step {report.step} {rate:.1f} images/s {bpp:.3f} bpp {psnr:.2f} dB "
-                f"{left:.0f} min left"
-            )
-            shown, images = now, 0
-        if report.step % 50 == 0:
-            for key in ("loss", "bpp", "psnr_db", "lr"):
-                writer.add_scalar(f"train/{key}", getattr(report, key), report.step)
-        if exporter.pictures and validated < int(VALIDATIONS * trainer.progress) < VALIDATIONS:
-            validated = int(VALIDATIONS * trainer.progress)
-            for point in exporter.write(trainer, final=False):
-                writer.add_scalar(f"valid/bpp_q{point.quality:g}", point.bpp, report.step)
-                writer.add_scalar(f"valid/psnr_db_q{point.quality:g}", point.psnr_db, report.step)
-        if not cooling and trainer.progress >= trainer.config.plateau:
-            trainer.save(request.out, PLATEAU_FILE)
-            cooling = True
-        if now - saved > SAVE_EVERY_S:
-            trainer.save(request.out)
-            saved = now
-
-    with bar:
-        run(
-            trainer, photos, time_limit_s=request.time_limit_s, on_step=on_step,
-            stop=lambda: flag.asked,
-        )  # fmt: skip
-    writer.close()
+    with Attendant(trainer, exporter, request.out, request.keep_every_s) as attendant:
+        go(attendant)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from mambaic.container.fields import MAX_PIXELS
 from mambaic.errors import ConfigError, ImageError
@@ -25,12 +26,17 @@ UNPACK = "a compressed archive: unpack it, or make an uncompressed .tar of it"
 
 @dataclass(frozen=True)
 class Source:
-    """One encoded image: a file, or ``size`` bytes from ``offset`` in a tar shard."""
+    """One encoded image: a file, or ``size`` bytes from ``offset`` in a tar shard; to be made
+    smaller by ``factor`` when it is decoded."""
 
     name: str
     path: Path
     offset: int = 0
     size: int = -1
+    factor: float = 1.0
+
+    def smaller(self, factor: float) -> Source:
+        return replace(self, factor=factor)
 
     def read(self) -> bytes:
         """Raises OSError, and ImageError if the shard ends within it."""
@@ -54,10 +60,23 @@ class Source:
     def decode(self) -> np.ndarray | None:
         """(H, W, 3) uint8, the pixels that a codec is given; None if the image is damaged."""
         try:
-            return read_image(self.read()).pixels
+            pixels = read_image(self.read()).pixels
         except (ImageError, OSError) as exc:
             log.warning("%s: %s; skipped", self.name, exc)
             return None
+        return pixels if self.factor == 1 else _reduced(pixels, self.factor)
+
+
+def reduced_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Sides of an image made smaller by ``factor``."""
+    return round(shape[0] / factor), round(shape[1] / factor)
+
+
+def _reduced(pixels: np.ndarray, factor: float) -> np.ndarray:
+    """Without aliasing, (H, W, 3) uint8."""
+    height, width = reduced_shape((pixels.shape[0], pixels.shape[1]), factor)
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def find_sources(paths: Sequence[Path]) -> Iterator[Source]:
