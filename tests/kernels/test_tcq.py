@@ -140,6 +140,17 @@ def least_cost(x, level, prices, weight: float) -> float:
     return float(costs.min())
 
 
+def check_not_finite(tcq_triton, device: str) -> None:
+    """A step with them is skipped at its end: until then nothing is read beyond the tables."""
+    x = torch.tensor([[torch.nan, torch.inf, -torch.inf, 0.0]], device=device)
+    index = torch.tensor([[0, -(2**40), 2**40, 1]], device=device)
+    rates = torch.ones(2, 2, 3, device=device)
+    symbols, odds = tcq_triton.search(x, index, rates, 9.0)
+    assert symbols.shape == odds.shape == (1, 4)
+    empty = [of[:, :0] for of in (x, index)]
+    assert tcq_triton.search(*empty, rates, 9.0)[0].shape == (1, 0)
+
+
 def check_triton(device: str, chunk: int, length: int) -> None:
     """Every chunk's path is one of the trellis, and none costs less."""
     from mambaic_kernels.tcq import triton as tcq_triton
@@ -151,6 +162,7 @@ def check_triton(device: str, chunk: int, length: int) -> None:
     prices = np.sort(rng.uniform(0, 9, (2, 3, 12)), axis=-1).astype(np.float32)
     operands = (torch.from_numpy(a).to(device) for a in (x, level, prices))
     found = torch.stack(tcq_triton.search(*operands, 9.0)).cpu().numpy()
+    check_not_finite(tcq_triton, device)
     for row, first in itertools.product(range(2), range(0, length, chunk)):
         part = (row, slice(first, first + chunk))
         symbols, odds = found[:, row, first : first + chunk]

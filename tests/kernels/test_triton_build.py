@@ -11,11 +11,12 @@ import pytest
 triton = pytest.importorskip("triton")
 
 SIZES = {"n", "height", "width", "channels", "chunks", "positions", "batch", "lines_max", "count"}
-SIZES |= {"last", "shift", "first", "stride", "heads", "queries", "keys"}
+SIZES |= {"levels", "last", "shift", "first", "stride", "heads", "queries", "keys"}
 SIZES |= {"of_picture", "of_head", "of_query", "of_key"}
 NUMBERS = {"a", "b", "end", "per_fine", "most_fine", "fine", "per_coarse", "most_coarse", "coarse"}
 NUMBERS |= {"eps", "per_unit", "per_step", "parts"}
 BYTES = {"decisions", "path"}
+LONG = {"index", "symbols", "odds"}
 TARGETS = [80, 90, 120]  # A100, H100, RTX 5090
 
 
@@ -24,6 +25,7 @@ def compiled(kernel, constants, capability, options=None, numbers=frozenset()):
     from triton.compiler import ASTSource
 
     types = dict.fromkeys(SIZES, "i32") | dict.fromkeys(BYTES, "*i8")
+    types |= dict.fromkeys(LONG, "*i64")
     types |= dict.fromkeys(numbers, "fp32") | dict.fromkeys(constants, "constexpr")
     signature = {name: types.get(name, "*fp32") for name in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
@@ -57,9 +59,15 @@ def test_kernels_compile_for_a_gpu(d_state, reset, capability):
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="triton only interprets here")
 @pytest.mark.parametrize("capability", TARGETS)
 def test_search_through_the_trellis_compiles_for_a_gpu(capability):
-    from mambaic_kernels.tcq.triton import CHUNK, _path_kernel
+    import mambaic_kernels.tcq.triton as kernels
 
-    assert compiled(_path_kernel, {"CH": CHUNK}, capability).asm["cubin"]
+    block = {"BLOCK": kernels.BLOCK}
+    for kernel, constants in (
+        (kernels._cost_kernel, block),
+        (kernels._path_kernel, {"CH": kernels.CHUNK}),
+        (kernels._symbol_kernel, block),
+    ):
+        assert compiled(kernel, constants, capability, numbers={"weight"}).asm["cubin"]
 
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="triton only interprets here")

@@ -29,11 +29,12 @@ def check(found: dict[str, Any], launches: int, paths: int) -> None:
     # places of crops and qualities: nothing else leaves the host, and it waits for nothing
     assert found["sent"] == [[4, 8], [4]]
     # the trellis is searched on the device, of every sub-group at once
-    assert found["by_name"]["mambaic.trellis_path.default"] == paths
-    # the optimiser's groups, each in one launch; the average in three
+    assert found["by_name"]["mambaic.trellis_search.default"] == 3 * paths
+    # the optimiser's groups, each in one launch
     assert found["by_name"]["_fused_adamw_.default"] == 2
-    average = ("_foreach_sub.List", "_foreach_mul_.Tensor", "_foreach_add_.List")
-    assert all(found["by_name"][name] == 1 for name in average)
+    # norms and factor of clipping, and the average: so many launches for all parameters
+    foreach = sum(count for name, count in found["by_name"].items() if "_foreach" in name)
+    assert foreach <= 9
 
 
 def test_a_step_sends_places_alone_and_waits_for_nothing():

@@ -15,6 +15,8 @@ import triton.language as tl
 from torch import Tensor
 
 CHUNK = 512
+BLOCK = 256  # latents of a program that is no path
+LARGEST = tl.constexpr(2.0**20)
 BITS, STATES = tl.constexpr(8), tl.constexpr(256)
 # parity checks 433 and 262 (octal), as in ``mambaic_kernels.tcq.cpu``
 FEEDBACK, INPUT = tl.constexpr(0o433 >> 1), tl.constexpr(0o262 >> 1)
@@ -54,19 +56,75 @@ def _path_kernel(costs, decisions, path, n, CH: tl.constexpr):
         at = _before(at, was_odd, parity)
 
 
-@torch.library.custom_op("mambaic::trellis_path", mutates_args=())
-def _path(costs: Tensor) -> Tensor:
-    rows, n, _ = costs.shape
-    decisions = torch.empty(rows, n, STATES.value, dtype=torch.int8, device=costs.device)
-    path = torch.empty(rows, n, dtype=torch.int8, device=costs.device)
-    grid = (rows, triton.cdiv(n, CHUNK))
-    _path_kernel[grid](costs.contiguous(), decisions, path, n, CHUNK, num_warps=4)
-    return path
+@triton.jit
+def _offer(magnitude, row, width, weight, odd, parity):
+    """Best symbol of a parity for states that are odd or not, and its cost by the rates at ``row``;
+    an even one may be zero. Magnitudes are bounded, also NaN, so that costs are finite and loads
+    stay within the row."""
+    magnitude = tl.where(magnitude < LARGEST, magnitude, LARGEST)
+    symbol = 2.0 * tl.floor(0.5 * (magnitude + 0.5 * odd - parity) + 0.5) + parity
+    symbol = tl.maximum(symbol, parity * 1.0)
+    error = magnitude - symbol + tl.where(symbol > 0, 0.5 * odd, 0.0)
+    place = tl.minimum(symbol.to(tl.int32), width - 1)
+    cost = weight * error * error + tl.load(row + place)
+    to_zero = weight * magnitude * magnitude + tl.load(row)
+    is_zero = (to_zero < cost) & (parity == 0)
+    return tl.where(is_zero, 0.0, symbol), tl.where(is_zero, to_zero, cost)
 
 
-@_path.register_fake
-def _(costs: Tensor) -> Tensor:
-    return costs.new_empty(costs.shape[:2], dtype=torch.int8)
+@triton.jit
+def _cost_kernel(x, index, rates, costs, count, levels, width, weight, BLOCK: tl.constexpr):
+    """``costs`` (count, 4) of the best symbols by 2 * (the state is odd) + parity."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    magnitude = tl.abs(tl.load(x + at, mask=inside, other=0.0))
+    level = tl.load(index + at, mask=inside, other=0)
+    level = tl.minimum(tl.maximum(level, 0), levels - 1)
+    for branch in tl.static_range(4):
+        row = rates + ((branch // 2) * levels + level) * width
+        _, cost = _offer(magnitude, row, width, weight, branch // 2, branch % 2)
+        tl.store(costs + at * 4 + branch, cost, mask=inside)
+
+
+@triton.jit
+def _symbol_kernel(
+    x, index, rates, path, symbols, odds, count, levels, width, weight, BLOCK: tl.constexpr
+):
+    """The symbols that a path chose, with the signs of ``x``, and whether its states are odd."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    target = tl.load(x + at, mask=inside, other=0.0)
+    level = tl.load(index + at, mask=inside, other=0)
+    level = tl.minimum(tl.maximum(level, 0), levels - 1)
+    branch = tl.load(path + at, mask=inside, other=0).to(tl.int32)
+    odd = branch >> 1
+    row = rates + (odd * levels + level) * width
+    symbol, _ = _offer(tl.abs(target), row, width, weight, odd, branch & 1)
+    tl.store(symbols + at, tl.where(target < 0, -symbol, symbol).to(tl.int64), mask=inside)
+    tl.store(odds + at, odd.to(tl.int64), mask=inside)
+
+
+@torch.library.custom_op("mambaic::trellis_search", mutates_args=())
+def _search(x: Tensor, index: Tensor, rates: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    rows, n = x.shape
+    count = rows * n
+    x, index, rates = (of.contiguous() for of in (x, index, rates))
+    costs = torch.empty(rows, n, 4, device=x.device)
+    decisions = torch.empty(rows, n, STATES.value, dtype=torch.int8, device=x.device)
+    path = torch.empty(rows, n, dtype=torch.int8, device=x.device)
+    symbols, odds = torch.empty_like(index), torch.empty_like(index)
+    if count:
+        numbers = (count, rates.shape[1], rates.shape[2], weight, BLOCK)
+        parts = (triton.cdiv(count, BLOCK),)
+        _cost_kernel[parts](x, index, rates, costs, *numbers)
+        _path_kernel[(rows, triton.cdiv(n, CHUNK))](costs, decisions, path, n, CHUNK, num_warps=4)
+        _symbol_kernel[parts](x, index, rates, path, symbols, odds, *numbers)
+    return symbols, odds
+
+
+@_search.register_fake
+def _(x: Tensor, index: Tensor, rates: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(index), torch.empty_like(index)
 
 
 @torch.no_grad()
@@ -76,21 +134,5 @@ def search(x: Tensor, index: Tensor, rates: Tensor, weight: float) -> tuple[Tens
     ``x`` (rows, n) float32 in units of the spacing, ``index`` (rows, n) int64, ``rates`` (2,
     SCALE_COUNT, m) float32 and ``weight`` as in ``tcq.cpu.search``; every CHUNK latents of a row
     begin in state 0."""
-    magnitude = x.abs()
-    last = rates.shape[-1] - 1
-    candidates, costs = [], []
-    for odd in (0, 1):
-        for parity in (0, 1):
-            half = 0.5 * (magnitude + 0.5 * odd - parity)
-            symbol = (2 * torch.floor(half + 0.5) + parity).clamp(min=parity)
-            error = magnitude - symbol + 0.5 * odd * (symbol > 0)
-            cost = weight * error**2 + rates[odd, index, symbol.long().clamp(max=last)]
-            if not parity:
-                to_zero = weight * magnitude**2 + rates[odd, index, 0]
-                symbol = torch.where(to_zero < cost, 0.0, symbol)
-                cost = torch.minimum(to_zero, cost)
-            candidates.append(symbol)
-            costs.append(cost)
-    path = _path(torch.stack(costs, dim=-1)).long()
-    symbols = torch.stack(candidates, dim=-1).gather(-1, path[..., None])[..., 0]
-    return (symbols * x.sign()).long(), path >> 1
+    found: tuple[Tensor, Tensor] = _search(x, index, rates, weight)
+    return found
