@@ -57,6 +57,7 @@ def record(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
             run()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # of this thread alone: another one pins memory for the next batch meanwhile
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         filled = run()
     return graph.replay, filled
