@@ -65,8 +65,7 @@ class Choice:
     def __init__(self, trainer: Trainer, photos: Photos) -> None:
         self._model, self._device, self._world = trainer.model, trainer.device, trainer.world
         self._batches = trainer.batches_of(photos)
-        self.config, self.rate = trainer.config, 0.0
-        self.config, self.rate = self.config, self._rate(self.config)
+        self.config, self.rate = trainer.config, self._rate(trainer.config)
         self._started = time.perf_counter()
 
     def try_other(self, config: TrainConfig, worth: float = 1.0) -> bool:
