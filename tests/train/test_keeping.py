@@ -17,7 +17,7 @@ from mambaic_train.export import Exporter
 from mambaic_train.loop import Trainer, run
 
 pytestmark = [pytest.mark.usefixtures("small_tables"), pytest.mark.filterwarnings("ignore")]
-CONFIG = TrainConfig(preset="unit", steps=6, batch=2, crop=64, large_crop=64, precision="fp32")
+CONFIG = TrainConfig(preset="unit", steps=3, batch=2, crop=64, large_crop=64, precision="fp32")
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def trained(data, out, keep_every_s, tables):
 def test_a_run_that_is_cut_off_has_a_state_and_a_checkpoint(data, tmp_path, tables):
     trainer, losses = trained(data, tmp_path / "kept", 0.0, tables)
     card = checkpoint.read_config(tmp_path / "kept" / "checkpoint")["card"]
-    assert card["steps"] == 6
-    assert "| steps | 6 |" in (tmp_path / "kept" / "checkpoint" / "MODEL_CARD.md").read_text()
+    assert card["steps"] == 3
+    assert "| steps | 3 |" in (tmp_path / "kept" / "checkpoint" / "MODEL_CARD.md").read_text()
     assert (trainer.model.entropy_model.tables is not None) == tables
     model = checkpoint.load_model(tmp_path / "kept" / "checkpoint")
     weights = trainer.average.values["entropy_model.shape_logit"]
@@ -54,7 +54,7 @@ def test_a_run_that_is_cut_off_has_a_state_and_a_checkpoint(data, tmp_path, tabl
     codec = load(tmp_path / "kept" / "checkpoint")
     picture = Image.fromarray(photo_pixels(64, 80))
     assert codec.decode(codec.encode(picture, 40)).size == picture.size
-    assert Trainer.resume(tmp_path / "kept", None).step == 6
+    assert Trainer.resume(tmp_path / "kept", None).step == 3
     # and it takes the course of one that writes nothing
     other, expected = trained(data, tmp_path / "other", 1e9, tables)
     assert losses == expected
