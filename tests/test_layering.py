@@ -49,7 +49,7 @@ MAY_IMPORT = {
     # the id of weights is a field of files, and they are written as pictures are
     "checkpoint": "errors numerics config container imaging coding models",
     # g_a and g_s piece by piece
-    "tiling": "config container nn reconstruction models",
+    "tiling": "config container nn reconstruction models mambaic_kernels",
     # every search: no decoder needs it
     "encoder": "errors numerics config container imaging coding nn reconstruction entropy_model "
     "models tiling mambaic_kernels",

@@ -5,8 +5,10 @@ Nothing heavy is imported before a backend is first used.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
+from typing import Any
 
 import torch
 
@@ -53,3 +55,11 @@ def pick(backend: str, device: torch.device) -> str:
     if needs.get(backend, device.type) != device.type:
         raise KernelUnavailable(f"{backend}: cannot run on tensors of device {device}")
     return backend
+
+
+def module_for(operation: str, x: torch.Tensor) -> Any:
+    """The module of ``operation``, a package, that runs on ``x`` by the natural backend: the
+    definition where gradients are wanted or numbers are not float32."""
+    if x.dtype != torch.float32 or x.requires_grad:
+        return importlib.import_module(f"{operation}.reference")
+    return importlib.import_module(f"{operation}.{pick('auto', x.device)}")

@@ -56,6 +56,21 @@ def _float_of_bits(typingctx: Any, bits: Any) -> Any:
     return types.float32(bits), codegen
 
 
+@intrinsic
+def _bits_of_float(typingctx: Any, x: Any) -> Any:
+    """The binary form of a float32 as an int32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(x), codegen
+
+
+@exact_jit(inline="always")
+def float_bits(x):  # type: ignore[no-untyped-def]
+    return _bits_of_float(np.float32(x))  # type: ignore[call-arg]
+
+
 @jit(inline="always")
 def exp(x):  # type: ignore[no-untyped-def]
     t = min(max(x * f32(1.4426950408889634), f32(-126.0)), f32(126.0))

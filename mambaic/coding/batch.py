@@ -12,7 +12,7 @@ from mambaic.coding.decoder import Decoder
 from mambaic.coding.encoder import Encoder
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import StepCoder, ordered_indices, ordered_residuals, rows_like
+from mambaic.coding.step_coder import StepCoder, ordered_indices, residuals_and_indices, rows_like
 from mambaic_kernels.simd import run
 
 
@@ -24,8 +24,7 @@ class BatchEncoder(StepCoder):
         self._latents = latents
 
     def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
-        residuals = ordered_residuals(site.take(self._latents[site.latent]).double() - prior.mean)
-        indices = ordered_indices(prior.log_scale)
+        residuals, indices = residuals_and_indices(site, self._latents[site.latent], prior)
         # one after the other: each search takes all threads
         found = [
             encoder.write(site, *of_picture)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
-from mambaic.coding.step_coder import StepCoder, ordered_indices, ordered_residuals, rows_like
+from mambaic.coding.step_coder import StepCoder, residuals_and_indices, rows_like
 from mambaic.coding.symbols import SymbolWriter
 from mambaic.coding.tables import Tables, values_in
 
@@ -34,8 +34,8 @@ class Encoder(StepCoder):
         self._crc = 0
 
     def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
-        residual = ordered_residuals(self._source(site) - prior.mean)
-        found = self.write(site, residual[0], ordered_indices(prior.log_scale)[0])
+        residuals, indices = residuals_and_indices(site, self.latents[site.latent], prior)
+        found = self.write(site, residuals[0], indices[0])
         return rows_like(found[None], prior.mean) + prior.mean
 
     def write(self, site: Site, residual: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -62,9 +62,6 @@ class Encoder(StepCoder):
         """Forget what was coded since."""
         self._writer.cut(mark.written)
         self._crc = mark.crc
-
-    def _source(self, site: Site) -> Tensor:
-        return site.take(self.latents[site.latent]).double()
 
     def finish(self) -> tuple[bytes, float]:
         """The payload, and the ideal length of its symbols in bits."""

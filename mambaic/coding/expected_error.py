@@ -10,6 +10,7 @@ from torch import Tensor
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import PriorOf, StepCoder
+from mambaic_kernels.coding_order import add_errors
 
 # squared error of coded latents: 1.75**2 / 12 for a spacing of 1.75, less the gain of TCQ
 CODED = 0.2
@@ -47,9 +48,7 @@ class ErrorWatch(StepCoder):
 
     def _add(self, lattice: Lattice, channels: slice, log_scale: Tensor) -> None:
         """Of a step at once: rows (B, n, C) of all its sub-groups."""
-        squares = torch.exp(2 * log_scale).clamp(max=CODED).to(self._weights.dtype)
-        height, width = self.error.shape[-2:]
-        self.error += lattice.put(squares @ self._weights[channels], (height, width))
+        add_errors(self.error, log_scale, self._weights[channels], lattice.value, CODED)
 
     def _code_sub_group(self, site: Site, prior: Prior) -> Tensor:
         raise AssertionError("the coder inside codes")

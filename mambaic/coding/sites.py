@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import torch
 from torch import Tensor
 
-
-class Grid(NamedTuple):
-    """Every ``stride``-th row from ``row`` and column from ``column``."""
-
-    row: int
-    column: int
-    stride: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        return slice(self.row, None, self.stride), slice(self.column, None, self.stride)
+from mambaic_kernels import grids
+from mambaic_kernels.grids import Grid
 
 
 class Lattice(enum.Enum):
-    """Positions that one step covers, as grids: one, or two of the same size that take turns by
-    rows.
+    """Positions that one step covers, as ``mambaic_kernels.grids``.
 
     What is coded at a step are rows (B, n, C): channels last, positions in ascending order.
     """
 
-    EVERY = (Grid(0, 0, 1),)  # of maps of any size; the others need sides that are multiples of 4
+    EVERY = (grids.EVERY,)  # of maps of any size; the others need sides that are multiples of 4
     ANCHOR = (Grid(0, 0, 2), Grid(1, 1, 2))
     NON_ANCHOR = (Grid(0, 1, 2), Grid(1, 0, 2))
     # the anchors again, coarse to fine: each step lies between the ones before it
@@ -41,25 +29,11 @@ class Lattice(enum.Enum):
 
     def take(self, full: Tensor) -> Tensor:
         """What a map (B, C, h, w) holds here: rows (B, n, C)."""
-        return self.join([full[(..., *grid.slices)] for grid in self.value])
-
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Rows (B, n, C) of maps (B, C, h', w') of the grids."""
-        if len(parts) == 1:
-            return parts[0].permute(0, 2, 3, 1).flatten(1, 2)
-        return torch.stack([part.permute(0, 2, 3, 1) for part in parts], dim=2).flatten(1, 3)
+        return grids.take(full, self.value)
 
     def put(self, rows: Tensor, size: tuple[int, int]) -> Tensor:
         """A map (B, C, *size) of rows (B, n, C), zero elsewhere: the inverse of ``take``."""
-        height, width = size
-        if self is Lattice.EVERY:
-            return rows.unflatten(1, size).permute(0, 3, 1, 2)
-        full = rows.new_zeros(len(rows), height, width, rows.shape[-1])
-        stride = self.value[0].stride
-        parts = rows.unflatten(1, (height // stride, len(self.value), width // stride))
-        for grid, part in zip(self.value, parts.unbind(2), strict=True):
-            full[(slice(None), *grid.slices)] = part
-        return full.permute(0, 3, 1, 2)
+        return grids.put(rows, size, self.value)
 
 
 CHECKERBOARD = (Lattice.ANCHOR, Lattice.NON_ANCHOR)

@@ -12,14 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mambaic.coding import quantiser
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site, as_rows, in_order
-from mambaic.coding.tables import LAST_POSITION, LOG_MIN, LOG_STEP, scale_position
-from mambaic_kernels.entropy_coder import sub_groups
+from mambaic.coding.tables import INDICES
+from mambaic_kernels import coding_order, transfers
 
 # Prior of the next sub-group of a step from the values, rows (B, n, C), of those before it. To be
 # asked once for each.
@@ -57,26 +56,26 @@ def search_path(
 
 def ordered_residuals(rows: Tensor) -> np.ndarray:
     """Rows (B, n, C) in coding order, (B, C * n) float64."""
-    return in_order(rows.detach()).double().cpu().numpy()
+    return transfers.to_host(in_order(rows.detach()).double())
 
 
 def ordered_indices(log_scale: Tensor) -> np.ndarray:
     """Scale indices (B, C * n) int64 of rows, in coding order."""
-    rows = log_scale.detach()
-    if rows.device.type != "cpu" or rows.dtype != torch.float32:
-        return index_rows(rows).cpu().numpy()
-    batch, count, channels = rows.shape
-    out = np.empty((batch, channels, count), dtype=np.int64)
-    for of_picture, found in zip(rows.numpy(), out, strict=True):
-        sub_groups.scale_indices(of_picture, LOG_MIN, LOG_STEP, LAST_POSITION, found)
-    return out.reshape(batch, -1)
+    return transfers.to_host(coding_order.indices(log_scale.detach(), INDICES)).astype(
+        np.int64, copy=False
+    )
 
 
-def index_rows(log_scale: Tensor) -> Tensor:
-    """As ``ordered_indices``, on the device of the rows."""
-    return scale_position(in_order(log_scale.detach()).double()).long()
+def residuals_and_indices(
+    site: Site, latents: Tensor, prior: Prior
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of latents (B, M, h, w), in one transfer: float64 and int64 (B, C * n)."""
+    source = coding_order.Latents(latents, site.channels.start, site.lattice.value)
+    operands = source, prior.mean, prior.log_scale, INDICES
+    residuals, indices = transfers.to_host(coding_order.residuals_and_indices(*operands))
+    return residuals, indices.astype(np.int64)
 
 
 def rows_like(ordered: np.ndarray, like: Tensor) -> Tensor:
     """Numbers (B, C * n) in coding order as rows, on the device of the rows ``like``."""
-    return as_rows(torch.from_numpy(ordered), like.shape[-1]).to(like.device)
+    return as_rows(transfers.to_device(ordered, like.device), like.shape[-1])

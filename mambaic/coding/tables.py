@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic_kernels.coding_order.reference import Scales
 from mambaic_kernels.entropy_coder import sub_groups
 from mambaic_kernels.mixture.reference import mixture_mass
 from mambaic_kernels.tcq.cpu import CLASSES
@@ -35,7 +36,7 @@ SCALE_COUNT = 64
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
 LOG_MIN, LOG_MAX = math.log(SCALE_MIN), math.log(SCALE_MAX)
 LOG_STEP = (LOG_MAX - LOG_MIN) / (SCALE_COUNT - 1)
-LAST_POSITION = SCALE_COUNT - 1e-3
+INDICES = Scales(LOG_MIN, LOG_STEP, SCALE_COUNT - 1e-3)
 SCALES = np.exp(LOG_MIN + np.arange(SCALE_COUNT) * LOG_STEP)
 # latents of a smaller scale are not coded: at a spacing of 1.75 few of them would be anything but 0
 # (docs/design/quantisation.md)
@@ -49,7 +50,7 @@ MIXTURE_COUNT = 256
 
 def scale_position(log_scale: Tensor) -> Tensor:
     """Continuous scale index: index k covers [k, k + 1). Clamped to the first and last."""
-    return ((log_scale - LOG_MIN) / LOG_STEP + 0.5).clamp(0.0, LAST_POSITION)
+    return INDICES.position(log_scale)
 
 
 def values(symbols: Tensor, context: Tensor) -> Tensor:

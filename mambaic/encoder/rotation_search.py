@@ -23,6 +23,7 @@ from mambaic.nn.wavelet import PACKED, WaveletPacking
 from mambaic.reconstruction.rotation import IDENTITY, LARGEST, Rotation
 from mambaic.tiling.analysis import read_region
 from mambaic.tiling.boxes import picture_box
+from mambaic_kernels import transfers
 
 SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its logarithm
 STRIDES = (32, 8, 2, 1)  # steps of a rotation that are tried
@@ -74,7 +75,7 @@ class _ExpectedCost:
     def __init__(
         self, wavelet: WaveletPacking, config: ModelConfig, pixels: np.ndarray, quality: float
     ) -> None:
-        self._axes = wavelet.colour.double().cpu().numpy()
+        self._axes = transfers.to_host(wavelet.colour.double())
         self._scale = np.float32(1 / (SHARE * linear_step(config, quality)))
         self._weight = config.error_weight(quality) * math.log(2)
         coefficients, kept = _sample(wavelet, pixels)
@@ -105,5 +106,7 @@ def _sample(wavelet: WaveletPacking, pixels: np.ndarray) -> tuple[np.ndarray, np
     of_channels = wavelet.by_planes(kept)[..., None].expand_as(coefficients)
     count = coefficients[0].numel()
     chosen = torch.linspace(0, count - 1, min(count, SAMPLE), dtype=torch.float64).long()
-    found, are_kept = (of.flatten(1)[:, chosen].cpu() for of in (coefficients, of_channels))
-    return found.numpy(), are_kept.numpy()
+    found, are_kept = (
+        transfers.to_host(of.flatten(1)[:, chosen]) for of in (coefficients, of_channels)
+    )
+    return found, are_kept

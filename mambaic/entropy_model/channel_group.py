@@ -20,14 +20,15 @@ from mambaic.coding.step_coder import StepCoder
 from mambaic.config import ModelConfig
 from mambaic.entropy_model.sub_groups import SubGroups
 from mambaic.nn.blocks import FeatureConv2d, GridConv2d, QualityModulation, RowConv2d
-from mambaic.nn.functions import Exp, Grid
-from mambaic.nn.gains import QualityCurve
+from mambaic.nn.functions import Grid
+from mambaic.nn.gains import TypicalScale
+from mambaic.nn.products import Affine, product
 
 
 class PriorHead(nn.Module):
     """Hidden state (B, C, h, w) -> prior of ``channels`` latents on one lattice and ``gates`` for
-    its sub-groups, rows (B, n, gates). Means and log-scales are in units of the latents' typical
-    log-scale at this quality (B, channels, 1, 1)."""
+    its sub-groups, rows (B, n, gates). Means and log-scales are in units of the latents'
+    ``TypicalScale`` at this quality."""
 
     def __init__(
         self, width: int, channels: int, kernel: int, lattice: Lattice, gates: int
@@ -35,25 +36,18 @@ class PriorHead(nn.Module):
         super().__init__()
         self.lattice = lattice
         self.split = [channels, channels, gates]
-        self.alone = kernel == 1  # nothing around a position is looked at
-        self.conv1: nn.Module = (
-            RowConv2d(width, width) if self.alone else GridConv2d(width, width, kernel)
-        )
+        self.conv1 = GridConv2d(width, width, kernel)
         self.conv2 = RowConv2d(width, sum(self.split))
-        self.act, self.exp, self.grid = nn.LeakyReLU(0.1), Exp(), Grid()
+        self.act = nn.LeakyReLU(0.1)
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)
             nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
-    def forward(self, state: Tensor, typical: Tensor) -> tuple[Prior, Tensor]:
-        if self.alone:
-            hidden = self.conv1(self.lattice.take(state))
-        else:
-            hidden = self.lattice.join([self.conv1(state, *grid) for grid in self.lattice.value])
-        out = self.conv2(self.act(hidden))
+    def forward(self, state: Tensor, typical: Affine) -> tuple[Prior, Tensor]:
+        hidden = product(self.conv1, state, self.lattice.value, act=self.act)
+        out = product(self.conv2, hidden, affine=typical)
         mean, log_scale, gates = out.split(self.split, dim=-1)
-        typical = typical.flatten(2).mT
-        return Prior(self.grid(mean * self.exp(typical)), log_scale + typical), gates
+        return Prior(mean, log_scale), gates
 
 
 class ChannelGroup(nn.Module):
@@ -80,7 +74,7 @@ class ChannelGroup(nn.Module):
         self.spatial = FeatureConv2d(channels, width)
         self.non_anchor = PriorHead(width, channels, 3, last, gates)
         self.slices = SubGroups(channels, config.slices, config.slice_width, gates)
-        self.typical = QualityCurve(config.rate_anchors, channels)
+        self.typical = TypicalScale(config.rate_anchors, channels, gates)
         self.tanh, self.grid = nn.Tanh(), Grid()
         self.lrp = nn.Conv2d(width + channels, channels, 3, padding=1) if config.lrp else None
 
@@ -88,7 +82,7 @@ class ChannelGroup(nn.Module):
         """Hidden state with the group decoded last taken in."""
         if self.absorb is None or decoded is None:
             return state
-        return state + self.absorb(decoded)
+        return product(self.absorb, decoded, plus=state)
 
     def code(
         self, step: int, support: Tensor, y_hat: Tensor | None, q: Tensor, coder: StepCoder
@@ -99,7 +93,7 @@ class ChannelGroup(nn.Module):
         heads = [self.anchor, *self.between, self.non_anchor]
         lattice, size = self.lattices[step], (support.shape[-2], support.shape[-1])
         if y_hat is not None:
-            support = support + spatial[step - 1](y_hat)
+            support = product(spatial[step - 1], y_hat, plus=support)
         prior, gates = heads[step](support, self.typical(q))
         rows = self.slices.code(Site("y", self.channels, lattice), prior, gates, coder)
         coded = lattice.put(rows, size)

@@ -159,7 +159,7 @@ def _code(
         factor = PER_LATENT[level]
         edges, bands = (part[..., rows.inner(factor), columns.inner(factor)] for part in of)
         levels[level] = Level(edges, bands)
-    q = y_hat.new_tensor([quality])
+    q = torch.tensor([quality], dtype=torch.float32)  # read on the host
     return networks.walk(levels, q, coder)
 
 

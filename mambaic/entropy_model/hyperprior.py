@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from mambaic.config import ModelConfig
 from mambaic.nn.blocks import QualityModulation
 from mambaic.nn.functions import log_features
+from mambaic.nn.products import product
 from mambaic.nn.sampling import Down, Up
 
 
@@ -43,6 +44,6 @@ class HyperSynthesis(nn.Module):
         self.act = nn.LeakyReLU(0.1)
 
     def forward(self, z_hat: Tensor, q: Tensor) -> Tensor:
-        t = self.act(self.modulate(self.stem(z_hat), q))
-        t = self.act(self.up1(t))
-        return self.up2(t + self.act(self.conv(t)))
+        t = product(self.stem, z_hat, affine=self.modulate.affine(q), act=self.act)
+        t = self.up1(t, self.act)
+        return self.up2(product(self.conv, t, act=self.act, plus=t))

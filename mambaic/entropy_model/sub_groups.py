@@ -9,7 +9,6 @@ its scale. Positions are treated alike and alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,43 +19,10 @@ from mambaic.coding.step_coder import StepCoder
 from mambaic.coding.tables import LOG_MAX, LOG_MIN
 from mambaic.nn.blocks import RowConv2d, zero_start
 from mambaic.nn.chunking import at_once, positions_at_once
-from mambaic.nn.functions import Exp, Grid, Log1p
+from mambaic.nn.functions import MAGNITUDES, Move, Normalise, NormalisedResiduals
+from mambaic.nn.products import product
 
-MAGNITUDES = 3  # features of a coded latent that are even in its sign
-DEVIATIONS_MAX = 4.0
-
-
-class NormalisedResiduals(NamedTuple):
-    """Residuals of a coded sub-group in units of its scale, rows (B, n, C), and features of their
-    magnitudes, rows (B, n, 3 C)."""
-
-    deviation: Tensor
-    magnitudes: Tensor
-
-
-def bounded(log_scale: Tensor) -> Tensor:
-    """Log-scales within those of the tables: no scale is 0, and a sub-group far from its mean moves
-    the mean of the next one no further."""
-    return log_scale.clamp(LOG_MIN, LOG_MAX)
-
-
-class Normalise(nn.Module):
-    """``NormalisedResiduals`` of latents (B, n, C)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.exp, self.log1p, self.sigmoid, self.grid = Exp(), Log1p(), nn.Sigmoid(), Grid()
-
-    def forward(self, coded: Tensor, prior: Prior) -> NormalisedResiduals:
-        log_scale = bounded(prior.log_scale)
-        residual = coded - prior.mean
-        deviation = self.grid(residual / self.exp(log_scale))
-        deviation = deviation.clamp(-DEVIATIONS_MAX, DEVIATIONS_MAX)
-        energy = self.log1p(self.grid(residual.square() / (self.exp(2 * log_scale) + 0.25)))
-        # expected energy: next to none of latents whose scale is far under their spacing
-        expected = self.sigmoid(2 * prior.log_scale)
-        magnitudes = torch.cat([energy, expected, deviation.abs()], dim=-1)
-        return NormalisedResiduals(deviation, magnitudes)
+BOUNDS = LOG_MIN, LOG_MAX  # of log-scales: those of the tables
 
 
 class SubGroupContext(nn.Module):
@@ -76,19 +42,21 @@ class SubGroupContext(nn.Module):
         self.gated_mean = zero_start(RowConv2d(gates, channels, bias=False)) if gates else None
         linear = None if gates else zero_start(RowConv2d(MAGNITUDES * before, channels))
         self.log_scale = linear
-        self.act, self.exp, self.grid = nn.LeakyReLU(0.1), Exp(), Grid()
+        self.act, self.move = nn.LeakyReLU(0.1), Move(BOUNDS)
 
-    def forward(self, deviation: Tensor, magnitudes: Tensor, prior: Prior, gates: Tensor) -> Prior:
-        """``prior`` (B, n, channels) of the sub-group alone; deviation and magnitudes of the
-        sub-groups before, one after the other (``NormalisedResiduals``); gates (B, n, gates)."""
-        hidden = self.hidden(torch.cat([magnitudes, prior.log_scale], dim=-1))
-        moved, widened = self.mean(deviation), self.out(self.act(hidden))
+    def forward(self, known: Sequence[NormalisedResiduals], prior: Prior, gates: Tensor) -> Prior:
+        """``prior`` (B, n, channels) of the sub-group alone; ``known`` of the sub-groups before;
+        gates (B, n, gates)."""
+        deviation = _side_by_side([residuals.deviation for residuals in known])
+        magnitudes = [residuals.magnitudes for residuals in known]
+        features = _side_by_side([*magnitudes, prior.log_scale])
+        hidden, moved = product(self.hidden, features, act=self.act), self.mean(deviation)
         if self.gated is not None and self.gated_mean is not None:
-            moved = moved + self.gated_mean(self.gated(deviation) * gates)
+            moved = product(self.gated_mean, self.gated(deviation), times=gates, plus=moved)
+        log_scale = product(self.out, hidden, plus=prior.log_scale)
         if self.log_scale is not None:
-            widened = self.log_scale(magnitudes) + widened
-        scale = self.exp(bounded(prior.log_scale))
-        return Prior(prior.mean + self.grid(scale * moved), prior.log_scale + widened)
+            log_scale = product(self.log_scale, _side_by_side(magnitudes), plus=log_scale)
+        return Prior(self.move(prior.mean, prior.log_scale, moved), log_scale)
 
 
 class SubGroups(nn.Module):
@@ -98,7 +66,7 @@ class SubGroups(nn.Module):
         super().__init__()
         self.count = count
         width = channels // count
-        self.tanh, self.normalise = nn.Tanh(), Normalise()
+        self.tanh, self.normalise = nn.Tanh(), Normalise(BOUNDS)
         self.contexts = nn.ModuleList(
             SubGroupContext(index * width, width, hidden, gates) for index in range(1, count)
         )
@@ -132,10 +100,16 @@ class _Priors:
         own = self._alone[index]
         if index:
             assert self._last is not None
-            self._known.append(self._normalise(values[-1], self._last))
+            last = self._last
+            self._known.append(self._normalise(values[-1], last.mean, last.log_scale))
             own = _correct(self._contexts[index - 1], own, self._known, self._gates)
         self._last = own
         return own
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Rows (B, n, C) of parts of the channels."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
 
 
 def _correct(
@@ -148,11 +122,10 @@ def _correct(
     found = []
     for first in range(0, count, size):
         chunk = slice(first, first + size)
-        deviation, magnitudes = (
-            torch.cat([rows[:, chunk] for rows in features], dim=-1)
-            for features in zip(*known, strict=True)
-        )
-        found.append(context(deviation, magnitudes, own.at(chunk), gates[:, chunk]))
+        of_chunk = [
+            NormalisedResiduals(*(rows[:, chunk] for rows in residuals)) for residuals in known
+        ]
+        found.append(context(of_chunk, own.at(chunk), gates[:, chunk]))
     if len(found) == 1:
         return found[0]
     return Prior(

@@ -16,15 +16,16 @@ from torch.nn import functional as F
 
 from mambaic.nn.blocks import GridConv2d, RowConv2d
 from mambaic_kernels.fixed_point.reference import DIGIT_ZERO
+from mambaic_kernels.grids import Grids, join
 
 LARGEST_BYTE = 255
 LEAST = 1 << 22  # multiplications under which float32 takes less time
 
 
 class ByteProduct:
-    """The product with a layer's integer weights, of digits as ``to_digits`` makes them: sums
-    (2 B, ...) float32 over bytes, first those of high digits, then of low ones. ``zero`` (out,) is
-    what the sums of digits that are 0 are.
+    """The product with a layer's integer weights, of digits as ``to_digits`` makes them, those
+    of a ``GridConv2d`` of side 1 at its grids: sums (2 B, ...) float32 over bytes, first those of
+    high digits, then of low ones. ``zero`` (out,) is what the sums of digits that are 0 are.
 
     Bytes are multiplied as they are and borders made by padding: oneDNN's own zero points write
     beyond their memory in dilated convolutions of large maps (oneDNN 3, AMX).
@@ -32,7 +33,8 @@ class ByteProduct:
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         self._layer = layer
-        self._matrix = isinstance(layer, nn.Linear | RowConv2d)
+        alone = isinstance(layer, GridConv2d) and layer.kernel_size == (1, 1)
+        self._matrix = alone or isinstance(layer, nn.Linear | RowConv2d)
         weight = layer.weight.detach()
         rows = len(weight)
         self.zero = weight.flatten(1).sum(dim=1) * DIGIT_ZERO
@@ -57,17 +59,17 @@ class ByteProduct:
         positions = x.numel() // (layer.weight.shape[1] * stride**2)
         return positions * layer.weight.numel() >= LEAST
 
-    def __call__(self, digits: Tensor, *where: int) -> Tensor:
+    def __call__(self, digits: Tensor, grids: Grids = ()) -> Tensor:
         if self._matrix:
             return self._multiplied(digits)
-        layer, stride = self._layer, 1
+        layer = self._layer
         assert isinstance(layer, nn.Conv2d)
         if isinstance(layer, GridConv2d):
-            *_, stride = where
-            around = layer.around(*where)
-        else:
-            rows, columns = (int(side) for side in layer.padding)
-            around = columns, columns, rows, rows
+            return join([self._padded(digits, layer.around(*of), of.stride) for of in grids])
+        rows, columns = (int(side) for side in layer.padding)
+        return self._padded(digits, (columns, columns, rows, rows), 1)
+
+    def _padded(self, digits: Tensor, around: tuple[int, int, int, int], stride: int) -> Tensor:
         return self._convolved(F.pad(digits, around, value=float(DIGIT_ZERO)), stride)
 
     def _multiplied(self, digits: Tensor) -> Tensor:

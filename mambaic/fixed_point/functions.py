@@ -9,13 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mambaic.nn.functions import signed_and_plain
+from mambaic.nn.functions import NormalisedResiduals, signed_and_plain
 from mambaic.nn.grid import EXACT, PER_UNIT, few_bits, tabulate, to_grid
-from mambaic_kernels.fixed_point import look_up, look_up_octaves, softplus
+from mambaic_kernels.fixed_point import (
+    activation,
+    feature_levels,
+    look_up,
+    look_up_octaves,
+    softplus,
+)
+from mambaic_kernels.fixed_point.activation import Activation
+from mambaic_kernels.sub_groups import Tables, moved, normalised
 
 
 class Table(nn.Module):
     """A function on [low, high] in steps of 1 / per_unit; beyond, its value at the end."""
+
+    KIND = activation.TABLE
 
     values: Tensor
 
@@ -23,6 +33,11 @@ class Table(nn.Module):
         super().__init__()
         self.register_buffer("values", values, persistent=False)
         self.low, self.per_unit = low, per_unit
+
+    @property
+    def activation(self) -> Activation:
+        """For kernels that apply it to what they make."""
+        return Activation(self.KIND, self.low, self.per_unit, self.values)
 
     def forward(self, x: Tensor) -> Tensor:
         return look_up(x, self.values, self.low, self.per_unit)
@@ -56,12 +71,16 @@ class FixedTanh(Table):
 
 
 class FixedSiLU(FixedSigmoid):
+    KIND = activation.SILU
+
     def forward(self, x: Tensor) -> Tensor:
         return to_grid(super().forward(x).mul_(x))
 
 
 class FixedSoftplus(Table):
     """max(x, 0) + log(1 + exp(-|x|)): only the second term is a table."""
+
+    KIND = activation.SOFTPLUS
 
     def __init__(self) -> None:
         values = tabulate(_softplus_of_minus, 0.0, 16.0, 256.0)
@@ -75,6 +94,10 @@ class FixedLeakyReLU(nn.Module):
     def __init__(self, slope: float) -> None:
         super().__init__()
         self.slope = slope
+
+    @property
+    def activation(self) -> Activation:
+        return Activation(activation.LEAKY, self.slope)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.maximum(x, to_grid(x * self.slope))
@@ -145,3 +168,32 @@ class FixedLogFeatures(OctaveTable):
 
     def forward(self, y: Tensor) -> Tensor:
         return signed_and_plain(super().forward(y.abs().add_(1.0)), y)
+
+    def levels(self, y: Tensor, per_step: float, most: float) -> Tensor:
+        """In steps of 1 / per_step."""
+        return feature_levels(y, self.values, self.SHIFT, self.FIRST, per_step, most)
+
+
+class FixedNormalise(nn.Module):
+    """``Normalise``."""
+
+    def __init__(self, bounds: tuple[float, float]) -> None:
+        super().__init__()
+        self.bounds = bounds
+        self.exp, self.log, self.sigmoid = FixedExp(), FixedLog1p(), FixedSigmoid()
+
+    @property
+    def tables(self) -> Tables:
+        octaves = OctaveTable.SHIFT, OctaveTable.FIRST
+        exp, sigmoid = self.exp.activation, self.sigmoid.activation
+        return Tables(exp, self.log.values, *octaves, sigmoid, self.bounds)
+
+    def forward(self, coded: Tensor, mean: Tensor, log_scale: Tensor) -> NormalisedResiduals:
+        return NormalisedResiduals(*normalised(coded, mean, log_scale, self.tables))
+
+
+class FixedMove(FixedNormalise):
+    """``Move``."""
+
+    def forward(self, mean: Tensor, log_scale: Tensor, by: Tensor) -> Tensor:  # type: ignore[override]
+        return moved(mean, log_scale, by, self.tables)

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mambaic.fixed_point.byte_products import LARGEST_BYTE, ByteProduct
-from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus, FixedTanh
-from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d, quality_features
-from mambaic.nn.chunking import channels_at_once
-from mambaic.nn.gains import QualityCurve, interpolated
+from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus
+from mambaic.nn.blocks import FeatureConv2d, RowConv2d
+from mambaic.nn.chunking import channels_at_once, squares_at_once
 from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
+from mambaic.nn.products import Affine, FusedLayer
 from mambaic.nn.vss import DIRECTIONS, SS2D
+from mambaic_kernels.fixed_attention import Scales, attention
 from mambaic_kernels.fixed_point import norm as fixed_norm
-from mambaic_kernels.fixed_point import rescale, rescale_digits, shares, to_digits, to_levels
+from mambaic_kernels.fixed_point import rescale_digits, to_digits, to_levels
+from mambaic_kernels.fixed_product import Places, directed, finished, product
 from mambaic_kernels.fixed_scan import fixed_scan
+from mambaic_kernels.grids import Grids, take
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -66,7 +69,7 @@ def shallow_copy(module: M) -> M:
     return found
 
 
-class FixedProduct(nn.Module):
+class FixedProduct(FusedLayer):
     """Twin of a linear layer or convolution, whose forward it uses with integers."""
 
     multiplier: Tensor
@@ -79,7 +82,6 @@ class FixedProduct(nn.Module):
         layer = shallow_copy(float_layer)
         layer.weight = nn.Parameter(weights.integers, requires_grad=False)
         layer.bias = None
-        self.channel = -1 if isinstance(layer, nn.Linear | RowConv2d) else 1
         bias = (
             torch.zeros(1, dtype=torch.float32)
             if float_layer.bias is None
@@ -89,29 +91,61 @@ class FixedProduct(nn.Module):
         self.register_buffer("multiplier", multiplier, persistent=False)
         self.register_buffer("bias", to_grid(bias.float()), persistent=False)
         self.into = into
-        self.features: nn.Module | None = None
-        if isinstance(layer, FeatureConv2d):
-            layer.features, self.features = nn.Identity(), FixedLogFeatures()
-        self.layer = layer
+        self.features = FixedLogFeatures() if isinstance(layer, FeatureConv2d) else None
+        self.layer, self.places = layer, _places(layer)
         self._in_bytes: ByteProduct | None = None
 
-    def forward(self, x: Tensor, *where: int) -> Tensor:
-        if self.features is not None:
-            x = self.features(x)
-        if self._suits_bytes(x, *where):
-            if self._in_bytes is None:
-                self._in_bytes = ByteProduct(self.layer)
-            digits = to_digits(x, self.into.per_step, self.into.levels, self.channel)
-            sums, zero = self._in_bytes(digits, *where), self._in_bytes.zero
-            return rescale_digits(sums, zero, self.multiplier, self.bias, self.channel)
-        sums = self.layer(self.into(x), *where)
-        return rescale(sums, self.multiplier, self.bias, self.channel)
+    def forward(self, x: Tensor, *where: Grids) -> Tensor:
+        return self.fused(x, *where)
 
-    def _suits_bytes(self, x: Tensor, *where: int) -> bool:
+    def fused(
+        self,
+        x: Tensor,
+        *where: Any,
+        times: Tensor | None = None,
+        affine: Affine | None = None,
+        act: nn.Module | None = None,
+        plus: Tensor | None = None,
+    ) -> Tensor:
+        levels, places = (self.into.per_step, self.into.levels), self.places
+        if self.features is not None:
+            x, levels = self.features.levels(x, *levels), (1.0, self.into.levels)
+        if where:
+            places = places._replace(grids=where[0])
+        if affine is not None:
+            affine = affine[0].flatten(1), affine[1].flatten(1)
+        activation: Any = None if act is None else act.activation
+        if self._suits_bytes(x, places):
+            found = self._by_bytes(x if times is None else x * times, levels, places)
+            return finished(found, places, affine, activation, plus)
+        weights = self.layer.weight, self.multiplier, self.bias
+        return product(x, *weights, levels, places, times, affine, activation, plus)
+
+    def _by_bytes(self, x: Tensor, levels: tuple[float, float], places: Places) -> Tensor:
+        if self._in_bytes is None:
+            self._in_bytes = ByteProduct(self.layer)
+        grids, channel = places.grids, places.channel
+        if grids and places.side == 1:
+            x, grids, channel = take(x, grids), (), -1
+        sums, zero = self._in_bytes(to_digits(x, *levels, channel), grids), self._in_bytes.zero
+        last = -1 if places.of_rows else 1
+        return rescale_digits(sums, zero, self.multiplier, self.bias, last)
+
+    def _suits_bytes(self, x: Tensor, places: Places) -> bool:
         if x.device.type != "cpu" or x.requires_grad or self.into.levels < LARGEST_BYTE:
             return False  # the last: float32 would not hold all sums of bytes
-        stride = where[-1] if where else 1
+        stride = places.grids[0].stride if places.grids else 1
         return ByteProduct.pays(self.layer, x, stride) and ByteProduct.suits(self.layer)
+
+
+def _places(layer: nn.Linear | nn.Conv2d) -> Places:
+    """Of a layer as its ``forward`` has them."""
+    if isinstance(layer, nn.Linear | RowConv2d):
+        return Places()
+    assert not isinstance(layer.padding, str)
+    sizes = layer.kernel_size, layer.padding, layer.dilation, layer.stride
+    side, before, dilation, stride = (int(rows) for rows, columns in sizes if rows == columns)
+    return Places(1, side, before, dilation, stride, layer.groups > 1)
 
 
 class FixedNorm(nn.Module):
@@ -137,7 +171,7 @@ class FixedNorm(nn.Module):
 
 
 class FixedAttention(nn.Module):
-    """``AttentionCore``: probabilities in SHARES parts of one."""
+    """``WindowCore``: probabilities in SHARES parts of one."""
 
     SHARES, PER_UNIT, PEAK, LAST = 4095, 256.0, 16384.0, 3071.0
 
@@ -150,17 +184,17 @@ class FixedAttention(nn.Module):
         powers = torch.round(torch.exp(-steps) * self.PEAK).float()
         self.register_buffer("powers", powers, persistent=False)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        width, keys = q.shape[-1], k.shape[-2]
+    def forward(self, qkv: Tensor, bias: Tensor, offset: Tensor) -> Tensor:
+        width, keys = qkv.shape[-1] // 3 // len(bias), len(offset)
         pairs = min(511, math.isqrt(EXACT // width))
-        of_q, of_k = (Levels(reach, pairs) for reach in self.reaches[:2])
-        of_v = Levels(self.reaches[2], min(MOST_LEVELS, EXACT // (self.SHARES + keys)))
-        products = of_q(q) @ of_k(k).transpose(-1, -2)
-        per_unit = of_q.step * of_k.step * torch.tensor(width**-0.5, dtype=torch.float32)
-        parts = shares(
-            products, bias, self.powers, float(per_unit), self.PER_UNIT, float(self.SHARES)
-        )
-        return to_grid((parts @ of_v(v)).mul_(of_v.step / self.SHARES))
+        most = pairs, pairs, min(MOST_LEVELS, EXACT // (self.SHARES + keys))
+        q, k, v = (Levels(reach, of) for reach, of in zip(self.reaches, most, strict=True))
+        per_unit = q.step * k.step * torch.tensor(width**-0.5, dtype=torch.float32)
+        scales = Scales(
+            (q.per_step, q.levels), (k.per_step, k.levels), (v.per_step, v.levels),
+            float(per_unit), self.PER_UNIT, float(self.SHARES), float(v.step / self.SHARES),
+        )  # fmt: skip
+        return attention(qkv, bias, offset, self.powers, scales)
 
 
 class FixedSS2D(SS2D):
@@ -188,76 +222,39 @@ class FixedSS2D(SS2D):
         }.items():
             self.register_buffer(name, tensor, persistent=False)
 
+    def forward(self, u: Tensor) -> Tensor:
+        if self.lines == "reset" and squares_at_once(self.span**2, u.device) > 1:
+            return self._scan(u)  # where squares begin, so do lines
+        return super().forward(u)
+
     def _scan(self, u: Tensor) -> Tensor:
         batch, height, width, channels = u.shape
         operands = self.in_proj(u).view(batch, height, width, DIRECTIONS, -1)
         low_rank, B, C = operands.split([self.rank, self.d_state, self.d_state], dim=-1)
-        integers = self.into(low_rank)
-        B, C = (of.flatten(1, 2).contiguous() for of in (B, C))
-        skipped = to_grid(u * self.get_buffer("skip"))
+        B, C = B.flatten(1, 2), C.flatten(1, 2)
         # on large maps a few channels at a time, as in ``SS2D``
         size = channels_at_once(height * width, channels, u.device)
+        parts = []
         for start in range(0, channels, size):
             own = slice(start, start + size)
             y = fixed_scan(
                 u[..., own].flatten(1, 2),
-                self._delta(integers, own).flatten(1, 2),
+                self._delta(low_rank, own).flatten(1, 2),
                 self.get_buffer("rates")[..., own],
                 B,
                 C,
                 (height, width),
                 reset=self.lines == "reset",
+                span=self.span,
+                skip=self.get_buffer("skip")[own],
             )
-            skipped[..., own] += to_grid(y).view_as(skipped[..., own])
-        return skipped
+            parts.append(y.view(batch, height, width, -1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
-    def _delta(self, integers: Tensor, own: slice) -> Tensor:
+    def _delta(self, low_rank: Tensor, own: slice) -> Tensor:
         """(B, H, W, DIRECTIONS, n) of some of the channels."""
         weight, scale, bias = (
             self.get_buffer(f"delta_{name}")[..., own] for name in ("weight", "scale", "bias")
         )
-        sums = torch.stack([integers[..., k, :] @ weight[k] for k in range(DIRECTIONS)], dim=-2)
-        delta = rescale(sums.flatten(-2), scale.flatten(), bias.flatten(), -1)
-        return self.softplus(delta.view(sums.shape))
-
-
-class FixedQualityCurve(nn.Module):
-    """``QualityCurve``, of products and sums in float64, each of which IEEE defines."""
-
-    values: Tensor
-
-    def __init__(self, curve: QualityCurve) -> None:
-        super().__init__()
-        self._on_host = curve.values.detach().cpu().double()
-        self.register_buffer("values", self._on_host, persistent=False)  # where results go
-
-    def forward(self, q: Tensor) -> Tensor:
-        value = interpolated(self._on_host, q.cpu())
-        return to_grid(value).float().to(self.values.device)[:, :, None, None]
-
-
-class FixedModulation(nn.Module):
-    """``QualityModulation``: products and sums in float64, one after the other in order."""
-
-    def __init__(self, modulation: QualityModulation) -> None:
-        super().__init__()
-        self.hidden, self.out = (
-            (layer.weight.detach().cpu().double(), layer.bias.detach().cpu().double())
-            for layer in (modulation.hidden, modulation.out)
-        )
-        self.tanh = (FixedTanh(),)  # no submodule: it stays on the host
-
-    def forward(self, x: Tensor, q: Tensor) -> Tensor:
-        features = quality_features(q.cpu().double())
-        hidden = self.tanh[0](to_grid(_in_order(features, *self.hidden)).float())
-        factors = to_grid(_in_order(hidden.double(), *self.out)).float().to(x.device)
-        scale, shift = factors[:, :, None, None].chunk(2, dim=1)
-        return to_grid(x * (1 + scale)) + shift
-
-
-def _in_order(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A linear layer (B, n) -> (B, out) summed from the first feature to the last."""
-    total = bias.expand(len(features), -1)
-    for feature, column in zip(features.T, weight.T, strict=True):
-        total = total + feature[:, None] * column
-    return total
+        levels = self.into.per_step, self.into.levels
+        return directed(low_rank, weight, scale, bias, levels, self.softplus.activation)

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mambaic.fixed_point import functions, layers
-from mambaic.nn.attention import AttentionCore
+from mambaic.fixed_point import curves, functions, layers
+from mambaic.nn.attention import AttentionCore, WindowCore
 from mambaic.nn.blocks import FeatureConv2d, QualityModulation
-from mambaic.nn.functions import Energy, Exp, Grid, Log1p, LogFeatures
-from mambaic.nn.gains import QualityCurve
+from mambaic.nn.functions import Energy, Exp, Grid, LogFeatures, Move, Normalise
+from mambaic.nn.gains import QualityCurve, TypicalScale
 from mambaic.nn.vss import SS2D, LowRank
 
 M = TypeVar("M", bound=nn.Module)
@@ -30,12 +30,14 @@ MEASURED: dict[type[nn.Module], int] = {
 }  # fmt: skip
 # twins of leaves that are not measured, and of networks that are replaced with all that is in them
 OTHERS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
-    QualityCurve: layers.FixedQualityCurve,
-    QualityModulation: layers.FixedModulation,
+    QualityCurve: curves.FixedQualityCurve,
+    TypicalScale: curves.FixedTypicalScale,
+    QualityModulation: curves.FixedModulation,
     Energy: lambda energy: functions.FixedEnergy(),
     Grid: lambda grid: functions.FixedGrid(),
     Exp: lambda exp: functions.FixedExp(),
-    Log1p: lambda log1p: functions.FixedLog1p(),
+    Normalise: lambda normalise: functions.FixedNormalise(normalise.bounds),
+    Move: lambda move: functions.FixedMove(move.bounds),
     LogFeatures: lambda features: functions.FixedLogFeatures(),
     nn.SiLU: lambda silu: functions.FixedSiLU(),
     nn.Sigmoid: lambda sigmoid: functions.FixedSigmoid(),
@@ -91,7 +93,9 @@ def twin(network: M, reaches: Tensor) -> M:
     of_leaf = {id(leaf): [next(values) for _ in range(_inputs(leaf))] for leaf in _measured(found)}
     _replace_leaves(found, of_leaf)
     device = next(network.parameters()).device
-    return found.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    found = found.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    curves.share_uploads(found)
+    return found
 
 
 def _replace_leaves(network: nn.Module, reaches: dict[int, list[float]]) -> None:
@@ -112,7 +116,7 @@ def _twin_of(module: nn.Module, reaches: dict[int, list[float]]) -> nn.Module | 
         return layers.FixedProduct(module, *own)
     if isinstance(module, nn.LayerNorm):
         return layers.FixedNorm(module, *own)
-    if isinstance(module, AttentionCore):
-        return layers.FixedAttention(*own)
+    if isinstance(module, WindowCore):
+        return layers.FixedAttention(*reaches[id(module.core)])
     make = OTHERS.get(type(module))
     return make(module) if make else None

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from mambaic.config import TRAINED, ModelConfig
 from mambaic.entropy_model import colour_blocks
 from mambaic.entropy_model.fine_colour import BANDS, CODED, NAMES, Level
+from mambaic.fixed_point.curves import FixedQualityCurve
 from mambaic.fixed_point.functions import FixedExp
-from mambaic.fixed_point.layers import FixedQualityCurve
 from mambaic.nn.blocks import QualityModulation, make_blocks, zero_start
 from mambaic.nn.functions import log_features
 from mambaic.nn.gains import QuantiserStep, fineness, linear_step

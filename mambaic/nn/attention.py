@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaic.nn.chunking import by_rows
+from mambaic.nn.products import product
+from mambaic_kernels.fixed_attention.reference import beyond, from_windows, windows
 
 
 class AttentionCore(nn.Module):
@@ -19,6 +21,23 @@ class AttentionCore(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+
+
+class WindowCore(nn.Module):
+    """Attention inside windows: queries, keys and values (B, H, W, 3 C) -> (B, H, W, C). ``bias``
+    (heads, offsets), ``offset`` (S, S) as in ``mambaic_kernels.fixed_attention``."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.core = AttentionCore()
+
+    def forward(self, qkv: Tensor, bias: Tensor, offset: Tensor) -> Tensor:
+        logits = bias[:, offset].unsqueeze(0)  # (1, heads, S, S)
+        if (mask := beyond(qkv, self.window)) is not None:
+            logits = logits + mask
+        found = self.core(*windows(qkv, self.window, len(bias)), logits)
+        return from_windows(found, qkv, self.window)
 
 
 class WindowAttention(nn.Module):
@@ -33,7 +52,7 @@ class WindowAttention(nn.Module):
         self.heads = max(1, channels // head_width)
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
-        self.core = AttentionCore()
+        self.core = WindowCore(window)
         self.out = nn.Linear(channels, channels)
         with torch.no_grad():
             self.out.weight.mul_(0.2)
@@ -49,30 +68,6 @@ class WindowAttention(nn.Module):
         return by_rows(self._attend, x, dim=2, multiple=self.window)
 
     def _attend(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
-        size = self.window
-        pad_h, pad_w = -height % size, -width % size
-        t = F.pad(self.norm(rearrange(x, "b c h w -> b h w c")), (0, 0, 0, pad_w, 0, pad_h))
-        rows, cols = (height + pad_h) // size, (width + pad_w) // size
-        windows = rearrange(t, "b (rows i) (cols j) c -> (b rows cols) (i j) c", i=size, j=size)
-        of_heads = "n s (part heads c) -> part n heads s c"
-        q, k, v = rearrange(self.qkv(windows), of_heads, part=3, heads=self.heads)
-        offset = self.get_buffer("offset")
-        bias = self.bias[:, offset].unsqueeze(0)  # (1, heads, S, S)
-        if pad_h or pad_w:
-            bias = bias + self._padding_mask(height, width, rows, cols, batch)
-        t = self.core(q, k, v, bias)
-        t = self.out(rearrange(t, "n heads s c -> n s (heads c)"))
-        to_map = "(b rows cols) (i j) c -> b (rows i) (cols j) c"
-        t = rearrange(t, to_map, rows=rows, cols=cols, i=size)[:, :height, :width]
-        return x + rearrange(t, "b h w c -> b c h w")
-
-    def _padding_mask(self, height: int, width: int, rows: int, cols: int, batch: int) -> Tensor:
-        """Large negative for keys beyond the map, (batch * windows, 1, 1, S)."""
-        size, device = self.window, self.bias.device
-        inside = (torch.arange(rows * size, device=device) < height)[:, None] & (
-            torch.arange(cols * size, device=device) < width
-        )
-        inside = rearrange(inside, "(rows i) (cols j) -> (rows cols) 1 1 (i j)", i=size, j=size)
-        mask = torch.zeros(inside.shape, device=device, dtype=self.bias.dtype)
-        return mask.masked_fill(~inside, -1e4).repeat(batch, 1, 1, 1)
+        t = rearrange(x, "b c h w -> b h w c")
+        attended = self.core(self.qkv(self.norm(t)), self.bias, self.get_buffer("offset"))
+        return rearrange(product(self.out, attended, plus=t), "b h w c -> b c h w")

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 from mambaic.config import ModelConfig
 from mambaic.nn.attention import WindowAttention
 from mambaic.nn.functions import LogFeatures
+from mambaic.nn.products import Affine, product
 from mambaic.nn.vss import VSSBlock
+from mambaic_kernels.grids import Grids, join, take
 
 
 class ResidualBlock(nn.Module):
@@ -31,7 +33,7 @@ class ResidualBlock(nn.Module):
         self.act = nn.LeakyReLU(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(self.act(self.conv1(x)))
+        return product(self.conv2, product(self.conv1, x, act=self.act), plus=x)
 
 
 class QualityModulation(nn.Module):
@@ -48,9 +50,14 @@ class QualityModulation(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        factor, shift = self.affine(q)
+        return x * factor.to(x.dtype) + shift.to(x.dtype)
+
+    def affine(self, q: Tensor) -> Affine:
+        """Factors and shifts (B, C, 1, 1)."""
         features = quality_features(q).to(self.hidden.weight.dtype)
         scale, shift = self.out(torch.tanh(self.hidden(features))).chunk(2, dim=-1)
-        return x * (1 + scale[:, :, None, None]).to(x.dtype) + shift[:, :, None, None].to(x.dtype)
+        return 1 + scale[:, :, None, None], shift[:, :, None, None]
 
 
 def quality_features(q: Tensor) -> Tensor:
@@ -104,8 +111,8 @@ class RowConv2d(nn.Conv2d):
 
 
 class GridConv2d(nn.Conv2d):
-    """Convolution computed only at every ``stride``-th row from ``row`` and column from ``column``:
-    (B, C, H, W) -> (B, out, ceil((H - row) / stride), ceil((W - column) / stride))."""
+    """Convolution computed only at the positions of ``grids``: maps (B, C, H, W) -> rows
+    (B, n, out)."""
 
     def __init__(self, channels: int, out: int, kernel: int) -> None:
         super().__init__(channels, out, kernel, padding=kernel // 2)
@@ -116,8 +123,12 @@ class GridConv2d(nn.Conv2d):
         reach = self.kernel_size[0] // 2
         return reach - column, reach, reach - row, reach
 
-    def forward(  # type: ignore[override]
-        self, input: Tensor, row: int, column: int, stride: int
-    ) -> Tensor:
-        padded = F.pad(input, self.around(row, column, stride))
-        return F.conv2d(padded, self.weight, self.bias, stride)
+    def forward(self, input: Tensor, grids: Grids) -> Tensor:  # type: ignore[override]
+        if self.kernel_size == (1, 1):
+            return F.linear(take(input, grids), self.weight.flatten(1), self.bias)
+        return join(
+            [
+                F.conv2d(F.pad(input, self.around(*grid)), self.weight, self.bias, grid.stride)
+                for grid in grids
+            ]
+        )

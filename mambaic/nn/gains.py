@@ -7,6 +7,7 @@ anchor qualities, linear between them, so that any quality in [0, 100] has its o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from mambaic.config import TRAINED, ModelConfig
 from mambaic.nn.grid import to_grid
+from mambaic.nn.products import Affine
 
 
 class QualityCurve(nn.Module):
@@ -41,6 +43,26 @@ def linear_step(config: ModelConfig, quality: float) -> float:
     ln 2), from d(bits)/d(step) = 1/(step ln 2) and mse = step**2 / 12 per latent, with 3 colour
     planes averaged in the mse and about half of the latents active."""
     return math.sqrt(18.0 / (config.lmbda(quality) * 255**2 * math.log(2.0)))
+
+
+class TypicalScale(QualityCurve):
+    """Log-scales of latents at a quality, as what a layer's means, log-scales and ``gates`` are
+    multiplied by and moved by, both (B, 1, 2 * channels + gates)."""
+
+    def __init__(self, anchors: int, channels: int, gates: int) -> None:
+        super().__init__(anchors, channels)
+        self.gates = gates
+
+    def forward(self, q: Tensor) -> Affine:  # type: ignore[override]
+        return self.affine_of(interpolated(self.values, q), torch.exp)
+
+    def affine_of(self, typical: Tensor, exp: Callable[[Tensor], Tensor]) -> Affine:
+        """Of log-scales (B, channels)."""
+        rest = typical.new_ones(len(typical), typical.shape[1] + self.gates)
+        none = torch.zeros_like(typical)
+        factor = torch.cat([exp(typical), rest], dim=1)
+        shift = torch.cat([none, typical, none.new_zeros(len(none), self.gates)], dim=1)
+        return factor[:, None], shift[:, None]
 
 
 class QuantiserStep(QualityCurve):

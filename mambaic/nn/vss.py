@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mambaic.config import VSSConfig
 from mambaic.nn.chunking import by_rows, channels_at_once, squares_at_once
+from mambaic.nn.products import product
 from mambaic_kernels import ss2d_scan
 
 DIRECTIONS = 4
@@ -144,16 +145,14 @@ class VSSBlock(nn.Module):
         t = rearrange(x, "b c h w -> b h w c")
         u, gate = self.in_proj(self.norm(t)).chunk(2, dim=-1)
         gate = self.act(gate)  # before the scan, so that the product's memory is free during it
-        u = self.act(self.conv(rearrange(u, "b h w c -> b c h w")))
+        u = product(self.conv, rearrange(u, "b h w c -> b c h w"), act=self.act)
         u = rearrange(u, "b c h w -> b h w c")
         t = by_rows(self._gated, t, self.scan(u), gate, dim=1)
         return rearrange(by_rows(self._feed_forward, t, dim=1), "b h w c -> b c h w")
 
     def _gated(self, t: Tensor, y: Tensor, gate: Tensor) -> Tensor:
-        out: Tensor = t + self.out_proj(self.scan_norm(y) * gate)
-        return out
+        return product(self.out_proj, self.scan_norm(y), times=gate, plus=t)
 
     def _feed_forward(self, t: Tensor) -> Tensor:
         value, gate = self.ffn_in(self.ffn_norm(t)).chunk(2, dim=-1)
-        out: Tensor = t + self.ffn_out(value * self.act(gate))
-        return out
+        return product(self.ffn_out, value, times=self.act(gate), plus=t)

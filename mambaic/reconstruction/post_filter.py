@@ -24,8 +24,9 @@ from mambaic_kernels.filter_maps.constants import FACTORS, MAPS, MARGIN
 from mambaic_kernels.filter_maps.reference import filter_maps
 
 AROUND = MARGIN  # pixels around a part of a picture that its correction depends on
-BAND = 64  # rows that are corrected at once: maps take 30 times the memory of a plane
-THIN_BAND = 16
+# what is corrected at once: maps take 30 times the memory of a plane
+BAND, THIN_BAND = 64, 16  # rows, on a CPU
+GPU_PIXELS = 1 << 22
 
 
 class Reconstruction(NamedTuple):
@@ -49,10 +50,13 @@ class Band(NamedTuple):
 
 
 def bands(reconstruction: Reconstruction, every: int = 1) -> Iterator[Band]:
-    """A picture from top to bottom; one of ``every`` bands, which then are thin."""
+    """A picture from top to bottom; one of ``every`` bands, which then are thin. On a GPU, which is
+    sooner done with all of them than told of each, all together."""
+    height, width = reconstruction.deviation.shape
     rows_of_one = BAND if every == 1 else THIN_BAND
+    if reconstruction.deviation.device.type != "cpu":
+        rows_of_one, every = max(BAND, GPU_PIXELS // width), 1
     planes = F.pad(to_planes(reconstruction.x_hat)[None], [MARGIN] * 4, mode="replicate")[0]
-    height = reconstruction.deviation.shape[0]
     for top in range(0, height, rows_of_one * every):
         rows = slice(top, min(top + rows_of_one, height))
         around = planes[:, top : rows.stop + 2 * MARGIN]

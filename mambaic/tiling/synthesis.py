@@ -18,6 +18,7 @@ from mambaic.reconstruction.post_filter import AROUND, PostFilter, Reconstructio
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside, overlap
 from mambaic.tiling.memory import return_memory
+from mambaic_kernels import transfers
 
 
 @torch.no_grad()
@@ -114,5 +115,5 @@ class Synthesis:
         x_hat = x_hat.mul(255).round().to(torch.uint8)
         top, left = box[0] * LATENT_STRIDE, box[1] * LATENT_STRIDE
         target = self.pixels[top : top + x_hat.shape[1], left : left + x_hat.shape[2]]
-        visible = x_hat[:, : target.shape[0], : target.shape[1]].cpu().numpy()
-        target[:] = rearrange(visible, "c h w -> h w c")
+        visible = rearrange(x_hat[:, : target.shape[0], : target.shape[1]], "c h w -> h w c")
+        target[:] = transfers.to_host(visible.contiguous())

@@ -12,7 +12,7 @@ from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.config import PRESETS
-from mambaic.entropy_model.sub_groups import MAGNITUDES, Normalise, SubGroups
+from mambaic.entropy_model.sub_groups import BOUNDS, MAGNITUDES, Normalise, SubGroups
 from mambaic.errors import ConfigError
 
 POSITIONS = 12
@@ -101,7 +101,7 @@ def test_surprises_are_what_they_say():
     coded = torch.tensor([5.0, 103.0, 0.0]).view(1, 1, 3)
     mean = torch.tensor([1.0, 3.0, 0.0]).view(1, 1, 3)
     log_scale = torch.tensor([math.log(2.0), 0.0, -50.0]).view(1, 1, 3)
-    deviation, magnitudes = Normalise()(coded, Prior(mean, log_scale))
+    deviation, magnitudes = Normalise(BOUNDS)(coded, mean, log_scale)
     assert deviation.flatten().tolist() == pytest.approx([2.0, 4.0, 0.0])
     energy, expected, absolute = magnitudes.view(MAGNITUDES, 3).tolist()
     assert energy == pytest.approx([math.log1p(16 / 4.25), math.log1p(1e4 / 1.25), 0.0])

@@ -176,13 +176,13 @@ def test_model_without_tables_refuses_to_code(private_unit_model):
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-@pytest.mark.parametrize("grid", [grid for lattice in Lattice for grid in lattice.value])
-def test_a_convolution_on_a_grid_is_the_convolution_there(grid, kernel):
+@pytest.mark.parametrize("lattice", Lattice)
+def test_a_convolution_on_a_lattice_is_the_convolution_there(lattice, kernel):
     conv = GridConv2d(5, 7, kernel)
-    for size in ((97, 40), (4, 4), (3, 63)):
+    for size in ((96, 40), (4, 4)):
         x = torch.randn(2, 5, *size)
         expected = torch.nn.functional.conv2d(x, conv.weight, conv.bias, padding=kernel // 2)
-        torch.testing.assert_close(conv(x, *grid), expected[(..., *grid.slices)])
+        torch.testing.assert_close(conv(x, lattice.value), lattice.take(expected))
 
 
 def test_a_large_map_coded_part_by_part_is_the_same_file(unit_model, monkeypatch):

@@ -22,8 +22,10 @@ from mambaic.nn.blocks import (
 from mambaic.nn.gains import QualityCurve
 from mambaic.nn.grid import EXACT, PER_UNIT, to_grid
 from mambaic.nn.vss import VSSBlock
+from mambaic_kernels.grids import Grid
 
 UNIT_PRESET = PRESETS["unit"]
+GRIDS = Grid(0, 1, 2), Grid(1, 0, 2)
 Q = torch.tensor([37.5])
 
 
@@ -45,7 +47,7 @@ CASES = [
     pytest.param(nn.Conv2d(6, 6, 3, padding=1, groups=6), (maps(2, 6, 9, 7),), id="depthwise"),
     pytest.param(nn.Linear(12, 5), (maps(3, 4, 12),), id="linear"),
     pytest.param(RowConv2d(12, 5), (maps(3, 4, 12),), id="rows"),
-    pytest.param(GridConv2d(6, 5, 3), (maps(1, 6, 8, 8), 0, 1, 2), id="grid"),
+    pytest.param(GridConv2d(6, 5, 3), (maps(1, 6, 8, 8), GRIDS), id="grid"),
     pytest.param(FeatureConv2d(6, 5, 2), (maps(1, 6, 8, 8, scale=9.0),), id="features"),
     pytest.param(nn.LayerNorm(24), (maps(2, 5, 24, scale=3.0) + 1.0,), id="norm"),
     pytest.param(ResidualBlock(8), (maps(1, 8, 9, 7),), id="residual block"),
@@ -116,11 +118,11 @@ def test_sums_are_exact_for_inputs_of_any_size(factor):
     fixed = layers.FixedProduct(convolution, reach=1.0)
     x = factor * maps(1, 64, 6, 6).sign()
     integers = fixed.into(x)
-    weight = fixed.layer.weight
+    weight = fixed.weight
     most = F.conv2d(integers.abs().double(), weight.abs().double(), padding=1).max()
     assert most <= EXACT
     exact = F.conv2d(integers.double(), weight.double(), padding=1)
-    assert torch.equal(fixed.layer(integers).double(), exact)
+    assert torch.equal(F.conv2d(integers, weight, padding=1).double(), exact)
 
 
 @torch.no_grad()
@@ -137,17 +139,6 @@ def test_a_twin_does_not_depend_on_the_order_of_summation():
     norm = layers.FixedNorm(nn.LayerNorm(48), 4.0)
     rows = x.permute(0, 2, 3, 1)
     assert torch.equal(norm(rows)[..., order], norm(rows[..., order]))
-
-
-@torch.no_grad()
-def test_attention_beyond_the_map_takes_no_share():
-    core = layers.FixedAttention(3.0, 3.0, 3.0)
-    q, k, v = maps(3, 2, 2, 6, 8)
-    bias = torch.zeros(1, 1, 1, 6)
-    bias[..., 4:] = -1e4
-    other = v.clone()
-    other[..., 4:, :] = 1.0
-    assert torch.equal(core(q, k, v, bias), core(q, k, other, bias))
 
 
 @torch.no_grad()

@@ -1,6 +1,10 @@
-"""The numba pass of the post-filter's maps against their definition in plain torch."""
+"""The numba pass of the post-filter's maps, and the Triton kernel, against their definition."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -33,6 +37,34 @@ def test_filter_maps_match_the_definition(height, width):
     assert factors.shape == (len(FACTORS), height, width)
     for found, exact in zip((maps, factors), expected, strict=True):
         assert torch.allclose(found.double(), exact, atol=3e-6)
+
+
+TRITON_CHECK = """
+import sys
+sys.path.insert(0, {folder!r})
+import torch
+from test_filter_maps import filter_maps_reference, picture
+from mambaic_kernels.filter_maps import triton
+empty = torch.Tensor.new_empty
+torch.Tensor.new_empty = lambda *a, **k: empty(*a, **k).fill_(torch.nan)  # unwritten places show
+for size in ((1, 1), (3, 60), (0, 4)):
+    planes, deviation = picture(*size)
+    expected = filter_maps_reference(planes.double(), deviation.double())
+    for found, exact in zip(triton.filter_maps(planes, deviation), expected):
+        assert torch.allclose(found.double(), exact, atol=3e-6), size
+print("parity holds")
+"""
+
+
+def test_triton_matches_the_definition():
+    """In a process of its own: the interpreter is chosen when triton is imported."""
+    pytest.importorskip("triton")
+    code = TRITON_CHECK.format(folder=os.path.dirname(__file__))
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert "parity holds" in done.stdout, done.stderr
 
 
 def test_a_flat_picture_has_no_differences():

@@ -59,6 +59,21 @@ def test_no_decay_is_near_a_tie_between_roundings():
     assert np.abs(exact - np.floor(exact) - 0.5).min() > 1e-6
 
 
+@pytest.mark.parametrize("reset", [True, False])
+@pytest.mark.parametrize("span", [3, 4, 16])
+def test_squares_are_scanned_each_alone(span, reset):
+    u, dt, rates, B, C = operands(2, 7, 10, 5, 2)
+    skip = torch.arange(5) / 7
+    constants = {"reset": reset, "span": span, "skip": skip}
+    found = cpu.fixed_scan(u, dt, rates, B, C, (7, 10), **constants)
+    assert torch.equal(found, reference.fixed_scan(u, dt, rates, B, C, (7, 10), **constants))
+    of_first = [t.unflatten(1, (7, 10))[:, :span, :span] for t in (u, dt, B, C)]
+    size = tuple(of_first[0].shape[1:3])
+    x, t, b, c = (of.flatten(1, 2) for of in of_first)
+    alone = cpu.fixed_scan(x, t, rates, b, c, size, reset=reset, skip=skip)
+    assert torch.equal(found.unflatten(1, (7, 10))[:, :span, :span].flatten(1, 2), alone)
+
+
 def test_no_positions():
     u, dt, rates, B, C = operands(1, 0, 4, 8, 2)
     assert cpu.fixed_scan(u, dt, rates, B, C, (0, 4), reset=True).shape == u.shape
@@ -77,6 +92,16 @@ for shape, scale in {cases}:
         expected = reference.fixed_scan(*inputs, size, reset=reset)
         found = fixed_scan(*inputs, size, reset=reset, backend="triton")
         assert torch.equal(found, expected), (shape, reset)
+u, dt, rates, B, C = operands(2, 5, 7, 5, 2)
+skip = torch.arange(5) / 7
+together = torch.cat([B, B, C], dim=-1)
+for reset in (True, False):
+    for span in (0, 3, 9):
+        constants = {{"reset": reset, "span": span, "skip": skip}}
+        expected = reference.fixed_scan(u, dt, rates, B, C, (5, 7), **constants)
+        views = together[..., 2:4], together[..., 4:]
+        found = fixed_scan(u, dt, rates, *views, (5, 7), backend="triton", **constants)
+        assert torch.equal(found, expected), (reset, span)
 none = operands(1, 0, 4, 8, 2)
 assert fixed_scan(*none, (0, 4), reset=True, backend="triton").shape == none[0].shape
 print("parity holds")

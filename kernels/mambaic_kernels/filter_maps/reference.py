@@ -1,8 +1,8 @@
 """Maps of a picture, and factors that they are weighted by, for the post-filter.
 
 Differences of each pixel to its neighbours and to similar pixels around it, and how far it may be
-off for the contrast around it. In float32 on CPUs they are one numba pass over rows in the cache;
-elsewhere plain torch, which is the definition.
+off for the contrast around it. In float32 they are one numba pass over rows in the cache on CPUs,
+one launch on GPUs; elsewhere plain torch, which is the definition.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from mambaic_kernels.dispatch import module_for
 from mambaic_kernels.filter_maps.constants import (
     AVERAGED,
     CLIP,
@@ -35,6 +36,8 @@ def filter_maps(planes: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
         from mambaic_kernels.filter_maps import cpu
 
         return cpu.filter_maps(planes, deviation)
+    if planes.device.type == "cuda" and planes.dtype == torch.float32:
+        return module_for(__package__, planes).filter_maps(planes, deviation)
     return filter_maps_reference(planes, deviation)
 
 

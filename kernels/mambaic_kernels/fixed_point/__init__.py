@@ -107,6 +107,13 @@ def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor
     return _backend(v).look_up_octaves(v, values, shift, first)
 
 
+def feature_levels(
+    y: Tensor, values: Tensor, shift: int, first: int, per_step: float, most: float
+) -> Tensor:
+    """Integers (B, 2C, H, W) of what is told of latents y (B, C, H, W): see ``reference``."""
+    return _backend(y).feature_levels(y, values, shift, first, per_step, most)
+
+
 def norm(
     x: Tensor,
     weight: Tensor,

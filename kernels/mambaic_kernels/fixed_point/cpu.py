@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mambaic_kernels.fixed_point.reference import DIGIT, DIGIT_ZERO, PER_UNIT, UNIT
-from mambaic_kernels.simd import cut, exact_jit, f32, run
+from mambaic_kernels.simd import cut, exact_jit, f32, float_bits, run
 
 SERIAL = 1 << 16  # elements under which threads cost more than they give
 AT_ONCE = 1024  # look-ups
@@ -136,6 +136,21 @@ def _look_up_octaves(bits, out, values, shift, start):  # type: ignore[no-untype
 
 
 @exact_jit(nogil=True)
+def _feature_levels(y, out, values, shift, start, levels, first, last):  # type: ignore[no-untyped-def]
+    per_step, most = levels
+    end = np.int32(len(values) - 1)
+    channels = y.shape[1]
+    for row in range(first, last):
+        for c in range(channels):
+            own = y[row, c]
+            cell = (float_bits(abs(own) + f32(1)) >> shift) - start
+            found = values[np.uint32(min(max(cell, np.int32(0)), end))]
+            level = min(max(np.rint(found * per_step), -most), most)
+            out[row, c] = -level if own < f32(0) else level
+            out[row, channels + c] = level
+
+
+@exact_jit(nogil=True)
 def _norm(x, out, weight, bias, fine, coarse, eps, first, last):  # type: ignore[no-untyped-def]
     width = x.shape[1]
     centred = np.empty(width, np.float32)
@@ -156,7 +171,7 @@ def _norm(x, out, weight, bias, fine, coarse, eps, first, last):  # type: ignore
             to[c] = np.rint(centred[c] / deviation * weight[c] * _PER_UNIT) * _UNIT + bias[c]
 
 
-def _spread(task: Callable[..., None], count: int, size: int) -> None:
+def spread(task: Callable[..., None], count: int, size: int) -> None:
     """task(first, last) over ``count`` items of ``size`` elements."""
     if count * size < SERIAL:
         task(0, count)
@@ -187,7 +202,7 @@ def _elementwise(kernel: Callable[..., None], x: Tensor, *more: Any) -> Tensor:
         kernel(x.view(-1).numpy(), out.view(-1).numpy(), *more)
         return out
     source, target = _flat(x), _flat(out)
-    _spread(lambda a, b: kernel(source[a:b], target[a:b], *more), count, 1)
+    spread(lambda a, b: kernel(source[a:b], target[a:b], *more), count, 1)
     return out
 
 
@@ -206,7 +221,7 @@ def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
     channels = multiplier.numel()
     rows = _flat(sums).reshape(-1, channels)
     factors, shifts = (t.reshape(-1).numpy() for t in (multiplier, bias.expand_as(multiplier)))
-    _spread(lambda first, last: _rescale(rows, factors, shifts, first, last), len(rows), channels)
+    spread(lambda first, last: _rescale(rows, factors, shifts, first, last), len(rows), channels)
     return sums
 
 
@@ -219,7 +234,7 @@ def to_digits(x: Tensor, per_step: float, most: float) -> Tensor:
     )
     high, low = (_flat(half) for half in digits.chunk(2))
     source, steps, bound = _flat(x), f32(per_step), f32(most)
-    _spread(lambda a, b: _to_digits(source[a:b], high[a:b], low[a:b], steps, bound), x.numel(), 1)
+    spread(lambda a, b: _to_digits(source[a:b], high[a:b], low[a:b], steps, bound), x.numel(), 1)
     return digits
 
 
@@ -240,7 +255,7 @@ def _of_digits(kernel: Callable[..., None], sums: Tensor, *per_channel: Tensor) 
     channels = zero.numel()
     high, low = (_flat(half).reshape(-1, channels) for half in halves)
     own = [of.expand_as(zero).reshape(-1).numpy() for of in (zero, *more)]
-    _spread(lambda a, b: kernel(high, low, *own, a, b), len(high), channels)
+    spread(lambda a, b: kernel(high, low, *own, a, b), len(high), channels)
     return halves[0]
 
 
@@ -264,7 +279,7 @@ def shares(
         bias = bias.expand_as(products)
     beside, table = bias.reshape(-1, keys).numpy(), powers.numpy()
     scales = f32(per_step), f32(parts)
-    _spread(
+    spread(
         lambda first, last: _shares(rows, beside, table, f32(per_unit), scales, first, last),
         len(rows),
         keys,
@@ -278,8 +293,21 @@ def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor
     out = torch.empty_like(v)
     bits, target, table = _flat(v).view(np.int32), _flat(out), values.numpy()
     start, by = np.int32(first), np.int32(shift)
-    _spread(lambda a, b: _look_up_octaves(bits[a:b], target[a:b], table, by, start), v.numel(), 1)
+    spread(lambda a, b: _look_up_octaves(bits[a:b], target[a:b], table, by, start), v.numel(), 1)
     return out
+
+
+def feature_levels(
+    y: Tensor, values: Tensor, shift: int, first: int, per_step: float, most: float
+) -> Tensor:
+    """As ``reference.feature_levels``."""
+    batch, channels, height, width = y.shape
+    out = y.new_empty(batch, height, width, 2 * channels)
+    source = y.permute(0, 2, 3, 1).reshape(-1, channels).numpy()
+    target = out.view(-1, 2 * channels).numpy()
+    constants = values.numpy(), np.int32(shift), np.int32(first), (f32(per_step), f32(most))
+    spread(lambda a, b: _feature_levels(source, target, *constants, a, b), len(source), channels)
+    return out.permute(0, 3, 1, 2)
 
 
 def norm(
@@ -299,5 +327,5 @@ def norm(
         weight.numpy(), bias.numpy(),
         np.array(fine, np.float32), np.array(coarse, np.float32), f32(eps),
     )  # fmt: skip
-    _spread(lambda first, last: _norm(source, target, *constants, first, last), len(source), width)
+    spread(lambda first, last: _norm(source, target, *constants, first, last), len(source), width)
     return out

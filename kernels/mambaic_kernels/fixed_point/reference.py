@@ -78,6 +78,15 @@ def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor
     return values[cell.sub_(first).clamp_(0, len(values) - 1)]
 
 
+def feature_levels(
+    y: Tensor, values: Tensor, shift: int, first: int, per_step: float, most: float
+) -> Tensor:
+    """Integers (B, 2C, H, W) of features of y (B, C, H, W): ``values`` by the leading bits of
+    |y| + 1, as ``look_up_octaves``, with the signs of y, then without."""
+    magnitude = to_levels(look_up_octaves(y.abs() + 1.0, values, shift, first), per_step, most)
+    return torch.cat([torch.copysign(magnitude, y), magnitude], dim=1)
+
+
 def norm(
     x: Tensor,
     weight: Tensor,

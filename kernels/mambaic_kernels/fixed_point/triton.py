@@ -19,7 +19,7 @@ from mambaic_kernels.fixed_scan.triton import EXACT, _rint
 from mambaic_kernels.scan.operators import watched
 
 BLOCK = 1024
-_PER_UNIT, _UNIT = tl.constexpr(PER_UNIT), tl.constexpr(UNIT)
+PER_UNIT_, UNIT_ = tl.constexpr(PER_UNIT), tl.constexpr(UNIT)
 GRID, LEVELS, LOOK_UP, SOFTPLUS, OCTAVES = range(5)  # kinds of elementwise operations
 _LEVELS, _LOOK_UP, _SOFTPLUS = tl.constexpr(LEVELS), tl.constexpr(LOOK_UP), tl.constexpr(SOFTPLUS)
 _GRID = tl.constexpr(GRID)
@@ -28,6 +28,13 @@ _GRID = tl.constexpr(GRID)
 @triton.jit
 def _levels(x, per_step, most):
     return tl.minimum(tl.maximum(_rint(x * per_step), -most), most)
+
+
+@triton.jit
+def look_up_at(x, values, low, per_unit, end, ok):
+    """``values`` at x as ``reference.look_up``, ``end`` the last place."""
+    place = tl.minimum(tl.maximum(_rint((x - low) * per_unit), 0.0), end)
+    return tl.load(values + place.to(tl.int32), mask=ok, other=0.0)
 
 
 @triton.jit
@@ -40,12 +47,11 @@ def _map_kernel(
     ok = at < count
     own = tl.load(x + at, mask=ok, other=0.0)
     if KIND == _GRID:
-        found = _rint(own * _PER_UNIT) * _UNIT
+        found = _rint(own * PER_UNIT_) * UNIT_
     elif KIND == _LEVELS:
         found = _levels(own, a, b)
     elif KIND == _LOOK_UP:
-        place = tl.minimum(tl.maximum(_rint((own - a) * b), 0.0), end)
-        found = tl.load(values + place.to(tl.int32), mask=ok, other=0.0)
+        found = look_up_at(own, values, a, b, end, ok)
     elif KIND == _SOFTPLUS:
         place = tl.minimum(_rint(tl.abs(own) * b), end)
         found = tl.load(values + place.to(tl.int32), mask=ok, other=0.0) + tl.maximum(own, 0.0)
@@ -57,12 +63,30 @@ def _map_kernel(
 
 
 @triton.jit
+def _feature_kernel(
+    y, values, out, count, positions, channels, width, yb, yy, yx, yc, shift, first, last,
+    per_step, most, BLOCK: tl.constexpr,
+):  # fmt: skip
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < count
+    place, c = at // channels, at % channels
+    b, p = place // positions, place % positions
+    own = tl.load(y + b * yb + p // width * yy + p % width * yx + c * yc, mask=ok, other=0.0)
+    cell = ((tl.abs(own) + 1.0).to(tl.int32, bitcast=True) >> shift) - first
+    cell = tl.minimum(tl.maximum(cell, 0), last)
+    level = _levels(tl.load(values + cell, mask=ok, other=0.0), per_step, most)
+    to = out + place * 2 * channels + c
+    tl.store(to, tl.where(own < 0, -level, level), mask=ok)
+    tl.store(to + channels, level, mask=ok)
+
+
+@triton.jit
 def _rescale_kernel(sums, multiplier, bias, out, count, channels, stride, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     ok = at < count
     c = (at // stride) % channels
     product = tl.load(sums + at, mask=ok, other=0.0) * tl.load(multiplier + c, mask=ok, other=0.0)
-    found = _rint(product) * _UNIT + tl.load(bias + c, mask=ok, other=0.0)
+    found = _rint(product) * UNIT_ + tl.load(bias + c, mask=ok, other=0.0)
     tl.store(out + at, found, mask=ok)
 
 
@@ -83,7 +107,7 @@ def _norm_kernel(
     deviation = tl.sqrt_rn(tl.maximum(squares * coarse, eps))
     scaled = tl.div_rn(centred, tl.zeros_like(centred) + deviation)
     scaled = scaled * tl.load(weight + c, mask=ok, other=0.0)
-    found = _rint(scaled * _PER_UNIT) * _UNIT + tl.load(bias + c, mask=ok, other=0.0)
+    found = _rint(scaled * PER_UNIT_) * UNIT_ + tl.load(bias + c, mask=ok, other=0.0)
     tl.store(out + at, found, mask=ok)
 
 
@@ -99,8 +123,8 @@ def _shares_kernel(
     at = row.to(tl.int64) * keys + key
     place = (row // (heads * queries)).to(tl.int64) * of_picture + key * of_key
     place += ((row // queries) % heads) * of_head + (row % queries) * of_query
-    logits = _rint(tl.load(products + at, mask=ok, other=0.0) * per_unit * _PER_UNIT) * _UNIT
-    logits += _rint(tl.load(bias + place, mask=ok, other=0.0) * _PER_UNIT) * _UNIT
+    logits = _rint(tl.load(products + at, mask=ok, other=0.0) * per_unit * PER_UNIT_) * UNIT_
+    logits += _rint(tl.load(bias + place, mask=ok, other=0.0) * PER_UNIT_) * UNIT_
     most = tl.max(tl.where(ok, logits, float("-inf")), axis=0)
     below = tl.minimum(_rint((most - logits) * per_step), end)
     found = tl.load(powers + tl.where(ok, below, 0.0).to(tl.int32), mask=ok, other=0.0)
@@ -125,6 +149,18 @@ def _map(x: Tensor, values: Tensor, a: float, b: float, kind: int) -> Tensor:
             KIND=kind, BLOCK=BLOCK, **EXACT,
         )  # fmt: skip
     return out
+
+
+def _feature_levels(y: Tensor, values: Tensor, octaves: list[int], levels: list[float]) -> Tensor:
+    batch, channels, height, width = y.shape
+    out = y.new_empty(batch, height, width, 2 * channels)
+    b, c, row, column = y.stride()
+    if count := y.numel():
+        _feature_kernel[(triton.cdiv(count, BLOCK),)](
+            y, values, out, count, height * width, channels, width, b, row, column, c,
+            *octaves, values.numel() - 1, *levels, BLOCK=BLOCK, **EXACT,
+        )  # fmt: skip
+    return out.permute(0, 3, 1, 2)
 
 
 def _rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
@@ -162,15 +198,24 @@ def _shares(products: Tensor, bias: Tensor, powers: Tensor, constants: list[floa
     return out
 
 
-def _operator(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _operator(
+    name: str,
+    function: Callable[..., Tensor],
+    fake: Callable[..., Tensor] = lambda x, *others: torch.empty_like(x),
+) -> Callable[..., Tensor]:
     """``function``, as an operator where fake tensors or a compiler must see it."""
     operator: Any = torch.library.custom_op(f"mambaic::{name}", function, mutates_args=())
-    operator.register_fake(lambda x, *others: torch.empty_like(x))
+    operator.register_fake(fake)
     return lambda x, *others: (operator if watched(x) else function)(x, *others)
 
 
 _map_op, _rescale_op = _operator("fixed_map", _map), _operator("fixed_rescale", _rescale)
 _norm_op, _shares_op = _operator("fixed_norm", _norm), _operator("fixed_shares", _shares)
+_feature_op = _operator(
+    "fixed_features",
+    _feature_levels,
+    lambda y, *others: torch.empty_like(torch.cat([y, y], 1), memory_format=torch.channels_last),
+)
 
 
 def to_grid(x: Tensor) -> Tensor:
@@ -201,6 +246,13 @@ def softplus(x: Tensor, values: Tensor, per_unit: float) -> Tensor:
 def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:
     """As ``reference.look_up_octaves``."""
     return _map_op(v, values, float(shift), float(first), OCTAVES)
+
+
+def feature_levels(
+    y: Tensor, values: Tensor, shift: int, first: int, per_step: float, most: float
+) -> Tensor:
+    """As ``reference.feature_levels``."""
+    return _feature_op(y, values, [shift, first], [per_step, most])
 
 
 def norm(

@@ -18,6 +18,8 @@ def fixed_scan(
     size: tuple[int, int],
     *,
     reset: bool,
+    span: int = 0,
+    skip: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Scan of a map of ``size`` (height, width), P = height * width positions.
@@ -28,11 +30,14 @@ def fixed_scan(
         rates: (4, N, D), the negative of A.
         B, C: (batch, P, 4, N).
         reset: the state starts anew at every row (directions 0, 1) or column (2, 3).
+        span: side of squares, from the top left corner, that are scanned each alone; 0: none.
+        skip: (D,), what inputs are multiplied by and added, both rounded to the grid.
         backend: "reference", "cpu", "triton", or "auto" by device.
 
-    Returns y (batch, P, D), the sum of the directions in multiples of ``reference.STATE``. Raises
-    KernelUnavailable if the backend cannot run here.
+    Returns y (batch, P, D), the sum of the directions in multiples of ``reference.STATE``; with
+    ``skip`` on the grid. Raises KernelUnavailable if the backend cannot run
+    here.
     """
     module = importlib.import_module(f"{__name__}.{pick(backend, u.device)}")
-    y: Tensor = module.fixed_scan(u, dt, rates, B, C, size, reset=reset)
+    y: Tensor = module.fixed_scan(u, dt, rates, B, C, size, reset=reset, span=span, skip=skip)
     return y

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.fixed_scan.reference import DECAYS, PER_STATE, STATE, STEPS
+from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
+from mambaic_kernels.fixed_scan.reference import DECAYS, PER_STATE, STATE, STEPS, by_squares
 from mambaic_kernels.scan.cpu import position
 from mambaic_kernels.simd import cut, exact_jit, run
 
 BLOCK = 128  # channels of one block at most
 SERIAL = 1 << 16  # state updates under which threads cost more than they give
+_STATE, _PER_UNIT, _UNIT = np.float32(STATE), np.float32(PER_UNIT), np.float32(UNIT)
 _STEPS, _PER_STATE, _LAST = np.float32(STEPS), np.float32(PER_STATE), np.float32(len(DECAYS) - 1)
 
 
@@ -55,6 +59,16 @@ def _scan(u, dt, rates, B, C, decays, y, height, width, reset, d0, d1):  # type:
                         out[d] += total[d]
 
 
+@exact_jit(nogil=True)
+def _add_skipped(u, skip, y, d0, d1):  # type: ignore[no-untyped-def]
+    """y, in states, to what is on the grid, with the inputs times ``skip``."""
+    for b in range(u.shape[0]):
+        for p in range(u.shape[1]):
+            for d in range(d0, d1):
+                skipped = np.rint(u[b, p, d] * skip[d] * _PER_UNIT) * _UNIT
+                y[b, p, d] = skipped + np.rint(y[b, p, d] * _STATE * _PER_UNIT) * _UNIT
+
+
 def fixed_scan(
     u: Tensor,
     dt: Tensor,
@@ -64,15 +78,22 @@ def fixed_scan(
     size: tuple[int, int],
     *,
     reset: bool,
+    span: int = 0,
+    skip: Tensor | None = None,
 ) -> Tensor:
     """See ``mambaic_kernels.fixed_scan.fixed_scan``."""
+    if span and max(size) > span:
+        part = partial(fixed_scan, reset=reset, skip=skip)
+        return by_squares(part, u, dt, rates, B, C, size, span)
     inputs = [t.contiguous().numpy() for t in (u, dt, rates, B, C)]
     y = torch.zeros_like(u, memory_format=torch.contiguous_format)
-    y_array = y.numpy()
+    y_array, factors = y.numpy(), None if skip is None else skip.contiguous().numpy()
 
     def task(index: int, first: int, last: int) -> None:
         _scan(*inputs, DECAYS, y_array, *size, reset, first, last)
+        if factors is not None:
+            _add_skipped(inputs[0], factors, y_array, first, last)
 
     updates = dt.numel() * rates.shape[1]
     run(task, cut(u.shape[-1], 1 if updates < SERIAL else torch.get_num_threads(), BLOCK))
-    return y.mul_(STATE)
+    return y.mul_(STATE) if skip is None else y

@@ -8,10 +8,14 @@ left to right; states are summed in order, then directions in order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic_kernels.fixed_point.reference import to_grid
 from mambaic_kernels.scan.layout import DIRECTIONS, from_sequence, to_sequence
 
 STATE = 2.0**-14
@@ -31,8 +35,15 @@ def fixed_scan(
     size: tuple[int, int],
     *,
     reset: bool,
+    span: int = 0,
+    skip: Tensor | None = None,
 ) -> Tensor:
     """See ``mambaic_kernels.fixed_scan.fixed_scan``."""
+    if skip is not None:
+        y = fixed_scan(u, dt, rates, B, C, size, reset=reset, span=span)
+        return to_grid(u * skip) + to_grid(y)
+    if span and max(size) > span:
+        return by_squares(partial(fixed_scan, reset=reset), u, dt, rates, B, C, size, span)
     lines, shape = "reset" if reset else "flat", (len(u), *size)
     decays = torch.from_numpy(DECAYS).to(u.device)
     total = torch.zeros_like(u)
@@ -53,3 +64,25 @@ def fixed_scan(
             rows.append(y)
         total = total + from_sequence(torch.stack(rows, dim=1), k, lines, shape).flatten(1, 2)
     return total * STATE
+
+
+def by_squares(
+    scan: Callable[..., Tensor],
+    u: Tensor,
+    dt: Tensor,
+    rates: Tensor,
+    B: Tensor,
+    C: Tensor,
+    size: tuple[int, int],
+    span: int,
+) -> Tensor:
+    """``scan`` of every square of a side of ``span``, and of what is left at the borders."""
+    maps = [t.unflatten(1, size) for t in (u, dt, B, C)]
+    out = torch.empty_like(maps[0])
+    for top in range(0, size[0], span):
+        for left in range(0, size[1], span):
+            where = slice(None), slice(top, top + span), slice(left, left + span)
+            height, width = out[where].shape[1:3]
+            x, t, b, c = (of[where].flatten(1, 2) for of in maps)
+            out[where] = scan(x, t, rates, b, c, (height, width)).view_as(out[where])
+    return out.flatten(1, 2)

@@ -12,22 +12,24 @@ Tested on CPU with TRITON_INTERPRET=1.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from mambaic_kernels.fixed_scan.reference import DECAYS, PER_STATE, STATE, STEPS
+from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
+from mambaic_kernels.fixed_scan.reference import DECAYS, PER_STATE, STATE, STEPS, by_squares
 from mambaic_kernels.scan.layout import DIRECTIONS
-from mambaic_kernels.scan.triton import _positions
+from mambaic_kernels.scan.operators import watched
 
 BLOCK = 32  # channels of a program: a warp, as there are many lines
 MERGED = 1024  # outputs of a program that adds directions
 INTEGERS = tl.constexpr(2.0**23)  # from here on float32 holds integers alone
 _STEPS, _LAST = tl.constexpr(STEPS), tl.constexpr(len(DECAYS) - 1.0)
 _STATE, _PER_STATE = tl.constexpr(STATE), tl.constexpr(PER_STATE)
+_PER_UNIT, _UNIT = tl.constexpr(PER_UNIT), tl.constexpr(UNIT)
 EXACT = {"enable_fp_fusion": False}  # options of compilation
 
 
@@ -42,18 +44,19 @@ def _rint(x):
 @triton.jit
 def _scan_kernel(
     u, dt, rates, B, C, decays, y,
-    height, width, channels, positions, K: tl.constexpr, N: tl.constexpr, BD: tl.constexpr,
-    reset: tl.constexpr,
+    height, width, span, longest, parts, channels, ub, up, bb, bp, bk,
+    K: tl.constexpr, N: tl.constexpr, BD: tl.constexpr, reset: tl.constexpr,
 ):  # fmt: skip
-    """One line of one direction: y (batch, positions, K, channels), in integers."""
-    lines_max = tl.maximum(height, width) if reset else 1
-    job = tl.program_id(0)  # (b * K + k) * lines_max + line
-    line = job % lines_max
-    k = (job // lines_max) % K
-    b = (job // lines_max // K).to(tl.int64)
+    """One part of a line of one direction: y (batch, positions, K, channels), in integers."""
+    job = tl.program_id(0)  # ((b * K + k) * longest + line) * parts + part
+    part = job % parts
+    line = (job // parts) % longest
+    k = (job // parts // longest) % K
+    b = (job // parts // longest // K).to(tl.int64)
     lines = tl.where(k < 2, height, width) if reset else 1
     length = tl.where(k < 2, width, height) if reset else height * width
-    length = tl.where(line < lines, length, 0)  # of lines that do not exist
+    begin = part * span
+    length = tl.where(line < lines, tl.minimum(span, length - begin), 0)  # of what there is
     d = tl.program_id(1) * BD + tl.arange(0, BD)
     ok = d < channels
     rate = ()
@@ -62,9 +65,14 @@ def _scan_kernel(
         rate += (tl.load(rates + (k * N + n) * channels + d, mask=ok, other=0.0),)
         h += (tl.zeros([BD], tl.float32),)
     for step in range(length):
-        p = b * positions + _positions(step, k, line, length, height, width, reset)
-        at = p * K + k
-        x = tl.load(u + p * channels + d, mask=ok, other=0.0)
+        s = begin + tl.where(k % 2 == 1, length - 1 - step, step)
+        if reset:
+            p = tl.where(k < 2, line * width + s, s * width + line).to(tl.int64)
+        else:
+            p = tl.where(k < 2, s, (s % height) * width + s // height).to(tl.int64)
+        at = (b * height * width + p) * K + k
+        of_states = b * bb + p * bp + k * bk
+        x = tl.load(u + b * ub + p * up + d, mask=ok, other=0.0)
         t = tl.load(dt + at * channels + d, mask=ok, other=0.0)
         flow = t * x
         total = tl.zeros([BD], tl.float32)
@@ -72,24 +80,32 @@ def _scan_kernel(
         for n in tl.static_range(N):
             place = tl.minimum(_rint(t * rate[n] * _STEPS), _LAST)
             decay = tl.load(decays + place.to(tl.int32), mask=ok, other=0.0)
-            inflow = _rint(flow * tl.load(B + at * N + n) * _PER_STATE)
+            inflow = _rint(flow * tl.load(B + of_states + n) * _PER_STATE)
             state = _rint(decay * h[n]) + inflow
-            total += _rint(tl.load(C + at * N + n) * state)
+            total += _rint(tl.load(C + of_states + n) * state)
             states += (state,)
         h = states
         tl.store(y + at * channels + d, total, mask=ok)
 
 
 @triton.jit
-def _merge_kernel(y, out, channels, count, K: tl.constexpr, BLOCK: tl.constexpr):
+def _merge_kernel(
+    y, u, skip, out, channels, positions, count, ub, up, K: tl.constexpr, SKIP: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
     """out (rows, channels): y (rows, K, channels) added in order of K, in units."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     ok = at < count
-    first = (at // channels) * K * channels + at % channels
+    row, d = at // channels, at % channels
     total = tl.zeros([BLOCK], tl.float32)
     for k in tl.static_range(K):
-        total += tl.load(y + first + k * channels, mask=ok, other=0.0)
-    tl.store(out + at, total * _STATE, mask=ok)
+        total += tl.load(y + (row * K + k) * channels + d, mask=ok, other=0.0)
+    found = total * _STATE
+    if SKIP:
+        own = u + row // positions * ub + row % positions * up + d
+        skipped = tl.load(own, mask=ok, other=0.0) * tl.load(skip + d, mask=ok, other=0.0)
+        found = _rint(skipped * _PER_UNIT) * _UNIT + _rint(found * _PER_UNIT) * _UNIT
+    tl.store(out + at, found, mask=ok)
 
 
 @lru_cache(maxsize=8)
@@ -98,21 +114,32 @@ def _decays(device: torch.device) -> Tensor:
 
 
 def _launch(
-    u: Tensor, dt: Tensor, rates: Tensor, B: Tensor, C: Tensor, height: int, width: int, reset: bool
-) -> Tensor:
-    u, dt, rates, B, C = (t.contiguous() for t in (u, dt, rates, B, C))
+    u: Tensor, dt: Tensor, rates: Tensor, B: Tensor, C: Tensor, skip: Tensor | None,
+    height: int, width: int, reset: bool, span: int,
+) -> Tensor:  # fmt: skip
+    u, B, C = (t if t.stride(-1) == 1 else t.contiguous() for t in (u, B, C))
+    if B.stride() != C.stride():
+        B, C = B.contiguous(), C.contiguous()
+    dt, rates = dt.contiguous(), rates.contiguous()
     batch, positions, channels = u.shape
-    y, out = torch.empty_like(dt), torch.empty_like(u)
+    y, out = torch.empty_like(dt), torch.empty(u.shape, dtype=u.dtype, device=u.device)
     if not out.numel():
         return out
-    lines = max(height, width) if reset else 1
-    _scan_kernel[(batch * DIRECTIONS * lines, triton.cdiv(channels, BLOCK))](
-        u, dt, rates, B, C, _decays(u.device), y, height, width, channels, positions,
+    longest = max(height, width) if reset else 1
+    if not reset:
+        span = positions
+    elif not span:
+        span = longest
+    parts = triton.cdiv(longest, span)
+    _scan_kernel[(batch * DIRECTIONS * longest * parts, triton.cdiv(channels, BLOCK))](
+        u, dt, rates, B, C, _decays(u.device), y,
+        height, width, span, longest, parts, channels, *u.stride()[:2], *B.stride()[:3],
         K=DIRECTIONS, N=rates.shape[1], BD=BLOCK, reset=reset, num_warps=1, **EXACT,
     )  # fmt: skip
     _merge_kernel[(triton.cdiv(out.numel(), MERGED),)](
-        y, out, channels, out.numel(), K=DIRECTIONS, BLOCK=MERGED, **EXACT
-    )
+        y, u, u if skip is None else skip, out, channels, positions, out.numel(), *u.stride()[:2],
+        K=DIRECTIONS, SKIP=skip is not None, BLOCK=MERGED, **EXACT,
+    )  # fmt: skip
     return out
 
 
@@ -120,9 +147,7 @@ _operator = torch.library.custom_op("mambaic::fixed_scan", _launch, mutates_args
 
 
 @_operator.register_fake
-def _(
-    u: Tensor, dt: Tensor, rates: Tensor, B: Tensor, C: Tensor, height: int, width: int, reset: bool
-) -> Tensor:
+def _(u, dt, rates, B, C, skip, height, width, reset, span):  # type: ignore[no-untyped-def]
     return u.new_empty(u.shape)
 
 
@@ -135,7 +160,13 @@ def fixed_scan(
     size: tuple[int, int],
     *,
     reset: bool,
+    span: int = 0,
+    skip: Tensor | None = None,
 ) -> Tensor:
     """See ``mambaic_kernels.fixed_scan.fixed_scan``."""
-    y: Tensor = _operator(u, dt, rates, B, C, *size, reset)
+    if span and not reset and max(size) > span:
+        # sequences of a square are no parts of those of the map
+        part = partial(fixed_scan, reset=reset, skip=skip)
+        return by_squares(part, u, dt, rates, B, C, size, span)
+    y: Tensor = (_operator if watched(u) else _launch)(u, dt, rates, B, C, skip, *size, reset, span)
     return y
