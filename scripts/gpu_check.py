@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -24,7 +25,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-LIMITS_S = {"parity": 60.0, "exchange": 180.0, "times": 240.0, "training": 180.0}
+from mambaic_kernels.dispatch import BY_DEFINITION
+
+LIMITS_S = {"parity": 60.0, "exchange": 180.0, "stages": 120.0, "times": 240.0, "training": 180.0}
 QUALITIES, SMALL_QUALITIES = (10, 30, 50, 70, 90), (50,)
 Rows = list[dict[str, Any]]
 
@@ -66,39 +69,27 @@ def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> fl
 
 
 def parity(options: argparse.Namespace) -> Rows:
-    """The device's kernels against their definitions."""
-    from mambaic_kernels import ss2d_scan
-    from mambaic_kernels.fixed_scan import fixed_scan
+    """The device's kernels against their definitions: those that fail are replaced by these in the
+    stages that follow."""
+    from mambaic_kernels import parity
 
     device = torch.device(options.device)
-    generator = torch.Generator().manual_seed(0)
-
-    def some(*shape: int) -> torch.Tensor:
-        return torch.round(1024 * torch.randn(shape, generator=generator)).div(1024).to(device)
-
-    height, width, channels, states = 17, 23, 40, 4
-    grid = 2, height, width
-    u, delta = some(*grid, channels), some(*grid, 4, channels).abs()
-    A, B, C = -some(4, channels, states).abs(), some(*grid, 4, states), some(*grid, 4, states)
-    flat = [t.flatten(1, 2) for t in (u, delta)], [t.flatten(1, 2) for t in (B, C)]
-    rates = -A.transpose(1, 2).contiguous()
-
-    def scan(backend: str) -> torch.Tensor:
-        return ss2d_scan(u, delta, A, B, C, lines="reset", backend=backend)
-
-    def fixed(backend: str) -> torch.Tensor:
-        return fixed_scan(*flat[0], rates, *flat[1], (height, width), reset=True, backend=backend)
-
-    rows = []
-    for name, kernel, tolerance in (("ss2d_scan", scan, 2e-5), ("fixed_scan", fixed, 0.0)):
+    backend = "triton" if device.type == "cuda" else "cpu"
+    rows: Rows = []
+    for operation, case in parity.CASES.items():
         try:
-            expected = kernel("reference")
-            error = float((kernel("auto") - expected).abs().max() / expected.abs().max())
-            said = "ok" if error <= tolerance else f"differs by {error:.1e} of the largest"
+            off = parity.difference(operation, backend, device)
+            said = "ok" if off <= case.tolerance else f"differs by {off:.1e}"
         except Exception as exc:  # whatever a compiler or driver raises is a finding
             said = f"{type(exc).__name__}: {exc}"
-        rows.append({"kernel": name, "result": said})
+        then = backend if said == "ok" else "definition"
+        rows.append({"kernel": operation, "result": said, "runs by": then})
+        print(json.dumps(rows), flush=True)
     return rows
+
+
+def failed_kernels(rows: Rows) -> list[str]:
+    return [row["kernel"] for row in rows if row.get("runs by") == "definition"]
 
 
 def exchange(options: argparse.Namespace) -> Rows:
@@ -147,6 +138,88 @@ def times(options: argparse.Namespace) -> Rows:
     return rows
 
 
+def stages(options: argparse.Namespace) -> Rows:
+    """Milliseconds of what a decoding consists of, one picture at a time; scans against copies."""
+    import mambaic
+    from mambaic.coding.batch import BatchDecoder
+    from mambaic.container.fields import latent_size, read, tile_grid
+    from mambaic.fixed_point.exactness import exact_arithmetic
+    from mambaic.numerics import own_numerics
+    from mambaic.picture_decoder import decode_tile
+    from mambaic.reconstruction.filter_taps import TAPS
+    from mambaic.reconstruction.post_filter import PostFilter
+    from mambaic.reconstruction.rotation import IDENTITY
+    from mambaic.tiling.synthesis import Synthesis
+    from mambaic_kernels import transfers
+
+    codec = mambaic.load(options.model, options.device)
+    width, height = (96, 64) if options.small else (768, 512)
+    rounds, quality = 1 if options.small else 5, 60.0
+    size, grid = latent_size(width, height), tile_grid(width, height, 0)
+    data = codec.encode(made_picture(width, height), quality)
+    file = read(data)
+    model, walk = codec.model, codec.model.entropy_model
+    weights = model.error_weights(quality)
+    every = PostFilter(tuple(tuple(0.01 for _ in taps) for taps in TAPS))
+    rows: Rows = []
+
+    def timed(part: str, work: Callable[[], object]) -> None:
+        spent = seconds(work, codec.device, rounds)
+        rows.append({"part": part, "ms": round(1000 * spent, 2)})
+        print(json.dumps(rows), flush=True)
+
+    def networks() -> object:
+        with exact_arithmetic(codec.device):
+            coder = BatchDecoder([Silent()])  # type: ignore[list-item]
+            return list(walk._walk_in_fixed_point(coder, 1, size, quality, weights))
+
+    with own_numerics(codec.device):
+        latents = decode_tile(model, file, 0)
+        indices = np.zeros((1, latents[0].numel()), dtype=np.float32)
+
+        def drawn(post_filter: PostFilter) -> Callable[[], object]:
+            parts = model, width, height, grid, quality, IDENTITY, post_filter
+            return lambda: list(Synthesis(*parts).run(lambda index: latents))
+
+        timed("walk, networks alone", networks)
+        timed("walk with symbols", lambda: decode_tile(model, file, 0))
+        timed("g_s", drawn(PostFilter()))
+        timed("g_s and filter", drawn(every))
+        timed("all latents to the device", lambda: transfers.to_device(indices, codec.device))
+        timed("all latents to the host", lambda: transfers.to_host(latents))
+        timed("a picture", lambda: codec.decode(data))
+        rows += scan_bandwidth(codec.device, rounds, small=options.small)
+    return rows
+
+
+class Silent:
+    """A decoder whose symbols are zero, and take no time."""
+
+    def read(self, site: object, indices: np.ndarray) -> np.ndarray:
+        return np.zeros(indices.shape, dtype=np.float32)
+
+
+def scan_bandwidth(device: torch.device, rounds: int, *, small: bool) -> Rows:
+    """The fixed-point scan against a copy of what it reads and writes."""
+    from mambaic_kernels.fixed_scan import fixed_scan
+
+    side, channels, states = (16, 32, 4) if small else (128, 160, 4)
+    shape = 1, side * side
+    u, dt = torch.ones(*shape, channels, device=device), torch.ones(*shape, 4, channels)
+    dt, rates = dt.to(device), torch.ones(4, states, channels, device=device)
+    B = torch.ones(*shape, 4, states, device=device)
+
+    def scan() -> torch.Tensor:
+        return fixed_scan(u, dt, rates, B, B, (side, side), reset=True, span=32, skip=u[0, 0])
+
+    spent = seconds(scan, device, rounds)
+    copied = seconds(lambda: (u.clone(), u.clone(), dt.clone(), B.clone()), device, rounds)
+    return [
+        {"part": f"scan of {side}x{side}x{channels}", "ms": round(1000 * spent, 3)},
+        {"part": "copy of its operands", "ms": round(1000 * copied, 3)},
+    ]
+
+
 def training(options: argparse.Namespace) -> Rows:
     """Crops a second of whole training steps, by batch size, with and without a CUDA graph."""
     from mambaic import checkpoint
@@ -187,15 +260,21 @@ def training(options: argparse.Namespace) -> Rows:
 
 
 STAGES: dict[str, Callable[[argparse.Namespace], Rows]] = {
-    "parity": parity, "exchange": exchange, "times": times, "training": training
+    "parity": parity, "exchange": exchange, "stages": stages, "times": times, "training": training
 }  # fmt: skip
 
 
-def limited(command: Sequence[str], limit_s: float) -> dict[str, Any]:
-    """What a process says on its last line, in JSON, and how it ended."""
+def limited(
+    command: Sequence[str], limit_s: float, by_definition: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a process says on its last line, in JSON, and how it ended; some kernels run by their
+    definition."""
+    environment = {**os.environ, BY_DEFINITION: ",".join(by_definition)}
     start = time.perf_counter()
     try:
-        done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)
+        done = subprocess.run(
+            command, capture_output=True, timeout=limit_s, check=False, env=environment
+        )
         out, error = done.stdout, done.stderr.decode(errors="replace").strip()
         last = error.splitlines()[-1] if error else f"exit code {done.returncode}"
         ended = f"failed: {last}" if done.returncode else "done"
@@ -245,10 +324,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "torch": torch.__version__,
         "stages": {},
     }
+    failed: list[str] = []
     options.out.mkdir(parents=True, exist_ok=True)
     for name, limit_s in LIMITS_S.items():
         command = [sys.executable, __file__, *arguments, "--stage", name]
-        found["stages"][name] = limited(command, options.patience * limit_s)
+        found["stages"][name] = limited(command, options.patience * limit_s, failed)
+        failed += failed_kernels(found["stages"][name]["rows"])
         (options.out / "gpu_check.json").write_text(json.dumps(found, indent=1))
         (options.out / "gpu_check.md").write_text(report(found))
         print(f"{name}: {found['stages'][name]['ended']}", flush=True)

@@ -23,12 +23,12 @@ def test_a_stage_that_fails_says_why():
 
 
 def test_a_failed_stage_does_not_stop_the_next(monkeypatch, tmp_path):
-    ends = iter(["failed: x", "done", "stopped after 1 s", "done"])
+    ends = iter(["failed: x", "done", "done", "stopped after 1 s", "done"])
     rows = [{"batch": 1, "crops a second": 2.5}]
     monkeypatch.setattr(
         gpu_check,
         "limited",
-        lambda command, limit_s: {"ended": next(ends), "seconds": 1.0, "rows": rows},
+        lambda command, limit_s, by_definition: {"ended": next(ends), "seconds": 1.0, "rows": rows},
     )
     assert gpu_check.main(["--device", "cpu", "--out", str(tmp_path)]) == 1
     stages = json.loads((tmp_path / "gpu_check.json").read_text())["stages"]

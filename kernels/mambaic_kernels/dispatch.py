@@ -15,6 +15,10 @@ import torch
 from mambaic_kernels.errors import KernelUnavailable
 
 BACKENDS = ("reference", "cpu", "triton", "mamba_ssm")
+# operations, with commas between them, that run by their definition: what `scripts/gpu_check.py`
+# sets for kernels that it finds to fail
+BY_DEFINITION = "MAMBAIC_BY_DEFINITION"
+_by_definition = frozenset(os.environ.get(BY_DEFINITION, "").split(","))
 
 
 def _missing(backend: str) -> str:
@@ -57,9 +61,14 @@ def pick(backend: str, device: torch.device) -> str:
     return backend
 
 
+def by_definition(operation: str) -> bool:
+    """Whether an operation, a package, is to run by its definition."""
+    return operation.rpartition(".")[2] in _by_definition
+
+
 def module_for(operation: str, x: torch.Tensor) -> Any:
     """The module of ``operation``, a package, that runs on ``x`` by the natural backend: the
-    definition where gradients are wanted or numbers are not float32."""
-    if x.dtype != torch.float32 or x.requires_grad:
+    definition where gradients are wanted, numbers are not float32, or the environment says so."""
+    if x.dtype != torch.float32 or x.requires_grad or by_definition(operation):
         return importlib.import_module(f"{operation}.reference")
     return importlib.import_module(f"{operation}.{pick('auto', x.device)}")

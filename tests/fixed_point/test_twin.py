@@ -118,7 +118,7 @@ def test_sums_are_exact_for_inputs_of_any_size(factor):
     fixed = layers.FixedProduct(convolution, reach=1.0)
     x = factor * maps(1, 64, 6, 6).sign()
     integers = fixed.into(x)
-    weight = fixed.weight
+    weight = fixed.layer.weight
     most = F.conv2d(integers.abs().double(), weight.abs().double(), padding=1).max()
     assert most <= EXACT
     exact = F.conv2d(integers.double(), weight.double(), padding=1)

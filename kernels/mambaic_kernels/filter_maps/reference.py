@@ -12,7 +12,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from mambaic_kernels.dispatch import module_for
+from mambaic_kernels.dispatch import by_definition, module_for
 from mambaic_kernels.filter_maps.constants import (
     AVERAGED,
     CLIP,
@@ -36,7 +36,8 @@ def filter_maps(planes: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
         from mambaic_kernels.filter_maps import cpu
 
         return cpu.filter_maps(planes, deviation)
-    if planes.device.type == "cuda" and planes.dtype == torch.float32:
+    on_gpu = planes.device.type == "cuda" and not by_definition(__package__)
+    if on_gpu and planes.dtype == torch.float32:
         return module_for(__package__, planes).filter_maps(planes, deviation)
     return filter_maps_reference(planes, deviation)
 
