@@ -17,8 +17,8 @@ pytest.importorskip("triton")
 KODAK = 768, 512
 STEPS = 45  # coding steps, sub-group by sub-group
 START = 3  # transfers to a GPU before the first step: what the quality decides
-DECODE = {"walk": 660, "synthesis and filter": 290}
-ENCODE = {"rotation": 40, "analysis": 220, "walk": 700, "filter": 810}
+DECODE = {"walk": 635, "synthesis and filter": 285}
+ENCODE = {"rotation": 40, "analysis": 220, "walk": 670, "filter": 805}
 
 
 @lru_cache
