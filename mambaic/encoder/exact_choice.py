@@ -27,7 +27,7 @@ SOFT = 0.08  # of the pixels of a block, at most
 SLOPE = 0.8  # bits of a coefficient that is twice as large in square
 LEAST_GAIN = 400.0  # bits of a picture
 BORDER = 300.0  # bits that an edge between an exact block and a lossy one costs
-JOINING = 64.0  # bits that a block may cost more next to an exact one: it spares an edge
+JOINING = 64.0  # bits that a block may cost more next to an exact one, as blank paper does
 LEVELS = 4
 MARGIN = 16  # rows around a strip of blocks whose wavelet coefficients are looked at
 
@@ -47,6 +47,7 @@ def choose_blocks(pixels: NDArray[np.uint8], weight: float) -> Mask | None:
     tried = _joined(chosen, repeating)
     gain = _gain(pixels, tried, weight)
     chosen = _joined(chosen & (gain > 0), tried & (gain > -JOINING))
+    chosen = _widened(chosen, tried, gain)
     # again without the others, whose pixels have taught the contexts too
     if _gain(pixels, chosen, weight).sum() < LEAST_GAIN + BORDER * _borders(chosen):
         return None
@@ -101,6 +102,26 @@ def _joined(chosen: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.
         if (wider == chosen).all():
             return chosen
         chosen = wider
+
+
+def _widened(
+    chosen: NDArray[np.bool_], tried: NDArray[np.bool_], gain: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """The chosen blocks, and tried ones that cost less than the borders that they spare."""
+    while True:
+        wider = chosen | (tried & (gain > _border_cost(chosen)))
+        if (wider == chosen).all():
+            return chosen
+        chosen = wider
+
+
+def _border_cost(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Bits that borders cost more with each block exact than without: negative among exact ones."""
+    exact, all_around = (
+        padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+        for padded in (np.pad(blocks.astype(np.float64), 1) for blocks in (chosen, chosen | True))
+    )
+    return BORDER * (all_around - 2 * exact)
 
 
 def _lossy_cost(

@@ -86,6 +86,15 @@ def test_few_scattered_blocks_of_clipped_sky_are_left_alone():
     assert choose_blocks(pixels, 1e5) is None
 
 
+def test_a_block_in_the_midst_of_exact_ones_joins_at_a_cost_below_its_borders():
+    """A little grain, cheaper in the lossy code, but not than four borders to exact blocks."""
+    page, rng = text_page(160, 224), np.random.default_rng(2)
+    page[70:80, 160:192] += rng.integers(-1, 2, (10, 32, 1)).astype(np.uint8)
+    gain = exact_choice._gain(page, np.ones((5, 7), bool), WEIGHT)[2, 5]
+    assert -4 * exact_choice.BORDER < gain < -200
+    assert choose_blocks(page, WEIGHT)[2, 5]
+
+
 def test_text_beside_a_photograph_is_chosen_alone():
     pixels = np.hstack([photo_pixels(128, 128), text_page()])
     mask = choose_blocks(pixels, WEIGHT)
