@@ -123,11 +123,11 @@ def _guarded(call: Callable[[], T]) -> T:
 
 
 def at_size(encode: Callable[[float], bytes], n_bytes: int, low: float, high: float) -> bytes:
-    """The largest file of at most ``n_bytes`` over qualities [low, high], to 1/64 of the range;
+    """The largest file of at most ``n_bytes`` over qualities [low, high], to 1/128 of the range;
     the smallest file if none fits."""
     best = None
     lowest = low
-    for _ in range(6):
+    for _ in range(7):
         middle = (low + high) / 2
         data = encode(middle)
         if len(data) <= n_bytes:
