@@ -38,6 +38,19 @@ def test_a_failed_stage_does_not_stop_the_next(monkeypatch, tmp_path):
     assert "| 1 | 2.5 |" in page
 
 
+def test_kernels_that_fail_run_by_their_definition_from_then_on(monkeypatch, tmp_path):
+    given = []
+
+    def limited(command, limit_s, by_definition):
+        given.append(list(by_definition))
+        rows = [{"kernel": "fixed_scan", "result": "differs", "runs by": "definition"}]
+        return {"ended": "done", "seconds": 1.0, "rows": rows if "parity" in command else []}
+
+    monkeypatch.setattr(gpu_check, "limited", limited)
+    assert gpu_check.main(["--device", "cpu", "--out", str(tmp_path)]) == 0
+    assert given == [[], *[["fixed_scan"]] * (len(gpu_check.STAGES) - 1)]
+
+
 @pytest.mark.slow
 def test_all_of_it_runs_on_a_cpu_in_a_small_form(tmp_path):
     arguments = ["--small", "--device", "cpu", "--patience", "5", "--out", str(tmp_path)]
@@ -47,3 +60,5 @@ def test_all_of_it_runs_on_a_cpu_in_a_small_form(tmp_path):
     assert all(row["failures"] == 0 for row in stages["exchange"]["rows"])
     assert {row["batch"] for row in stages["times"]["rows"]} == {1, 2}
     assert stages["training"]["rows"]
+    parts = [row["part"] for row in stages["stages"]["rows"]]
+    assert {"walk, networks alone", "g_s and filter", "copy of its operands"} <= set(parts)

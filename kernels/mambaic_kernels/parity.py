@@ -44,7 +44,7 @@ class Operands:
 def _fixed_point(module: Any, of: Operands) -> list[Tensor]:
     x, values = of.grid(3, 7, 160), of.grid(400)
     levels = (1e4, 104_857.0, 6.25e-7), (40.0, 1023.0, 3.9e-6)
-    octaves = of.grid(1000), 23 - 6, 127 << 6
+    octaves = of.grid(1000).abs(), 23 - 6, 127 << 6  # magnitudes
     return [
         module.to_grid(x / 3),
         module.look_up(x, values, -8.0, 25.0),
