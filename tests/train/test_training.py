@@ -343,6 +343,7 @@ def train(photos, out, *more):
 @pytest.mark.filterwarnings("ignore")
 def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("mambaic_train.attendant.VALIDATIONS", 2)
+    monkeypatch.setattr("mambaic_train.auto.TRIAL_S", 0.0)
     monkeypatch.setattr("mambaic_train.export.QUALITIES", (50.0,))
     monkeypatch.setattr("mambaic_train.export.QUICK_QUALITIES", (50.0,))
     out = tmp_path / "run"
@@ -353,7 +354,9 @@ def test_command_trains_resumes_restarts_and_exports(photos, tmp_path, monkeypat
     best = checkpoint.read_config(out / "best")["card"]
     assert best["score"] > 0
     assert train(photos, out, "--steps", "6") == 5  # a run is there already
-    assert train(photos, out, "--resume", "--restart", "--steps", "3", "--mix", str(photos)) == 0
+    more = ["--mix", str(photos), "--reduced", "0.1", "--auto", "--keep-every", "1s"]
+    assert train(photos, out, "--resume", "--restart", "--steps", "3", *more) == 0
+    assert "auto: 4 crops of 64 a step" in capsys.readouterr().out
     assert checkpoint.read_config(out / "checkpoint")["card"]["steps"] == 9
     assert checkpoint.read_config(out / "best")["card"] == best  # not measured: not replaced
     assert list((out / "tensorboard").iterdir())
