@@ -49,17 +49,24 @@ class Fit:
         """A region as in ``Comparison``."""
         error = to_planes(x) - to_planes(reconstruction.x_hat)
         every = self._every if x[0].numel() >= PLENTY else 1
+        # sums stay on the device until they are whole: none of them waits for the host
+        gram, cross = (of.to(x.device) for of in (self.gram, self.cross))
         for band in bands(reconstruction, every):
             of_band = error[: len(self.taps), band.rows].flatten(1)
             for terms, errors in zip(self._values(band), of_band.split(SUMMED, dim=1), strict=True):
-                self.gram += (terms @ terms.T).double().cpu()
-                self.cross += (terms @ errors.T).double().cpu()
+                gram += terms @ terms.T
+                cross += terms @ errors.T
             self.pixels += of_band.shape[1]
+        self.gram, self.cross = gram.cpu(), cross.cpu()
 
     def _values(self, band: Band) -> Iterable[Tensor]:
         """Of every term at SUMMED pixels after the other: (terms, pixels)."""
+        device = band.maps.device
         groups = itertools.groupby(self._terms, key=lambda term: term[0])
-        rows = [(factor, [3 * of + plane for _, of, plane in group]) for factor, group in groups]
+        rows = [
+            (factor, torch.tensor([3 * of + plane for _, of, plane in group], device=device))
+            for factor, group in groups
+        ]
         maps, factors = (x.flatten(0, -3).flatten(1) for x in (band.maps, band.factors))
         parts = zip(maps.split(SUMMED, dim=1), factors.split(SUMMED, dim=1), strict=True)
         for some, by in parts:
