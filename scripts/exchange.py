@@ -47,6 +47,9 @@ VARIANTS = {
     "2 threads": {"OMP_NUM_THREADS": "2"},
     "no oneDNN": {"EXCHANGE_ONEDNN": "0"},
     "plain instructions, no oneDNN": PLAIN,
+    "AVX-512 with VNNI, without AMX": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"},
+    "AVX2 with VNNI": {"ONEDNN_MAX_CPU_ISA": "AVX2_VNNI"},
+    "AVX-512 without VNNI": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
     "a Haswell of 2013 (AVX2)": HASWELL,
     "SSE 4.1, 1 thread": {**SSE, "OMP_NUM_THREADS": "1"},
 }

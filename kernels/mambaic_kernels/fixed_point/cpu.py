@@ -12,7 +12,7 @@ from torch import Tensor
 from mambaic_kernels.fixed_point.reference import DIGIT, DIGIT_ZERO, PER_UNIT, UNIT
 from mambaic_kernels.simd import cut, exact_jit, f32, float_bits, run
 
-SERIAL = 1 << 16  # elements under which threads cost more than they give
+SERIAL = 1 << 18  # elements under which threads cost more than they give
 AT_ONCE = 1024  # look-ups
 BLOCK = 1 << 15  # of what a thread works on at a time
 _PER_UNIT, _UNIT, _DIGIT = f32(PER_UNIT), f32(UNIT), f32(DIGIT)

@@ -14,7 +14,7 @@ from mambaic_kernels.scan.cpu import position
 from mambaic_kernels.simd import cut, exact_jit, run
 
 BLOCK = 128  # channels of one block at most
-SERIAL = 1 << 16  # state updates under which threads cost more than they give
+SERIAL = 1 << 18  # state updates under which threads cost more than they give
 _STATE, _PER_UNIT, _UNIT = np.float32(STATE), np.float32(PER_UNIT), np.float32(UNIT)
 _STEPS, _PER_STATE, _LAST = np.float32(STEPS), np.float32(PER_STATE), np.float32(len(DECAYS) - 1)
 

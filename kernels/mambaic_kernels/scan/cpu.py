@@ -20,7 +20,7 @@ from mambaic_kernels.simd import cut, exp, f32, jit, run, softplus
 CHUNK = 64  # steps whose states backward holds at once
 BLOCK = 128  # channels of one block at most: states of a chunk stay in the L2 cache
 TILE = 32  # side of the blocks of a transposition
-SERIAL = 1 << 16  # state updates under which threads cost more than they give
+SERIAL = 1 << 18  # state updates under which threads cost more than they give
 
 
 # Arguments travel in tuples, which numba unpacks at no cost:
