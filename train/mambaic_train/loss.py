@@ -22,7 +22,7 @@ MS_SSIM_WEIGHT = 1280.0
 # What a point of SSIMULACRA2 is worth beside 255**2 * mse: at quality 50, and as a power of lmbda,
 # so that at every quality both cost as many bits (docs/training.md, "For the eye").
 EYE_POINT, EYE_POWER = 1.03, -0.3
-EYE_SHARE = 0.75  # of the distortion; the rest is mse, which holds colours
+EYE_SHARE = 0.9  # of the distortion; the rest is mse, which holds colours
 
 
 class Loss(NamedTuple):
