@@ -8,9 +8,9 @@ from collections import deque
 from pathlib import Path
 from types import TracebackType
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from mambaic.extras import require
 from mambaic_train.export import Exporter
 from mambaic_train.loop import PLATEAU_FILE, Trainer
 from mambaic_train.readings import StepReport
@@ -26,6 +26,9 @@ class Attendant:
     def __init__(
         self, trainer: Trainer, exporter: Exporter, out: Path, keep_every_s: float
     ) -> None:
+        require("train")
+        from torch.utils.tensorboard import SummaryWriter
+
         self._trainer, self._exporter, self._out = trainer, exporter, out
         self._keep_every_s = keep_every_s
         self._recent: deque[StepReport] = deque(maxlen=100)

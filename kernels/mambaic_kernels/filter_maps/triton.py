@@ -53,11 +53,12 @@ def _box_means(at, width, ok):
     """Of brightness and its square."""
     total = tl.zeros_like(tl.load(at, mask=ok, other=0.0))
     squares = tl.zeros_like(total)
-    for place in range((2 * _AVERAGED + 1) * (2 * _AVERAGED + 1)):
-        dy, dx = place // (2 * _AVERAGED + 1) - _AVERAGED, place % (2 * _AVERAGED + 1) - _AVERAGED
-        value = tl.load(at + dy * width + dx, mask=ok, other=0.0)
-        total += value
-        squares += value * value
+    for row in range(2 * _AVERAGED + 1):
+        for column in range(2 * _AVERAGED + 1):
+            dy, dx = row - _AVERAGED, column - _AVERAGED
+            value = tl.load(at + dy * width + dx, mask=ok, other=0.0)
+            total += value
+            squares += value * value
     count = (2 * _AVERAGED + 1) * (2 * _AVERAGED + 1)
     return total / count, squares / count
 
@@ -67,14 +68,15 @@ def _directions(at, width, ok):
     """Cosine and sine of twice the angle of the steepest change, times its strength."""
     cosine = tl.zeros_like(tl.load(at, mask=ok, other=0.0))
     sine = tl.zeros_like(cosine)
-    for place in range((2 * _EDGE + 1) * (2 * _EDGE + 1)):
-        dy, dx = place // (2 * _EDGE + 1) - _EDGE, place % (2 * _EDGE + 1) - _EDGE
-        near = at + dy * width + dx
-        right = tl.load(near + 1, mask=ok, other=0.0) - tl.load(near - 1, mask=ok, other=0.0)
-        below, above = near + width, near - width
-        down = tl.load(below, mask=ok, other=0.0) - tl.load(above, mask=ok, other=0.0)
-        cosine += right * right - down * down
-        sine += 2 * right * down
+    for row in range(2 * _EDGE + 1):
+        for column in range(2 * _EDGE + 1):
+            dy, dx = row - _EDGE, column - _EDGE
+            near = at + dy * width + dx
+            right = tl.load(near + 1, mask=ok, other=0.0) - tl.load(near - 1, mask=ok, other=0.0)
+            below, above = near + width, near - width
+            down = tl.load(below, mask=ok, other=0.0) - tl.load(above, mask=ok, other=0.0)
+            cosine += right * right - down * down
+            sine += 2 * right * down
     count = (2 * _EDGE + 1) * (2 * _EDGE + 1)
     return cosine / count, sine / count
 
