@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -71,4 +72,9 @@ def module_for(operation: str, x: torch.Tensor) -> Any:
     definition where gradients are wanted, numbers are not float32, or the environment says so."""
     if x.dtype != torch.float32 or x.requires_grad or by_definition(operation):
         return importlib.import_module(f"{operation}.reference")
-    return importlib.import_module(f"{operation}.{pick('auto', x.device)}")
+    return _natural(operation, x.device)
+
+
+@lru_cache(maxsize=64)  # a picture asks thousands of times
+def _natural(operation: str, device: torch.device) -> Any:
+    return importlib.import_module(f"{operation}.{pick('auto', device)}")

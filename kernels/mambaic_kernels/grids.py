@@ -21,6 +21,11 @@ class Grid(NamedTuple):
     def slices(self) -> tuple[slice, slice]:
         return slice(self.row, None, self.stride), slice(self.column, None, self.stride)
 
+    def around(self, reach: int) -> tuple[int, int, int, int]:
+        """Zeros before and after every row and column, for windows that reach so far around their
+        positions; what lies before the first window is cropped."""
+        return reach - self.column, reach, reach - self.row, reach
+
 
 Grids = tuple[Grid, ...]
 EVERY = Grid(0, 0, 1)

@@ -65,7 +65,8 @@ class ByteProduct:
         layer = self._layer
         assert isinstance(layer, nn.Conv2d)
         if isinstance(layer, GridConv2d):
-            return join([self._padded(digits, layer.around(*of), of.stride) for of in grids])
+            reach = layer.kernel_size[0] // 2
+            return join([self._padded(digits, of.around(reach), of.stride) for of in grids])
         rows, columns = (int(side) for side in layer.padding)
         return self._padded(digits, (columns, columns, rows, rows), 1)
 

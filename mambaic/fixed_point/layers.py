@@ -128,8 +128,7 @@ class FixedProduct(FusedLayer):
         if grids and places.side == 1:
             x, grids, channel = take(x, grids), (), -1
         sums, zero = self._in_bytes(to_digits(x, *levels, channel), grids), self._in_bytes.zero
-        last = -1 if places.of_rows else 1
-        return rescale_digits(sums, zero, self.multiplier, self.bias, last)
+        return rescale_digits(sums, zero, self.multiplier, self.bias, places.out_channel)
 
     def _suits_bytes(self, x: Tensor, places: Places) -> bool:
         if x.device.type != "cpu" or x.requires_grad or self.into.levels < LARGEST_BYTE:

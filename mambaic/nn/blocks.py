@@ -117,18 +117,13 @@ class GridConv2d(nn.Conv2d):
     def __init__(self, channels: int, out: int, kernel: int) -> None:
         super().__init__(channels, out, kernel, padding=kernel // 2)
 
-    def around(self, row: int, column: int, stride: int) -> tuple[int, int, int, int]:
-        """Zeros before and after every row and column; what lies before the first window is
-        cropped."""
-        reach = self.kernel_size[0] // 2
-        return reach - column, reach, reach - row, reach
-
     def forward(self, input: Tensor, grids: Grids) -> Tensor:  # type: ignore[override]
         if self.kernel_size == (1, 1):
             return F.linear(take(input, grids), self.weight.flatten(1), self.bias)
+        padded = [F.pad(input, grid.around(self.kernel_size[0] // 2)) for grid in grids]
         return join(
             [
-                F.conv2d(F.pad(input, self.around(*grid)), self.weight, self.bias, grid.stride)
-                for grid in grids
+                F.conv2d(x, self.weight, self.bias, grid.stride)
+                for x, grid in zip(padded, grids, strict=True)
             ]
         )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from interpreted import assert_parity
 
 from mambaic.coding.sites import Lattice
 from mambaic_kernels import coding_order
@@ -58,8 +55,6 @@ def test_errors_are_added_where_latents_are():
 
 
 TRITON_CHECK = """
-import sys
-sys.path.insert(0, {folder!r})
 import torch
 from test_coding_order import CASES, SCALES, operands, reference
 from mambaic_kernels.coding_order import triton
@@ -79,11 +74,4 @@ print("parity holds")
 
 
 def test_triton_equals_the_reference():
-    """In a process of its own: the interpreter is chosen when triton is imported."""
-    pytest.importorskip("triton")
-    code = TRITON_CHECK.format(folder=os.path.dirname(__file__))
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
-    assert "parity holds" in done.stdout, done.stderr
+    assert_parity(TRITON_CHECK)

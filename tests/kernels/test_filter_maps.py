@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from interpreted import assert_parity
 
 from mambaic_kernels.filter_maps.constants import FACTORS, MAPS, MARGIN
 from mambaic_kernels.filter_maps.reference import filter_maps, filter_maps_reference
@@ -40,8 +37,6 @@ def test_filter_maps_match_the_definition(height, width):
 
 
 TRITON_CHECK = """
-import sys
-sys.path.insert(0, {folder!r})
 import torch
 from test_filter_maps import filter_maps_reference, picture
 from mambaic_kernels.filter_maps import triton
@@ -62,14 +57,7 @@ print("parity holds")
 
 
 def test_triton_matches_the_definition():
-    """In a process of its own: the interpreter is chosen when triton is imported."""
-    pytest.importorskip("triton")
-    code = TRITON_CHECK.format(folder=os.path.dirname(__file__))
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
-    assert "parity holds" in done.stdout, done.stderr
+    assert_parity(TRITON_CHECK)
 
 
 def test_a_flat_picture_has_no_differences():

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from interpreted import assert_parity
 
 from mambaic_kernels.fixed_attention import Scales, attention, cpu, reference
 from mambaic_kernels.fixed_point import reference as operations
@@ -51,8 +48,6 @@ def test_what_is_beyond_the_map_takes_no_share():
 
 
 TRITON_CHECK = """
-import sys
-sys.path.insert(0, {folder!r})
 import torch
 from test_fixed_attention import SIZES, operands, reference
 from mambaic_kernels.fixed_attention import triton
@@ -64,11 +59,4 @@ print("parity holds")
 
 
 def test_triton_equals_the_reference():
-    """In a process of its own: the interpreter is chosen when triton is imported."""
-    pytest.importorskip("triton")
-    code = TRITON_CHECK.format(folder=os.path.dirname(__file__))
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
-    assert "parity holds" in done.stdout, done.stderr
+    assert_parity(TRITON_CHECK)

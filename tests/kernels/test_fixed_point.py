@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+from interpreted import assert_parity
 
 from mambaic_kernels import fixed_point
 from mambaic_kernels.fixed_point import cpu, reference
@@ -99,8 +96,6 @@ def test_shares(bias_shape):
 
 
 TRITON_CHECK = """
-import sys
-sys.path.insert(0, {folder!r})
 import torch
 from test_fixed_point import reference, some
 from mambaic_kernels.fixed_point import triton
@@ -142,14 +137,7 @@ print("parity holds")
 
 
 def test_triton_equals_the_reference():
-    """In a process of its own: the interpreter is chosen when triton is imported."""
-    pytest.importorskip("triton")
-    code = TRITON_CHECK.format(folder=os.path.dirname(__file__))
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
-    assert "parity holds" in done.stdout, done.stderr
+    assert_parity(TRITON_CHECK)
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (2, 7, 5, 3), (300, 401)])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+from interpreted import assert_parity
 
 from mambaic_kernels import KernelUnavailable, available, ss2d_scan
 from mambaic_kernels.fixed_scan import cpu, fixed_scan, reference
@@ -80,8 +77,6 @@ def test_no_positions():
 
 
 TRITON_CHECK = """
-import sys
-sys.path.insert(0, {folder!r})
 import torch
 from test_fixed_scan import fixed_scan, operands, reference
 empty_like = torch.empty_like
@@ -109,16 +104,9 @@ print("parity holds")
 
 
 def test_triton_equals_the_reference():
-    """In a process of its own: the interpreter is chosen when triton is imported."""
-    pytest.importorskip("triton")
     # the last one has states beyond what float32 holds exactly
     cases = [((2, 2, 3, 3, 2), 1.0), ((1, 1, 2, 35, 1), 1.0), ((1, 3, 1, 2, 4), 1e6)]
-    code = TRITON_CHECK.format(folder=os.path.dirname(__file__), cases=cases)
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
-    assert "parity holds" in done.stdout, done.stderr
+    assert_parity(TRITON_CHECK, cases=cases)
 
 
 def test_a_backend_that_cannot_run_says_so():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from interpreted import assert_parity
 
 from mambaic_kernels import KernelUnavailable, available, pick, selective_scan, ss2d_scan
 
@@ -107,8 +105,6 @@ def test_last_state_matches_reference():
 
 
 TRITON_CHECK = """
-import sys
-sys.path.insert(0, {folder!r})
 import mambaic_kernels.scan.triton as kernels
 from test_scans import NAMES, check, map_operands, ss2d_scan
 kernels.CHUNK = {chunk}
@@ -123,15 +119,7 @@ print("parity holds")
     ids=["lines", "chunks"],
 )
 def test_triton_matches_reference(shape, lines, chunk):
-    """In a process of its own: the interpreter is chosen when triton is imported."""
-    pytest.importorskip("triton")
-    folder = os.path.dirname(__file__)
-    code = TRITON_CHECK.format(folder=folder, chunk=chunk, shape=shape, lines=lines)
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
-    assert "parity holds" in done.stdout, done.stderr
+    assert_parity(TRITON_CHECK, chunk=chunk, shape=shape, lines=lines)
 
 
 @pytest.mark.gpu

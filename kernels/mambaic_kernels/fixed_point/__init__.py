@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from mambaic_kernels.dispatch import by_definition, pick
+from mambaic_kernels.dispatch import module_for
 from mambaic_kernels.fixed_point import cpu, reference
 
-
-def _backend(x: Tensor) -> Any:
-    if x.dtype != torch.float32 or x.requires_grad or by_definition(__name__):
-        return reference
-    if x.device.type == "cpu":
-        return cpu
-    return importlib.import_module(f"{__name__}.{pick('auto', x.device)}")
+_backend = partial(module_for, __name__)
 
 
 def to_grid(x: Tensor) -> Tensor:

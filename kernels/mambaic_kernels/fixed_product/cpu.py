@@ -26,8 +26,8 @@ def product(
 ) -> Tensor:
     """See ``mambaic_kernels.fixed_product.product``."""
     integers = cpu.to_levels(x if times is None else x * times, *levels)
-    channel = -1 if places.of_rows else 1
-    found = fixed_point.rescale(sums(integers, weight, places), multiplier, bias, channel)
+    found = sums(integers, weight, places)
+    found = fixed_point.rescale(found, multiplier, bias, places.out_channel)
     return finished(found, places, affine, act, plus)
 
 

@@ -30,6 +30,11 @@ class Places(NamedTuple):
         """Whether channels are the last dimension of what comes out."""
         return self.channel == -1 or bool(self.grids)
 
+    @property
+    def out_channel(self) -> int:
+        """``channel`` of what comes out."""
+        return -1 if self.of_rows else 1
+
 
 def sums(x: Tensor, weight: Tensor, places: Places) -> Tensor:
     """Sums of products of integers: exact in any order."""
@@ -41,12 +46,9 @@ def sums(x: Tensor, weight: Tensor, places: Places) -> Tensor:
     if not places.grids:
         groups = weight.shape[0] if places.depthwise else 1
         return F.conv2d(x, weight, None, places.stride, around, places.dilation, groups)
-    parts = []
-    for row, column, stride in places.grids:
-        # beyond the map there are zeros; rows and columns before the first window are cropped
-        padded = F.pad(x, (around - column, around, around - row, around))
-        parts.append(F.conv2d(padded, weight, None, stride))
-    return join(parts)
+    return join(
+        [F.conv2d(F.pad(x, of.around(around)), weight, None, of.stride) for of in places.grids]
+    )
 
 
 def by_position(x: Tensor, channel: int) -> Tensor:
