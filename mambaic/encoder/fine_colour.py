@@ -59,10 +59,11 @@ def colours_worth_a_try(
 ) -> Colours | None:
     """Finest colours of a tile; None if those of no block may pay at a stretched quality."""
     transform = model.transform
-    if model.entropy_model.fine is None or not isinstance(transform, WaveletTransform):
+    fine = model.entropy_model.fine
+    if fine is None or not isinstance(transform, WaveletTransform):
         return None
     for block in cut(tile, BLOCK):
         x = rotation.rotate(read_region(pixels, block))
-        if promising(transform.finest_colours(x, quality), LEAST_SHARE):
+        if promising(transform.finest_colours(x, quality), fine.colour.worth, LEAST_SHARE):
             return Colours(model, transform, pixels, tile, rotation)
     return None

@@ -7,7 +7,6 @@ and what has none of them takes no time.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
@@ -24,9 +23,6 @@ BLOCK = 32  # side in latents
 AROUND = 2  # latents around a block whose edges reach into it
 PER_LATENT = {level: 16 >> level for level in CODED}  # coefficients of a band along its side
 PACKED_COLOURS = sum(len(CODED[level]) * PER_LATENT[level] ** 2 for level in CODED)
-# Bits that a squared error of one quantiser step is worth: error_weight * linear_step**2, which is
-# the same at every quality.
-WORTH = 18.0 / (3.0 * math.log(2.0))
 # Coding a block never paid where its coefficients that are worth more than BITS are worth less than
 # LEAST_GAIN bits beyond that, or than LEAST_SHARE of what is worth more than FEW_BITS.
 BITS, FEW_BITS = 5.0, 2.0
@@ -56,11 +52,12 @@ def unpack(packed: Tensor) -> dict[int, Tensor]:
     }
 
 
-def promising(wanted: Mapping[str, Tensor], least_share: float = LEAST_SHARE) -> bool:
-    """Whether coding these bands of a block may pay, in steps of the quantiser: most of what is to
-    gain must be in few large coefficients, as many small ones cost what they are worth."""
-    worth = torch.cat([WORTH * bands.square().flatten() for bands in wanted.values()])
-    gain, bound = (float((worth - bits).clamp(min=0.0).sum()) for bits in (BITS, FEW_BITS))
+def promising(wanted: Mapping[str, Tensor], worth: float, least_share: float = LEAST_SHARE) -> bool:
+    """Whether coding these bands of a block may pay, in steps of the quantiser, of which a squared
+    one is ``worth`` so many bits: most of what is to gain must be in few large coefficients, as
+    many small ones cost what they are worth."""
+    saved = torch.cat([worth * bands.square().flatten() for bands in wanted.values()])
+    gain, bound = (float((saved - bits).clamp(min=0.0).sum()) for bits in (BITS, FEW_BITS))
     return gain > max(LEAST_GAIN, least_share * bound)
 
 
@@ -80,7 +77,7 @@ def encode(
     pays = False
     for block in _blocks(y_hat):
         wanted = {name: _part(bands, block, y_hat) for name, bands in missed.items()}
-        if not promising(wanted):
+        if not promising(wanted, networks.worth):
             encoder.flag(False)
             continue
         before = encoder.mark()
@@ -91,7 +88,7 @@ def encode(
             float((of.square() - (of - decoded[name]).square()).sum())
             for name, of in wanted.items()
         )
-        if WORTH * saved > encoder.bits_since(before):
+        if networks.worth * saved > encoder.bits_since(before):
             found[..., block[0].own, block[1].own] = pack(decoded)
             pays = True
         else:

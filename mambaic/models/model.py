@@ -113,6 +113,11 @@ class MambaIC(nn.Module):
         assert isinstance(self.transform, WaveletTransform)
         return self.transform.known_colours(y_hat, quality)
 
+    def set_colour_lag(self, lag: float) -> None:
+        """Code the finest colours ``lag`` qualities more coarsely than the picture."""
+        if isinstance(self.transform, WaveletTransform) and self.entropy_model.fine is not None:
+            self.transform.colour_lag = self.entropy_model.fine.colour.lag = lag
+
     @torch.no_grad()
     def error_weights(self, quality: float) -> Tensor:
         """What squared errors of latents add to those of pixels, (M, n): for ``ErrorWatch``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from conftest import photo_like
@@ -12,7 +14,7 @@ from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.config import TRAINED
 from mambaic.entropy_model import colour_blocks
-from mambaic.entropy_model.fine_colour import CODED, NAMES
+from mambaic.entropy_model.fine_colour import CODED, NAMES, WORTH
 from mambaic.entropy_model.finer import HIGHEST, KNOT_STEP, SmallScales
 from mambaic.errors import DesyncError
 from mambaic.nn.gains import fineness
@@ -79,9 +81,29 @@ def test_decoder_gets_the_encoders_colours(unit_model, height, width):
     assert float(error.square().mean()) < 0.3  # squared steps; missed ones are 16
 
 
+def test_colours_that_lag_are_coarser_and_worth_as_much_of_the_picture(unit_model):
+    lagging = copy.deepcopy(unit_model)
+    lagging.set_colour_lag(30.0)
+    coarser = lagging.transform.finest_colours(photo_like(64, 64), QUALITY)
+    bands = unit_model.transform.finest_colours(photo_like(64, 64), QUALITY)
+    model, before = lagging.entropy_model, unit_model.entropy_model
+    ratio = (model.fine.colour.worth / before.fine.colour.worth) ** 0.5
+    assert ratio > 2
+    for name, of in bands.items():
+        torch.testing.assert_close(coarser[name] * ratio, of, rtol=1e-4, atol=1e-4)
+
+    y, missed = latent(lagging, 8, 8), random_bands(8, 8)
+    stream = model.encode(y, QUALITY, colours=Source(lagging, missed))
+    decoded = model.decode(stream.payload, (8, 8), QUALITY, known=lagging.known_colours)
+    assert torch.equal(decoded.colours, stream.decoded.colours)
+    # networks are told what the step is
+    finer = before.encode(y, QUALITY, colours=Source(unit_model, missed))
+    assert not torch.equal(finer.decoded.colours, stream.decoded.colours)
+
+
 @pytest.mark.parametrize("tried", [True, False])
 def test_colours_that_do_not_pay_leave_no_trace(unit_model, monkeypatch, tried):
-    monkeypatch.setattr(colour_blocks, "promising", lambda wanted: tried)
+    monkeypatch.setattr(colour_blocks, "promising", lambda wanted, worth: tried)
     y, model = latent(unit_model, 4, 8), unit_model.entropy_model
     source = Source(unit_model, random_bands(4, 8, size=1e-3))
     with_nothing = model.encode(y, QUALITY, colours=source)
@@ -91,12 +113,12 @@ def test_colours_that_do_not_pay_leave_no_trace(unit_model, monkeypatch, tried):
 
 def test_few_large_colours_are_promising_and_many_small_ones_are_not():
     small = random_bands(32, 32, size=0.3)
-    assert not colour_blocks.promising(small)
+    assert not colour_blocks.promising(small, WORTH)
     few = {name: bands.clone() for name, bands in small.items()}
     few["colour1"][..., :16, :] *= 8
-    assert colour_blocks.promising(few)
-    assert not colour_blocks.promising({"colour1": torch.tensor([2.5])})
-    assert colour_blocks.promising({"colour1": torch.full((4,), 2.5)})
+    assert colour_blocks.promising(few, WORTH)
+    assert not colour_blocks.promising({"colour1": torch.tensor([2.5])}, WORTH)
+    assert colour_blocks.promising({"colour1": torch.full((4,), 2.5)}, WORTH)
 
 
 def test_what_is_not_promising_is_not_coded(unit_model, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import make_model, photo_like, photo_pixels
 from PIL import Image
+from pytorch_msssim import ms_ssim
 
 from mambaic.checkpoint import load_model, read_config, save_model
 from mambaic.config import PRESETS
@@ -26,7 +27,7 @@ from mambaic_train.loss import rate_distortion
 from mambaic_train.validate import RDPoint, score
 
 CONFIG = TrainConfig(
-    preset="unit", steps=3, batch=1, crop=128, large_crop=128, warmup_steps=1, metric="eye",
+    preset="unit", steps=3, batch=1, crop=192, large_crop=192, warmup_steps=1, metric="eye",
     weighting=0.0,
 )  # fmt: skip
 
@@ -63,7 +64,7 @@ def test_score_is_of_each_picture_of_a_batch():
 
 @pytest.mark.parametrize("deviation", [0.0, 0.05])
 def test_gradient_is_finite_and_points_to_the_picture(deviation):
-    x = photo_like(128, 128)
+    x = photo_like(192, 192)
     x_hat = noisy(x, deviation).requires_grad_()
     eye.score(x, x_hat).sum().backward()
     assert x_hat.grad is not None
@@ -76,7 +77,7 @@ def test_gradient_is_finite_and_points_to_the_picture(deviation):
 def test_loss_is_of_the_picture_in_its_own_colours():
     """However a crop is rotated, its loss is the same."""
     model = PRESETS["unit"]
-    x = photo_like(128, 128) * 0.5 + 0.25
+    x = photo_like(192, 192) * 0.5 + 0.25
     x_hat = noisy(x, 0.05)
     rotation = torch.from_numpy(matrix(np.radians([20.0, 5.0, -8.0]))).float()[None]
     rotated = [torch.einsum("ndc,nchw->ndhw", rotation, of - 0.5) + 0.5 for of in (x, x_hat)]
@@ -92,14 +93,15 @@ def test_loss_is_of_the_picture_in_its_own_colours():
 
 def test_files_are_scored_by_what_was_trained_for():
     model = PRESETS["unit"]
-    x = photo_like(128, 128)
+    x = photo_like(192, 192)
     x_hat = noisy(x, 0.05)
     output = TrainOutput(x_hat, torch.zeros(1), None)
     q = model.quality_of(0.0067)
     loss = rate_distortion(x, torch.tensor([q]), output, model, CONFIG)
     psnr_db = -10 * torch.log10(loss.mse).item()
     seen = eye.score(x, x_hat).item()
-    point = RDPoint(q, 0.0, 0.0, psnr_db, 1.0, seen)
+    alike = ms_ssim(x_hat, x, data_range=1.0).item()
+    point = RDPoint(q, 0.0, 0.0, psnr_db, alike, seen)
     assert score([point], model, CONFIG) == pytest.approx(loss.value.item(), rel=1e-4)
 
 
@@ -107,7 +109,7 @@ def test_files_are_scored_by_what_was_trained_for():
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     for index in range(2):
-        Image.fromarray(photo_pixels(144, 160, index)).save(folder / f"{index}.png")
+        Image.fromarray(photo_pixels(208, 224, index)).save(folder / f"{index}.png")
     return folder
 
 
@@ -131,15 +133,15 @@ def test_only_what_the_eye_has_of_its_own_is_trained(photos):
 def test_a_model_without_tables_has_no_eye_to_train():
     with pytest.raises(ConfigError, match="--init"):
         Trainer(MambaIC(PRESETS["unit"]), CONFIG)
-    with pytest.raises(ConfigError, match="128"):
-        replace(CONFIG, crop=64)
+    with pytest.raises(ConfigError, match="192"):
+        replace(CONFIG, crop=128)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_run_leaves_the_weights_for_psnr_and_goes_on_from_those_for_the_eye(photos, tmp_path):
     save_model(make_model(PRESETS["unit"]), tmp_path / "unit")
     out = tmp_path / "run"
-    arguments = ["train", "--data", str(photos), "--batch", "1", "--crop", "128"]
+    arguments = ["train", "--data", str(photos), "--batch", "1", "--crop", "192"]
     first = [*arguments, "--init", str(tmp_path / "unit"), "--metric", "eye", "--out", str(out)]
     assert main([*first, "--steps", "2"]) == 0
     made = read_config(out / "checkpoint")

@@ -50,10 +50,8 @@ class TrainConfig:
             raise ConfigError(f"cooldown = {self.cooldown} must be a share of the schedule")
         if self.batch < 1:
             raise ConfigError(f"batch = {self.batch} must be at least 1")
-        if self.metric == "eye" and min(self.crop, self.large_crop) < 128:
-            raise ConfigError("the eye's loss needs crops of at least 128 pixels")
-        if self.metric == "ms-ssim" and min(self.crop, self.large_crop) < 192:
-            raise ConfigError("ms-ssim needs crops of at least 192 pixels")
+        if self.metric != "mse" and min(self.crop, self.large_crop) < 192:
+            raise ConfigError(f"metric {self.metric} needs crops of at least 192 pixels")
 
     @property
     def plateau(self) -> float:

@@ -22,7 +22,9 @@ MS_SSIM_WEIGHT = 1280.0
 # What a point of SSIMULACRA2 is worth beside 255**2 * mse: at quality 50, and as a power of lmbda,
 # so that at every quality both cost as many bits (docs/training.md, "For the eye").
 EYE_POINT, EYE_POWER = 1.03, -0.3
-EYE_SHARE = 0.9  # of the distortion; the rest is mse, which holds colours
+# Shares of the distortion for the eye. mse holds colours; MS-SSIM, so that not one metric alone is
+# pleased.
+EYE_MSE, EYE_MS_SSIM, EYE_SCORE = 0.1, 0.2, 0.7
 
 
 class Loss(NamedTuple):
@@ -43,15 +45,28 @@ def draw_qualities(
     return 100.0 * spread / count
 
 
-def eye_distortion(score: T, mse: T, lmbda: T, config: ModelConfig) -> T:
-    """Distortion for the eye by the score of SSIMULACRA2, on the scale of 255**2 * mse."""
+def eye_distortion(score: T, ms_ssim: T, mse: T, lmbda: T, config: ModelConfig) -> T:
+    """Distortion for the eye, on the scale of 255**2 * mse, by the score of SSIMULACRA2 and by
+    MS-SSIM."""
     point = EYE_POINT * (lmbda / config.lmbda(50.0)) ** EYE_POWER
-    return (1 - EYE_SHARE) * 255**2 * mse + EYE_SHARE * point * (100 - score)
+    return (
+        EYE_MSE * 255**2 * mse
+        + EYE_MS_SSIM * MS_SSIM_WEIGHT * (1 - ms_ssim)
+        + EYE_SCORE * point * (100 - score)
+    )
 
 
 def rotate_back(x: Tensor, rotations: Tensor) -> Tensor:
     """Pictures (B, 3, H, W) in their own colours, from before rotations (B, 3, 3)."""
     return torch.einsum("ndc,ndhw->nchw", rotations, x - 0.5) + 0.5
+
+
+def _ms_ssim(x: Tensor, x_hat: Tensor) -> Tensor:
+    require("train")
+    from pytorch_msssim import ms_ssim
+
+    found: Tensor = ms_ssim(x_hat, x, data_range=1.0, size_average=False)
+    return found
 
 
 def rate_distortion(
@@ -78,12 +93,9 @@ def rate_distortion(
         seen = [x, x_hat]
         if rotations is not None:
             seen = [rotate_back(colours, rotations) for colours in seen]
-        distortion = lmbda * eye_distortion(eye.score(*seen), mse, lmbda, config)
+        alike = _ms_ssim(*seen)
+        distortion = lmbda * eye_distortion(eye.score(*seen), alike, mse, lmbda, config)
     else:
-        require("train")
-        from pytorch_msssim import ms_ssim
-
-        dissimilar = 1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False)
-        distortion = lmbda * MS_SSIM_WEIGHT * dissimilar
+        distortion = lmbda * MS_SSIM_WEIGHT * (1 - _ms_ssim(x, x_hat))
     weight = (lmbda / config.lmbda(50.0)) ** train.weighting
     return Loss(((bpp + distortion) * weight).mean(), bpp.detach(), mse.detach())

@@ -96,7 +96,7 @@ def score(points: Sequence[RDPoint], model: ModelConfig, train: TrainConfig) -> 
         if train.metric == "ms-ssim":
             distortion = MS_SSIM_WEIGHT * (1 - point.ms_ssim)
         elif train.metric == "eye":
-            distortion = eye_distortion(point.ssimulacra2, mse, lmbda, model)
+            distortion = eye_distortion(point.ssimulacra2, point.ms_ssim, mse, lmbda, model)
         loss = point.bpp + lmbda * distortion
         total += loss * (lmbda / model.lmbda(50.0)) ** train.weighting
     return total / len(points)
