@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mambaic.container.alpha import decode_alpha
 from mambaic.container.fields import MbicFile, tile_grid
+from mambaic.entropy_model.colour_blocks import Known
 from mambaic.errors import BitstreamError, DesyncError
 from mambaic.imaging.image import Picture
 from mambaic.models.model import COLOUR_CHANNELS, MambaIC
@@ -70,7 +71,7 @@ def decode_tile(model: MambaIC, file: MbicFile, index: int) -> Tensor:
             grid[index][2:],
             quality,
             model.error_weights(quality),
-            model.known_colours if _is_coloured(file, index) else None,
+            _known(model, file, index),
         )
     except DesyncError as exc:
         raise DesyncError(f"tile {index + 1} of {len(grid)}: {exc}") from exc
@@ -88,7 +89,7 @@ def _decode_alike(model: MambaIC, files: Sequence[MbicFile]) -> list[Tensor]:
         _grid(files[0])[0][2:],
         quality,
         model.error_weights(quality),
-        [model.known_colours if _is_coloured(file, 0) else None for file in files],
+        [_known(model, file, 0) for file in files],
     )
     return [torch.cat(of_file, dim=1) for of_file in decoded]
 
@@ -126,8 +127,9 @@ def _quality(model: MambaIC, file: MbicFile) -> float:
     return model.config.stretched(file.quality) if file.fine else file.quality
 
 
-def _is_coloured(file: MbicFile, index: int) -> bool:
-    return file.fine and file.coloured[index]
+def _known(model: MambaIC, file: MbicFile, index: int) -> Known | None:
+    """Of the finest colours of a tile; None if it has none."""
+    return model.known_colours(file.colour_lag) if file.fine and file.coloured[index] else None
 
 
 def _rotation(file: MbicFile) -> Rotation:

@@ -40,6 +40,10 @@ def test_there_are_golden_files_of_every_feature():
     assert any(d["tiles"] > 1 for d in descriptions)
     assert {name for d in descriptions for name in d["chunks"]} == set(CHUNKS)
     assert any(d["tune"] for d in descriptions)
+    assert {bool(d["colour_lag"]) for d in descriptions if d["tiles_with_finest_colours"]} == {
+        False,
+        True,
+    }
 
 
 @pytest.mark.usefixtures("threads")

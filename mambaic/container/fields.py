@@ -1,6 +1,7 @@
 """The .mbic container, version 6; docs/format.md is its specification.
 
-    magic "MBIC" | version | flags | width | height | quality | tune | weights id | tile side |
+    magic "MBIC" | version | flags | width | height | quality | tune | lag of colours | weights id |
+    tile side |
     payload length of every tile | lengths of the chunks |
     chunks (ICC, EXIF, XMP, alpha, filter, rotation, exact blocks) | tile payloads |
     CRC32 of everything before it
@@ -44,8 +45,10 @@ FLAGS = {
     "fine": 1 << 7,
     "tune": 1 << 8,
     "exact": 1 << 9,
+    "colour_lag": 1 << 10,
 }
-CHUNKS = tuple(name for name in FLAGS if name not in ("gray", "fine", "tune"))
+CHUNKS = tuple(name for name in FLAGS if name not in ("gray", "fine", "tune", "colour_lag"))
+MAX_LAG = 100
 TUNES = 4  # steps of tune: few, as every one has an entropy model of its own
 TASTES = {"psnr": 0.0, "eye": 1.0}
 
@@ -54,7 +57,8 @@ TASTES = {"psnr": 0.0, "eye": 1.0}
 class MbicFile:
     """Everything in a file. ``tile`` is the side of latent tiles in latents, 0 for one tile, and
     ``tiles`` are their payloads. ``fine`` files have stretched qualities (as in ``ModelConfig``)
-    and maybe finest colours: ``coloured`` says which tiles."""
+    and maybe finest colours: ``coloured`` says which tiles, ``colour_lag`` how many qualities more
+    coarsely they are coded."""
 
     width: int
     height: int
@@ -66,6 +70,7 @@ class MbicFile:
     tiles: tuple[bytes, ...] = ()
     fine: bool = False
     coloured: tuple[bool, ...] = ()
+    colour_lag: int = 0
     chunks: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -92,6 +97,7 @@ FIELDS = (
     Field("height", write_varint, ByteReader.varint),
     Field("quality_x100", write_varint, ByteReader.varint),
     Field("tune_x4", write_varint, ByteReader.varint, FLAGS["tune"]),
+    Field("colour_lag", write_varint, ByteReader.varint, FLAGS["colour_lag"]),
     Field("weights_id", *_raw(WEIGHTS_ID_BYTES)),
     Field("tile", write_varint, ByteReader.varint),
 )
@@ -131,7 +137,12 @@ def stored_tune(tune: float) -> float:
 
 
 def _header_bytes(file: MbicFile) -> bytes:
-    has = {"gray": file.gray, "fine": file.fine, "tune": bool(file.tune)}
+    has = {
+        "gray": file.gray,
+        "fine": file.fine,
+        "tune": bool(file.tune),
+        "colour_lag": bool(file.colour_lag),
+    }
     given = {*file.chunks, *(name for name, there in has.items() if there)}
     flags = sum(flag for name, flag in FLAGS.items() if name in given)
     values = {
@@ -140,6 +151,7 @@ def _header_bytes(file: MbicFile) -> bytes:
         "height": file.height,
         "quality_x100": round(100 * file.quality),
         "tune_x4": round(TUNES * file.tune),
+        "colour_lag": file.colour_lag,
         "weights_id": file.weights_id,
         "tile": file.tile,
     }
@@ -178,6 +190,8 @@ def _check_fields(file: MbicFile, error: type[Exception]) -> None:
         raise error(f"quality {file.quality} is outside 0..100")
     if not 0 <= file.tune <= 1:
         raise error(f"tune {file.tune} is outside 0..1")
+    if not 0 <= file.colour_lag <= (MAX_LAG if file.fine else 0):
+        raise error(f"the lag of colours {file.colour_lag} is outside 0..{MAX_LAG} of fine files")
     if file.tile % 4:
         raise error(f"tile side {file.tile} is not a multiple of 4 latents")
     largest = largest_tile(file.width, file.height, file.tile)
@@ -219,12 +233,14 @@ def _read_fields(data: bytes) -> tuple[MbicFile, ByteReader, int]:
         fine=bool(flags & FLAGS["fine"]),
         quality=values["quality_x100"] / 100,
         tune=values["tune_x4"] / TUNES,
+        colour_lag=values["colour_lag"],
         weights_id=values["weights_id"],
         tile=values["tile"],
     )
     _check_fields(file, CorruptStream)
-    if flags & FLAGS["tune"] and not file.tune:
-        raise CorruptStream("the file says that it has a tune and has none: it is damaged")
+    for name, value in (("tune", file.tune), ("colour_lag", file.colour_lag)):
+        if flags & FLAGS[name] and not value:
+            raise CorruptStream(f"the file says that it has a {name} and has none: it is damaged")
     return file, reader, flags
 
 
@@ -294,6 +310,7 @@ def describe(data: bytes) -> dict[str, Any]:
         "tile": file.tile,
         "tiles": len(file.tiles),
         "tiles_with_finest_colours": sum(file.coloured),
+        "colour_lag": file.colour_lag,
         "bytes": len(data),
         "bpp": bpp_from_bytes(len(data), file.width, file.height),
         "payload_bytes": payload,

@@ -32,10 +32,11 @@ class Colours(NamedTuple):
     pixels: np.ndarray
     tile: Box
     rotation: Rotation
+    lag: float
 
     @property
     def known(self) -> Known:
-        return self.transform.known_colours
+        return self.model.known_colours(self.lag)
 
     @torch.no_grad()
     def missed(self, y_hat: Tensor, quality: float) -> Mapping[str, Tensor]:
@@ -55,15 +56,15 @@ class Colours(NamedTuple):
 
 @torch.no_grad()
 def colours_worth_a_try(
-    model: MambaIC, pixels: np.ndarray, tile: Box, rotation: Rotation, quality: float
+    model: MambaIC, pixels: np.ndarray, tile: Box, rotation: Rotation, quality: float, lag: float
 ) -> Colours | None:
-    """Finest colours of a tile; None if those of no block may pay at a stretched quality."""
+    """Finest colours of a tile, coded with a ``lag`` as in ``Known``; None if those of no block may
+    pay at a stretched quality."""
     transform = model.transform
-    fine = model.entropy_model.fine
-    if fine is None or not isinstance(transform, WaveletTransform):
+    if model.entropy_model.fine is None or not isinstance(transform, WaveletTransform):
         return None
     for block in cut(tile, BLOCK):
         x = rotation.rotate(read_region(pixels, block))
-        if promising(transform.finest_colours(x, quality), fine.colour.worth, LEAST_SHARE):
-            return Colours(model, transform, pixels, tile, rotation)
+        if promising(transform.finest_colours(x, quality), LEAST_SHARE):
+            return Colours(model, transform, pixels, tile, rotation, lag)
     return None

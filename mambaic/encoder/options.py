@@ -11,6 +11,11 @@ from mambaic.errors import ConfigError
 from mambaic.reconstruction.rotation import Rotation
 from mambaic.tiling.boxes import default_tile
 
+# Qualities by which the finest colours are coded more coarsely than the picture, at tune 0 and 1:
+# most of them are zero, for which a larger step is cheaper, and the eye sees them less than
+# brightness as fine (docs/design/finest-colours.md).
+COLOUR_LAGS = 10.0, 25.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeOptions:
@@ -51,6 +56,12 @@ class EncodeOptions:
     def tools(self) -> Effort:
         """What the encoder does at this effort."""
         return EFFORTS[self.effort]
+
+    @property
+    def colour_lag(self) -> int:
+        """How many qualities the finest colours are coded more coarsely than the picture."""
+        psnr, eye = COLOUR_LAGS
+        return round((1 - self.tune) * psnr + self.tune * eye)
 
     def tile_of(self, width: int, height: int) -> int:
         """Side of the tiles of a picture. Raises ConfigError if they would be too large."""

@@ -142,7 +142,7 @@ def _encode_tiles(
     analysed = [
         analyse_tile(
             model, plan.picture.pixels, box, quality, plan.rotation,
-            refinement=tools.refinement, advance=advance,
+            colour_lag=plan.options.colour_lag, refinement=tools.refinement, advance=advance,
         )
         for plan, box in jobs
     ]  # fmt: skip
@@ -183,6 +183,7 @@ def _finished(model: MambaIC, plan: _Plan, tiles: Sequence[_Tile]) -> EncodedPic
         tiles=tuple(coded.payload for coded in tiles),
         fine=fine,
         coloured=coloured if fine else (),
+        colour_lag=options.colour_lag if any(coloured) else 0,
         chunks=chunks,
     )
     return EncodedPicture(file, sum(coded.estimated_bits for coded in tiles))

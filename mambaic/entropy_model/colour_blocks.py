@@ -7,8 +7,9 @@ and what has none of them takes no time.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,17 +24,25 @@ BLOCK = 32  # side in latents
 AROUND = 2  # latents around a block whose edges reach into it
 PER_LATENT = {level: 16 >> level for level in CODED}  # coefficients of a band along its side
 PACKED_COLOURS = sum(len(CODED[level]) * PER_LATENT[level] ** 2 for level in CODED)
+# Bits that a squared error of one quantiser step is worth: error_weight * linear_step**2, which is
+# the same at every quality.
+WORTH = 18.0 / (3.0 * math.log(2.0))
 # Coding a block never paid where its coefficients that are worth more than BITS are worth less than
 # LEAST_GAIN bits beyond that, or than LEAST_SHARE of what is worth more than FEW_BITS.
 BITS, FEW_BITS = 5.0, 2.0
 LEAST_GAIN, LEAST_SHARE = 64.0, 0.35
 
 
-class Known(Protocol):
-    """What is known of the finest colours from decoded latents."""
+class Known(NamedTuple):
+    """What is known of the finest colours before they are coded, ``lag`` qualities more coarsely
+    than the picture: in steps that are ``coarser`` times those of the picture.
 
-    def __call__(self, y_hat: Tensor, quality: float) -> Mapping[int, Level]:
-        """By level, of latents (1, M, h, w), in steps of the quantiser."""
+    ``levels`` makes it of latents (1, M, h, w) at a quality, in such steps.
+    """
+
+    levels: Callable[[Tensor, float, float], Mapping[int, Level]]
+    lag: float
+    coarser: float
 
 
 def pack(bands: Mapping[str, Tensor]) -> Tensor:
@@ -52,12 +61,11 @@ def unpack(packed: Tensor) -> dict[int, Tensor]:
     }
 
 
-def promising(wanted: Mapping[str, Tensor], worth: float, least_share: float = LEAST_SHARE) -> bool:
-    """Whether coding these bands of a block may pay, in steps of the quantiser, of which a squared
-    one is ``worth`` so many bits: most of what is to gain must be in few large coefficients, as
-    many small ones cost what they are worth."""
-    saved = torch.cat([worth * bands.square().flatten() for bands in wanted.values()])
-    gain, bound = (float((saved - bits).clamp(min=0.0).sum()) for bits in (BITS, FEW_BITS))
+def promising(wanted: Mapping[str, Tensor], least_share: float = LEAST_SHARE) -> bool:
+    """Whether coding these bands of a block may pay, in steps of the quantiser: most of what is to
+    gain must be in few large coefficients, as many small ones cost what they are worth."""
+    worth = torch.cat([WORTH * bands.square().flatten() for bands in wanted.values()])
+    gain, bound = (float((worth - bits).clamp(min=0.0).sum()) for bits in (BITS, FEW_BITS))
     return gain > max(LEAST_GAIN, least_share * bound)
 
 
@@ -70,25 +78,25 @@ def encode(
     encoder: Encoder,
 ) -> Tensor | None:
     """Code the blocks of a tile in which it pays; ``missed`` are the bands that it would take to
-    draw the picture exactly. What is decoded, packed; None, and nothing written, if it never
-    does."""
+    draw the picture exactly, in steps of the picture. What is decoded, packed, in the same steps;
+    None, and nothing written, if it never does."""
     start = encoder.mark()
     found = y_hat.new_zeros(1, PACKED_COLOURS, *y_hat.shape[-2:])
     pays = False
     for block in _blocks(y_hat):
         wanted = {name: _part(bands, block, y_hat) for name, bands in missed.items()}
-        if not promising(wanted, networks.worth):
+        if not promising(wanted):
             encoder.flag(False)
             continue
         before = encoder.mark()
         encoder.flag(True)
-        encoder.latents.update(wanted)
+        encoder.latents.update({name: of / known.coarser for name, of in wanted.items()})
         decoded = _code(networks, known, y_hat, block, quality, encoder)
         saved = sum(
             float((of.square() - (of - decoded[name]).square()).sum())
             for name, of in wanted.items()
         )
-        if networks.worth * saved > encoder.bits_since(before):
+        if WORTH * saved > encoder.bits_since(before):
             found[..., block[0].own, block[1].own] = pack(decoded)
             pays = True
         else:
@@ -152,12 +160,14 @@ def _code(
 ) -> dict[str, Tensor]:
     rows, columns = block
     levels = {}
-    for level, of in known(y_hat[..., rows.outer, columns.outer], quality).items():
+    around = y_hat[..., rows.outer, columns.outer]
+    for level, of in known.levels(around, quality, known.lag).items():
         factor = PER_LATENT[level]
         edges, bands = (part[..., rows.inner(factor), columns.inner(factor)] for part in of)
         levels[level] = Level(edges, bands)
-    q = torch.tensor([quality], dtype=torch.float32)  # read on the host
-    return networks.walk(levels, q, coder)
+    q = torch.tensor([quality - known.lag], dtype=torch.float32)  # read on the host
+    decoded = networks.walk(levels, q, coder)
+    return {name: known.coarser * bands for name, bands in decoded.items()}
 
 
 def _part(bands: Tensor, block: tuple[Span, Span], y_hat: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ share, as it is a level coarser, makes of a band of the brightness is offered to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -35,9 +34,6 @@ NAMES: dict[int, Latent] = {2: "colour2", 1: "colour1"}
 EDGES = 9  # maps of what changes a level coarser: three differences of three planes
 AROUND = 5  # positions along a side of the neighbourhood that shares are measured over
 TOLD_APART = 145.0  # the highest stretched quality that networks tell from higher ones
-# Bits that a squared error of one quantiser step of the picture is worth: error_weight *
-# linear_step**2, which is the same at every quality.
-WORTH = 18.0 / (3.0 * math.log(2.0))
 LEAST_ENERGY = 0.5  # of the brightness, in squared quantiser steps, for a share to be measured
 
 
@@ -163,18 +159,11 @@ class FineColour(nn.Module):
         super().__init__()
         self.second = ColourLevel(2, 0, config.fine_width)
         self.first = ColourLevel(1, len(CODED[2]), config.fine_width)
-        self.lag = 0.0  # how many qualities they are coarser by than the picture
-        self._lmbda = config.lmbda
-
-    @property
-    def worth(self) -> float:
-        """Bits that a squared error of one quantiser step of their own is worth."""
-        return WORTH * self._lmbda(self.lag) / self._lmbda(0.0)
 
     def walk(self, known: Mapping[int, Level], q: Tensor, coder: StepCoder) -> dict[str, Tensor]:
         """Code both levels of a region at the stretched qualities q (B,): decoded bands by name,
         "colour2" (B, 4, 4h, 4w) and "colour1" (B, 6, 8h, 8w)."""
-        q = (q - self.lag) * (100.0 / TOLD_APART)
+        q = q * (100.0 / TOLD_APART)
         second = self.second.code(known[2], [], q, coder)
         parent = F.interpolate(second, scale_factor=2.0, mode="nearest")
         first = self.first.code(known[1], [parent], q, coder)

@@ -9,7 +9,7 @@ on a laptop, with any rate in one model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from mambaic.coding.estimator import Estimator
 from mambaic.config import ModelConfig
 from mambaic.entropy_model.channel_group import ChannelGroup
-from mambaic.entropy_model.colour_blocks import PACKED_COLOURS
-from mambaic.entropy_model.fine_colour import Level
+from mambaic.entropy_model.colour_blocks import PACKED_COLOURS, Known
 from mambaic.entropy_model.walk import EntropyModel
 from mambaic.fixed_point.byte_networks import with_bytes
 from mambaic.fixed_point.byte_products import exact_bytes
@@ -108,15 +107,11 @@ class MambaIC(nn.Module):
         """The id of the weights that a file needs."""
         return joined_ids(self.weights_id, self.fine_id) if fine else self.weights_id
 
-    def known_colours(self, y_hat: Tensor, quality: float) -> Mapping[int, Level]:
-        """As ``colour_blocks.Known``, of a model with networks for the finest colours."""
+    def known_colours(self, lag: float) -> Known:
+        """Of a model with networks for the finest colours; ``lag`` as in ``Known``."""
         assert isinstance(self.transform, WaveletTransform)
-        return self.transform.known_colours(y_hat, quality)
-
-    def set_colour_lag(self, lag: float) -> None:
-        """Code the finest colours ``lag`` qualities more coarsely than the picture."""
-        if isinstance(self.transform, WaveletTransform) and self.entropy_model.fine is not None:
-            self.transform.colour_lag = self.entropy_model.fine.colour.lag = lag
+        coarser = linear_step(self.config, -lag) / linear_step(self.config, 0.0)
+        return Known(self.transform.known_colours, lag, coarser)
 
     @torch.no_grad()
     def error_weights(self, quality: float) -> Tensor:

@@ -3,8 +3,7 @@
     weights(tune) = (1 - tune) * weights of the model + tune * weights for the eye
 
 Transforms, hyper-analysis, and gains and modulations of the entropy model have weights for the eye;
-the walk's networks and the coding tables serve both tastes. The eye sees fine colours less than
-fine brightness: they are coded COLOUR_LAG * tune qualities more coarsely than the picture.
+the walk's networks and the coding tables serve both tastes.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from mambaic.nn.blocks import QualityModulation
 from mambaic.nn.gains import QualityCurve
 
 FINE = "entropy_model.fine."  # its networks serve both tastes
-COLOUR_LAG = 25.0
+
 
 REACHES = "entropy_model.reaches"
 
@@ -58,7 +57,6 @@ def tuned(model: MambaIC, tune: float) -> MambaIC:
         ours, theirs = (of.double().cpu() for of in (parameter, model.eye[name]))
         parameter.copy_((1 - tune) * ours + tune * theirs)
     mixed.eye, mixed.tune_id = {}, b""
-    mixed.set_colour_lag(COLOUR_LAG * tune)
     mixed.weights_id = joined_ids(model.weights_id, model.tune_id)
     return mixed
 

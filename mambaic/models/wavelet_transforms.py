@@ -82,7 +82,6 @@ class WaveletTransform(nn.Module):
         self.synthesis = WaveletSynthesis(config)
         self.networks = True
         self.config = config
-        self.colour_lag = 0.0  # how many qualities the finest colours are coarser by
 
     def g_a(self, x: Tensor, q: Tensor, *, beyond: bool = False) -> Tensor:
         """(B, 3, H, W) in [0, 1], sides multiples of 16 -> (B, M, H/16, W/16). ``beyond``: some
@@ -115,14 +114,12 @@ class WaveletTransform(nn.Module):
         step = self.step(q).flatten() / fineness(self.config, q)
         return self.wavelet.shares() * step[:, None] ** 2
 
-    def _colour_step(self, quality: float) -> float:
-        return linear_step(self.config, quality - self.colour_lag)
-
     @torch.no_grad()
-    def known_colours(self, y_hat: Tensor, quality: float) -> dict[int, Level]:
-        """As ``colour_blocks.Known``: in fixed point, as the walk."""
+    def known_colours(self, y_hat: Tensor, quality: float, lag: float) -> dict[int, Level]:
+        """As ``colour_blocks.Known.levels``: in fixed point, as the walk."""
         steps = FixedQualityCurve(self.step)(y_hat.new_tensor([quality]))
-        unit = torch.tensor(math.log(self._colour_step(quality)), dtype=torch.float32)
+        step = linear_step(self.config, quality - lag)
+        unit = torch.tensor(math.log(step), dtype=torch.float32)
         shift = to_grid(unit)
         ratio = FixedExp()(steps - shift.to(steps)).to(y_hat)
         return {
@@ -132,8 +129,8 @@ class WaveletTransform(nn.Module):
 
     def finest_colours(self, x: Tensor, quality: float) -> dict[str, Tensor]:
         """Bands of differences x (B, 3, H, W) that the groups leave out, by the names of their
-        latents, in steps of their quantiser."""
-        unit = self._colour_step(quality)
+        latents, in steps of the quantiser."""
+        unit = linear_step(self.config, quality)
         found: dict[str, Tensor] = {}
         for level, of in self.wavelet.colour_bands(x).items():
             coded = [of[:, plane - 1, band] for plane, band in CODED[level]]
@@ -147,5 +144,5 @@ class WaveletTransform(nn.Module):
             of = coded.new_zeros(len(coded), 2, BANDS, *coded.shape[-2:])
             for index, (plane, band) in enumerate(CODED[level]):
                 of[:, plane - 1, band] = coded[:, index]
-            bands[level] = of * self._colour_step(quality)
+            bands[level] = of * linear_step(self.config, quality)
         return self.wavelet.colour_differences(bands)

@@ -34,6 +34,14 @@ def test_tune_takes_two_bytes_and_reads_back(tune):
     assert len(write(file)) == len(write(FILE)) + 2
 
 
+def test_lag_of_colours_takes_a_byte_and_reads_back():
+    fine = replace(FILE, fine=True, coloured=(True,), tune=0.5)
+    file = replace(fine, colour_lag=25)
+    assert read(write(file)) == file
+    assert describe(write(file))["colour_lag"] == 25
+    assert len(write(file)) == len(write(fine)) + 1
+
+
 def patched(data: bytes, old: bytes, new: bytes) -> bytes:
     """``data`` with one part of its header changed and its checksum made right again."""
     assert data[:40].count(old) == 1
@@ -49,9 +57,22 @@ def test_tune_that_no_encoder_writes_is_refused(stored, reason):
         read(patched(write(file), written, changed))
 
 
-@pytest.mark.parametrize("unknown", [b"\x89\x08", b"\x89\x80\x01"])
+@pytest.mark.parametrize(("stored", "reason"), [(0, "colour_lag"), (101, "outside")])
+def test_lag_that_no_encoder_writes_is_refused(stored, reason):
+    file = replace(FILE, fine=True, coloured=(True,), colour_lag=25, quality=1.0)
+    written, changed = (bytes([100, lag]) + FILE.weights_id for lag in (25, stored))
+    with pytest.raises(CorruptStream, match=reason):
+        read(patched(write(file), written, changed))
+
+
+def test_lag_of_colours_without_colours_is_refused():
+    with pytest.raises(ValueError, match="lag"):
+        write(replace(FILE, colour_lag=25))
+
+
+@pytest.mark.parametrize("unknown", [b"\x89\x10", b"\x89\x80\x01"])
 def test_unknown_flags_are_refused_by_name(unknown):
-    """Bits 10 and 14 beside those for ICC and alpha."""
+    """Bits 11 and 14 beside those for ICC and alpha."""
     with pytest.raises(UnsupportedVersion, match="features"):
         read(patched(write(FILE), b"MBIC\x06\x09", b"MBIC\x06" + unknown))
 

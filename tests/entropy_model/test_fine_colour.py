@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from conftest import photo_like
@@ -14,7 +12,7 @@ from mambaic.coding.sites import Lattice, Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.config import TRAINED
 from mambaic.entropy_model import colour_blocks
-from mambaic.entropy_model.fine_colour import CODED, NAMES, WORTH
+from mambaic.entropy_model.fine_colour import CODED, NAMES
 from mambaic.entropy_model.finer import HIGHEST, KNOT_STEP, SmallScales
 from mambaic.errors import DesyncError
 from mambaic.nn.gains import fineness
@@ -25,8 +23,8 @@ QUALITY = 120.0
 class Source:
     """Finest colours of random pictures: as large as those of colourful ones."""
 
-    def __init__(self, model, missed):
-        self.known = model.known_colours
+    def __init__(self, model, missed, lag=0.0):
+        self.known = model.known_colours(lag)
         self._missed = missed
 
     def missed(self, y_hat, quality):
@@ -74,36 +72,33 @@ def test_decoder_gets_the_encoders_colours(unit_model, height, width):
     model = unit_model.entropy_model
     stream = model.encode(y, QUALITY, colours=Source(unit_model, missed))
     assert stream.decoded.colours.shape[1] == colour_blocks.PACKED_COLOURS
-    decoded = model.decode(stream.payload, (height, width), QUALITY, known=unit_model.known_colours)
+    decoded = model.decode(
+        stream.payload, (height, width), QUALITY, known=unit_model.known_colours(0.0)
+    )
     assert torch.equal(decoded.y_hat, stream.decoded.y_hat)
     assert torch.equal(decoded.colours, stream.decoded.colours)
     error = decoded.colours - colour_blocks.pack(missed)
     assert float(error.square().mean()) < 0.3  # squared steps; missed ones are 16
 
 
-def test_colours_that_lag_are_coarser_and_worth_as_much_of_the_picture(unit_model):
-    lagging = copy.deepcopy(unit_model)
-    lagging.set_colour_lag(30.0)
-    coarser = lagging.transform.finest_colours(photo_like(64, 64), QUALITY)
-    bands = unit_model.transform.finest_colours(photo_like(64, 64), QUALITY)
-    model, before = lagging.entropy_model, unit_model.entropy_model
-    ratio = (model.fine.colour.worth / before.fine.colour.worth) ** 0.5
-    assert ratio > 2
-    for name, of in bands.items():
-        torch.testing.assert_close(coarser[name] * ratio, of, rtol=1e-4, atol=1e-4)
-
-    y, missed = latent(lagging, 8, 8), random_bands(8, 8)
-    stream = model.encode(y, QUALITY, colours=Source(lagging, missed))
-    decoded = model.decode(stream.payload, (8, 8), QUALITY, known=lagging.known_colours)
-    assert torch.equal(decoded.colours, stream.decoded.colours)
-    # networks are told what the step is
-    finer = before.encode(y, QUALITY, colours=Source(unit_model, missed))
-    assert not torch.equal(finer.decoded.colours, stream.decoded.colours)
+def test_colours_that_lag_are_coarser_and_cheaper(unit_model):
+    y, missed = latent(unit_model, 8, 8), random_bands(8, 8)
+    model, bits, errors = unit_model.entropy_model, [], []
+    for lag in (0.0, 20.0, 40.0):
+        stream = model.encode(y, QUALITY, colours=Source(unit_model, missed, lag))
+        known = unit_model.known_colours(lag)
+        decoded = model.decode(stream.payload, (8, 8), QUALITY, known=known)
+        assert torch.equal(decoded.colours, stream.decoded.colours)
+        bits.append(stream.estimated_bits)
+        errors.append(float((decoded.colours - colour_blocks.pack(missed)).square().mean()))
+    assert bits[0] > 1.1 * bits[1] > 1.2 * bits[2]
+    # of steps, as their squares: no block was left out
+    assert errors[0] < 0.7 * errors[1] < 0.5 * errors[2] < 4.0
 
 
 @pytest.mark.parametrize("tried", [True, False])
 def test_colours_that_do_not_pay_leave_no_trace(unit_model, monkeypatch, tried):
-    monkeypatch.setattr(colour_blocks, "promising", lambda wanted, worth: tried)
+    monkeypatch.setattr(colour_blocks, "promising", lambda wanted: tried)
     y, model = latent(unit_model, 4, 8), unit_model.entropy_model
     source = Source(unit_model, random_bands(4, 8, size=1e-3))
     with_nothing = model.encode(y, QUALITY, colours=source)
@@ -113,12 +108,12 @@ def test_colours_that_do_not_pay_leave_no_trace(unit_model, monkeypatch, tried):
 
 def test_few_large_colours_are_promising_and_many_small_ones_are_not():
     small = random_bands(32, 32, size=0.3)
-    assert not colour_blocks.promising(small, WORTH)
+    assert not colour_blocks.promising(small)
     few = {name: bands.clone() for name, bands in small.items()}
     few["colour1"][..., :16, :] *= 8
-    assert colour_blocks.promising(few, WORTH)
-    assert not colour_blocks.promising({"colour1": torch.tensor([2.5])}, WORTH)
-    assert colour_blocks.promising({"colour1": torch.full((4,), 2.5)}, WORTH)
+    assert colour_blocks.promising(few)
+    assert not colour_blocks.promising({"colour1": torch.tensor([2.5])})
+    assert colour_blocks.promising({"colour1": torch.full((4,), 2.5)})
 
 
 def test_what_is_not_promising_is_not_coded(unit_model, monkeypatch):
@@ -137,7 +132,7 @@ def test_only_blocks_that_pay_are_coded(unit_model):
     assert not colours[..., : colour_blocks.BLOCK].any()
     assert colours[..., colour_blocks.BLOCK :].any()
     decoded = unit_model.entropy_model.decode(
-        stream.payload, (4, wide), QUALITY, known=unit_model.known_colours
+        stream.payload, (4, wide), QUALITY, known=unit_model.known_colours(0.0)
     )
     assert torch.equal(decoded.colours, colours)
 
@@ -162,7 +157,7 @@ class _Recorder(StepCoder):
 
 def test_later_colours_do_not_change_earlier_priors(unit_model):
     networks = unit_model.entropy_model.fine.colour
-    known = unit_model.known_colours(latent(unit_model, 4, 4).double(), QUALITY)
+    known = unit_model.known_colours(0.0).levels(latent(unit_model, 4, 4).double(), QUALITY, 0.0)
     known = {level: type(of)(*(part.float() for part in of)) for level, of in known.items()}
     q = torch.tensor([QUALITY])
     first = _Recorder(random_bands(4, 4))

@@ -75,6 +75,7 @@ CASES = {
     "rotation": (photo(90, 70), 70, {"rotation": Rotation(50, -9, 4)}),
     "tune": (photo(100, 120), 50, {"tune": 0.75}),
     "exact": (stripes(), 70, {}),
+    "colour-lag": (photo(320, 256), 92, {"tune": 1.0}),
 }
 
 
@@ -92,7 +93,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name in sys.argv[1:] or CASES:
         if name.startswith("s-"):  # with the shipped weights of the day
-            quality = 97 if "finest" in name else 50
+            quality = 97 if "finest" in name or "lag" in name else 50
             write(name, load("s"), photo(160, 112), quality, {})
         else:
             folder = FOLDER / "unit"

@@ -24,7 +24,7 @@ from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import PriorOf, StepCoder
 from mambaic.config import PRESETS
-from mambaic.entropy_model.colour_blocks import PER_LATENT
+from mambaic.entropy_model.colour_blocks import PER_LATENT, WORTH
 from mambaic.entropy_model.fine_colour import CODED, NAMES, FineColour, Level
 from mambaic.entropy_model.finer import HIGHEST, KNOT_STEP, KNOTS, ONSET, FinerCoder
 from mambaic.entropy_model.walk import FineNetworks
@@ -146,7 +146,7 @@ def collect(model: MambaIC, x: Tensor, quality: float, counts: ScaleCount) -> Sa
     watched = _Counting(coder, counts, y) if counted else coder
     # the walk is to see qualities that it knows, as the coder has been made finer already
     y_hat = entropy_model.walk(size, q.clamp(max=100.0), watched)
-    known = transform.known_colours(y_hat, quality)
+    known = transform.known_colours(y_hat, quality, 0.0)
     missed = transform.finest_colours(x - model.g_s(y_hat, q), quality)
     return Sample(
         quality,
@@ -185,8 +185,7 @@ def fit(
         estimator = TableEstimator(missed, mixture)
         decoded = networks.walk(known, q, estimator)
         errors = [(missed[name] - of).square().flatten(1).sum(1) for name, of in decoded.items()]
-        error = networks.worth * torch.stack(errors).sum(dim=0)
-        cost = (estimator.bits() + error) / (16 * PART) ** 2
+        cost = (estimator.bits() + WORTH * torch.stack(errors).sum(dim=0)) / (16 * PART) ** 2
         # high rates would swamp the others
         loss = (cost / (cost.detach().sqrt() + 0.3)).mean()
         optimiser.zero_grad()
