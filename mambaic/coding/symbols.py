@@ -58,12 +58,6 @@ class SymbolWriter:
         if count:
             self._intervals.append(np.stack([start[:count], size[:count]]))
 
-    def numbers(self, values: np.ndarray) -> None:
-        """Non-negative integers under 2**30: Elias's gamma code of v + 1."""
-        values = np.asarray(values, dtype=np.int64)
-        start, size = np.empty((2, len(values) * (2 * ans.MAX_BITS + 1)), dtype=np.uint16)
-        self._keep(start, size, ans.numbers(values, start, size))
-
     def bits(self, flags: np.ndarray) -> None:
         start = np.where(flags, ans.HALF, 0).astype(np.uint16)
         self._keep(start, np.full(len(flags), ans.HALF, dtype=np.uint16), len(flags))
@@ -126,11 +120,6 @@ class SymbolReader:
     def _check(self, status: int) -> None:
         if status != ans.OK:
             raise CorruptStream(_ERRORS[status])
-
-    def numbers(self, count: int) -> np.ndarray:
-        values = np.empty(count, dtype=np.int64)
-        self._check(ans.read_numbers(self._words, self._cursor, values))
-        return values
 
     def bits(self, count: int) -> np.ndarray:
         flags = np.empty(count, dtype=np.int64)

@@ -114,24 +114,21 @@ class PlainDecoder:
 
 
 @pytest.mark.parametrize("tcq", [False, True])
-def test_steps_of_symbols_numbers_and_bits_round_trip(tcq):
+def test_steps_of_symbols_and_bits_round_trip(tcq):
     rng = np.random.default_rng(0)
     steps = [draw(rng, n) for n in (0, 1, 500, 3)]
     steps[2][0][:20] = 1000  # escaped
     steps[2][0][steps[2][1] < TABLES.skip] = 0
     states, writer = [0], SymbolWriter(TABLES)
     for symbols, indices in steps:
-        writer.numbers(np.array([len(symbols), 70000]))
         writer.symbols(symbols, indices, tcq=tcq, state=states[-1])
         writer.bits(symbols > 0)
         states.append(follow(symbols[indices >= TABLES.skip], states[-1])[1])
     payload = writer.finish(0xDEADBEEF)
     reader, plain = SymbolReader(payload, TABLES), PlainDecoder(payload)
     for (symbols, indices), state in zip(steps, states[:-1], strict=True):
-        assert reader.numbers(2).tolist() == [len(symbols), 70000]
         assert np.array_equal(reader.symbols(indices, tcq=tcq, state=state), symbols)
         assert np.array_equal(reader.bits(len(symbols)), symbols > 0)
-        assert [plain.number(), plain.number()] == [len(symbols), 70000]
         assert plain.symbols(indices.tolist(), tcq=tcq) == symbols.tolist()
         assert [plain.bit() for _ in symbols] == (symbols > 0).tolist()
     assert reader.finish() == plain.x - (1 << 32) == 0xDEADBEEF
@@ -188,8 +185,8 @@ def test_payload_of_broken_words_is_refused():
 
 def test_payload_that_goes_on_is_refused():
     writer = SymbolWriter(TABLES)
-    writer.numbers(np.array([5]))
+    writer.bits(np.array([True]))
     reader = SymbolReader(writer.finish(0) + b"\0\0", TABLES)
-    assert reader.numbers(1).tolist() == [5]
+    assert reader.bits(1).tolist() == [True]
     with pytest.raises(CorruptStream, match="goes on"):
         reader.finish()

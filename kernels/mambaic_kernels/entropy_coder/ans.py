@@ -65,15 +65,6 @@ def _number(value, start, size, count):  # type: ignore[no-untyped-def]
 
 
 @jit(nogil=True)
-def numbers(values, start, size):  # type: ignore[no-untyped-def]
-    """Intervals of numbers; returns how many."""
-    count = 0
-    for value in values:
-        count = _number(value, start, size, count)
-    return count
-
-
-@jit(nogil=True)
 def symbols(values, levels, rows, first, radius, cumulative, code, state, start, size):  # type: ignore[no-untyped-def]
     """Intervals of symbols (n,) at levels (n,), from a state on; returns how many. A symbol beyond
     its table is the escape, how far beyond, and a bit for its sign."""
@@ -176,13 +167,4 @@ def read_symbols(words, cursor, levels, rows, first, radius, cumulative, code, s
             value = -value if negative else value
         out[i] = value
         state = after(state, value, code)
-    return OK
-
-
-@jit(nogil=True)
-def read_numbers(words, cursor, out):  # type: ignore[no-untyped-def]
-    for i in range(len(out)):
-        out[i], status = _read_number(words, cursor)
-        if status:
-            return status
     return OK
