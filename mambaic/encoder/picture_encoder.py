@@ -166,7 +166,7 @@ def _finished(model: MambaIC, plan: _Plan, tiles: Sequence[_Tile]) -> EncodedPic
     if any(plan.rotation):
         chunks["rotation"] = plan.rotation.to_bytes()
     fits = [coded.fit for coded in tiles if coded.fit is not None]
-    if fits and (coefficients := _filter_chunk(model, fits, plan.quality, width * height)):
+    if fits and (coefficients := _filter_chunk(model, fits, plan, width * height)):
         chunks["filter"] = coefficients
     if plan.exact:
         chunks["exact"] = plan.exact
@@ -199,9 +199,12 @@ def _metadata(picture: Picture, options: EncodeOptions) -> dict[str, bytes]:
     return chunks
 
 
-def _filter_chunk(model: MambaIC, fits: list[Fit], quality: float, pixels: int) -> bytes | None:
+def _filter_chunk(model: MambaIC, fits: list[Fit], plan: _Plan, pixels: int) -> bytes | None:
     """None if the filter costs more than it gains."""
-    costs = Fit.of(fits).costs(model.config.error_weight(quality), pixels)
+    costs = Fit.of(fits).costs(model.config.error_weight(plan.quality), pixels)
+    if plan.options.tune > 0.5:
+        # squared error wants brightness smoother than the eye does (docs/design/tune.md)
+        costs[0] = costs[0]._replace(cross=torch.zeros_like(costs[0].cross))
     found = cheapest(costs)
     return None if found is None else filter_code.to_bytes(found)
 

@@ -15,6 +15,7 @@ from mambaic.codec import Codec
 from mambaic.container.fields import describe, read
 from mambaic.errors import CheckpointError, ConfigError, WrongModel
 from mambaic.models.tuning import tuned, tuned_parameters
+from mambaic.reconstruction import filter_code
 
 PHOTO = Image.fromarray(photo_pixels(96, 128))
 
@@ -63,14 +64,14 @@ def test_the_networks_of_the_walk_and_the_tables_serve_both_tastes(model):
 @pytest.mark.parametrize("tune", [0.25, 0.5, 1.0])
 def test_file_of_a_tune_names_its_weights_and_comes_back(model, tune):
     codec = Codec(model)
-    data = codec.encode(PHOTO, 60, tune=tune)
+    data = codec.encode(PHOTO, 60, tune=tune, effort=1)
     file = read(data)
     assert (file.tune, describe(data)["tune"]) == (tune, tune)
     assert file.weights_id == codec.weights_id(tune) != model.weights_id
     # by the weights of that tune alone, as a model of its own would
     alone = tuned(model, tune)
     alone.weights_id = model.weights_id
-    plain = Codec(alone).encode(PHOTO, 60)
+    plain = Codec(alone).encode(PHOTO, 60, effort=1)
     assert read(plain).tiles == file.tiles
     assert np.array_equal(pixels(codec, data), pixels(Codec(alone), plain))
 
@@ -137,3 +138,11 @@ def test_damaged_weights_for_the_eye_are_noticed(eye_checkpoint, tmp_path):
     shard.write_bytes(data)
     with pytest.raises(CheckpointError, match="damaged"):
         load_model(copied)
+
+
+def test_brightness_is_filtered_for_psnr_alone(model):
+    codec, photo = Codec(model), Image.fromarray(photo_pixels(256, 320))
+    for tune, filtered in ((0.0, True), (1.0, False)):
+        chunk = read(codec.encode(photo, 90, tune=tune)).chunks["filter"]
+        assert any(filter_code.from_bytes(chunk, 3).numbers[0]) == filtered
+        assert any(map(any, filter_code.from_bytes(chunk, 3).numbers))
