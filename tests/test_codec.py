@@ -131,7 +131,9 @@ def test_what_fits_one_tile_has_no_borders_of_tiles():
 def test_pieces_of_the_transforms_do_not_show(codec, monkeypatch, tile):
     image = photo(400, 330)
     whole = np.asarray(codec.decode(codec.encode(image, 60, tile=tile))).astype(float)
-    monkeypatch.setattr(tiling, "PIECE", 8)  # smaller than tiles, which they need not fit
+    monkeypatch.setattr(tiling, "PIECE", 3)  # smaller than tiles, which they need not fit
+    halo = codec.model.config.halo
+    assert len(tiling.pieces((0, 0, 24, 28), halo)) > 2
     data = codec.encode(image, 60, tile=tile)
     pieces = np.asarray(codec.decode(data)).astype(float)
     assert pieces.shape == whole.shape

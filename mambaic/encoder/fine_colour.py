@@ -18,7 +18,7 @@ from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.reconstruction.rotation import Rotation
 from mambaic.tiling.analysis import read_region
-from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside
+from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside, pieces
 
 # as LEAST_SHARE in ``colour_blocks``, of the picture's own bands: what g_s leaves of them is less
 LEAST_SHARE = 0.45
@@ -44,7 +44,7 @@ class Colours(NamedTuple):
         rows, columns = self.tile[2] * 16, self.tile[3] * 16
         left = y_hat.new_zeros(1, 3, rows, columns)
         q = y_hat.new_tensor([quality])
-        for piece in cut(self.tile):
+        for piece in pieces(self.tile, self.model.config.halo):
             outer = grow(piece, self.model.config.halo, self.tile)
             x_hat = self.model.coding_transform.g_s(y_hat[(..., *inside(outer, self.tile))], q)
             x = self.rotation.rotate(read_region(self.pixels, piece).to(y_hat.device))

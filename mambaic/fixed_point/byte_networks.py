@@ -7,16 +7,20 @@ rounding, 0.1 % of the squared error that a file leaves.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mambaic.fixed_point.byte_products import ByteProduct
 from mambaic.fixed_point.layers import MOST_LEVELS, M, Weights, shallow_copy
 from mambaic.nn.grid import UNIT
-from mambaic_kernels.fixed_point import to_digits, weigh_digits
+from mambaic.nn.products import Affine, FusedLayer, product
+from mambaic_kernels.fixed_point.activation import LEAKY, Activation
+from mambaic_kernels.fixed_product import passes
 
 
-class ByteConv2d(nn.Module):
+class ByteConv2d(FusedLayer):
     """A convolution of a batch of one."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -30,16 +34,36 @@ class ByteConv2d(nn.Module):
         self._conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        if not ByteProduct.pays(self._conv, x, self._conv.stride[0]):
-            return self._conv(x)
+        return self.fused(x)
+
+    def fused(
+        self,
+        x: Tensor,
+        *where: Any,
+        times: Tensor | None = None,
+        affine: Affine | None = None,
+        act: nn.Module | None = None,
+        plus: Tensor | None = None,
+    ) -> Tensor:
+        plain = times is None and affine is None and isinstance(act, nn.LeakyReLU | None)
+        if not plain or not ByteProduct.pays(self._conv, x, self._conv.stride[0]):
+            return product(self._conv, x, *where, times=times, affine=affine, act=act, plus=plus)
         x = x.contiguous(memory_format=torch.channels_last)
         # of a dense vector: of maps with their channels last torch takes twenty times as long
         low, high = torch.aminmax(x.movedim(1, -1).reshape(-1))
         reach = max(-float(low), float(high), UNIT)
-        digits = to_digits(x, MOST_LEVELS / reach, float(MOST_LEVELS), 1)
-        multiplier = self._scale * (reach / MOST_LEVELS)
-        sums = self._product(digits)
-        return weigh_digits(sums, self._product.zero, multiplier, self._bias, 1)
+        sums = self._product(passes.digits(x, MOST_LEVELS / reach, float(MOST_LEVELS), 1))
+        leaky = Activation(LEAKY, act.negative_slope) if isinstance(act, nn.LeakyReLU) else None
+        return passes.finish(
+            sums,
+            self._scale * (reach / MOST_LEVELS),
+            self._bias,
+            1,
+            zero=self._product.zero,
+            rounded=False,
+            act=leaky,
+            plus=plus,
+        )
 
 
 def with_bytes(network: M) -> M:

@@ -16,6 +16,7 @@ from mambaic_kernels.fixed_point import (
     feature_levels,
     look_up,
     look_up_octaves,
+    silu,
     softplus,
 )
 from mambaic_kernels.fixed_point.activation import Activation
@@ -74,7 +75,7 @@ class FixedSiLU(FixedSigmoid):
     KIND = activation.SILU
 
     def forward(self, x: Tensor) -> Tensor:
-        return to_grid(super().forward(x).mul_(x))
+        return silu(x, self.values, self.low, self.per_unit)
 
 
 class FixedSoftplus(Table):

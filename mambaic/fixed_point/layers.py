@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from mambaic.fixed_point.byte_products import LARGEST_BYTE, ByteProduct
 from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus
 from mambaic.nn.blocks import FeatureConv2d, RowConv2d
-from mambaic.nn.chunking import channels_at_once, squares_at_once
+from mambaic.nn.chunking import channels_at_once
 from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
 from mambaic.nn.products import Affine, FusedLayer
 from mambaic.nn.vss import DIRECTIONS, SS2D
 from mambaic_kernels.fixed_attention import Scales, attention
 from mambaic_kernels.fixed_point import norm as fixed_norm
-from mambaic_kernels.fixed_point import rescale_digits, to_digits, to_levels
-from mambaic_kernels.fixed_product import Places, directed, finished, product
-from mambaic_kernels.fixed_scan import fixed_scan
+from mambaic_kernels.fixed_point import to_levels
+from mambaic_kernels.fixed_product import Places, directed, passes, product
+from mambaic_kernels.fixed_scan import Steps, fixed_scan, projected_scan, suits
 from mambaic_kernels.grids import Grids, take
 
 M = TypeVar("M", bound=nn.Module)
@@ -114,21 +114,30 @@ class FixedProduct(FusedLayer):
             places = places._replace(grids=where[0])
         if affine is not None:
             affine = affine[0].flatten(1), affine[1].flatten(1)
-        activation: Any = None if act is None else act.activation
+        around: dict[str, Any] = {
+            "affine": affine, "act": None if act is None else act.activation, "plus": plus
+        }  # fmt: skip
         if self._suits_bytes(x, places):
-            found = self._by_bytes(x if times is None else x * times, levels, places)
-            return finished(found, places, affine, activation, plus)
+            return self._by_bytes(x, levels, places, times, **around)
         weights = self.layer.weight, self.multiplier, self.bias
-        return product(x, *weights, levels, places, times, affine, activation, plus)
+        return product(x, *weights, levels, places, times, **around)
 
-    def _by_bytes(self, x: Tensor, levels: tuple[float, float], places: Places) -> Tensor:
+    def _by_bytes(
+        self,
+        x: Tensor,
+        levels: tuple[float, float],
+        places: Places,
+        times: Tensor | None,
+        **around: Any,
+    ) -> Tensor:
         if self._in_bytes is None:
             self._in_bytes = ByteProduct(self.layer)
         grids, channel = places.grids, places.channel
         if grids and places.side == 1:
             x, grids, channel = take(x, grids), (), -1
-        sums, zero = self._in_bytes(to_digits(x, *levels, channel), grids), self._in_bytes.zero
-        return rescale_digits(sums, zero, self.multiplier, self.bias, places.out_channel)
+        sums = self._in_bytes(passes.digits(x, *levels, channel, times), grids)
+        weights = self.multiplier, self.bias, places.out_channel
+        return passes.finish(sums, *weights, zero=self._in_bytes.zero, **around)
 
     def _suits_bytes(self, x: Tensor, places: Places) -> bool:
         if x.device.type != "cpu" or x.requires_grad or self.into.levels < LARGEST_BYTE:
@@ -222,13 +231,17 @@ class FixedSS2D(SS2D):
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, u: Tensor) -> Tensor:
-        if self.lines == "reset" and squares_at_once(self.span**2, u.device) > 1:
-            return self._scan(u)  # where squares begin, so do lines
-        return super().forward(u)
+        # where squares begin, so do lines
+        return self._scan(u) if self.lines == "reset" else super().forward(u)
 
     def _scan(self, u: Tensor) -> Tensor:
         batch, height, width, channels = u.shape
         operands = self.in_proj(u).view(batch, height, width, DIRECTIONS, -1)
+        reset = self.lines == "reset"
+        squares: dict[str, Any] = {"reset": reset, "span": self.span if reset else 0}
+        rates, skip = self.get_buffer("rates"), self.get_buffer("skip")
+        if suits(u):
+            return projected_scan(u, operands, self._steps(), rates, **squares, skip=skip)
         low_rank, B, C = operands.split([self.rank, self.d_state, self.d_state], dim=-1)
         B, C = B.flatten(1, 2), C.flatten(1, 2)
         # on large maps a few channels at a time, as in ``SS2D``
@@ -238,22 +251,21 @@ class FixedSS2D(SS2D):
             own = slice(start, start + size)
             y = fixed_scan(
                 u[..., own].flatten(1, 2),
-                self._delta(low_rank, own).flatten(1, 2),
-                self.get_buffer("rates")[..., own],
+                directed(low_rank, *self._steps(own)).flatten(1, 2),
+                rates[..., own],
                 B,
                 C,
                 (height, width),
-                reset=self.lines == "reset",
-                span=self.span,
-                skip=self.get_buffer("skip")[own],
+                **squares,
+                skip=skip[own],
             )
             parts.append(y.view(batch, height, width, -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
-    def _delta(self, low_rank: Tensor, own: slice) -> Tensor:
-        """(B, H, W, DIRECTIONS, n) of some of the channels."""
+    def _steps(self, own: slice = slice(None)) -> Steps:
+        """Of some of the channels."""
         weight, scale, bias = (
             self.get_buffer(f"delta_{name}")[..., own] for name in ("weight", "scale", "bias")
         )
         levels = self.into.per_step, self.into.levels
-        return directed(low_rank, weight, scale, bias, levels, self.softplus.activation)
+        return Steps(weight, scale, bias, levels, self.softplus.activation)

@@ -20,6 +20,7 @@ from mambaic.config import VSSConfig
 from mambaic.nn.chunking import by_rows, channels_at_once, squares_at_once
 from mambaic.nn.products import product
 from mambaic_kernels import ss2d_scan
+from mambaic_kernels.scan.projected import projected_scan, suits
 
 DIRECTIONS = 4
 
@@ -87,6 +88,10 @@ class SS2D(nn.Module):
         operands = self.in_proj(u).view(batch, height, width, DIRECTIONS, -1)
         low_rank, B, C = operands.split([self.rank, self.d_state, self.d_state], dim=-1)
         low_rank = self.low_rank(low_rank)
+        A = -torch.exp(self.A_log)
+        if suits(u):
+            weights = self.delta_proj, self.delta_bias, A, self.D
+            return projected_scan(u, operands, *weights, self.lines).to(u.dtype)
         wide = torch.promote_types(u.dtype, torch.float32)
         B, C = (t.to(wide).contiguous() for t in (B, C))
         # channels do not meet in a scan: on large maps a few at a time, as delta, four times the
@@ -108,7 +113,7 @@ class SS2D(nn.Module):
                 y = ss2d_scan(
                     u[..., own].to(wide),
                     delta.to(wide),
-                    -torch.exp(self.A_log[:, own]),
+                    A[:, own],
                     B,
                     C,
                     self.D[:, own],

@@ -16,7 +16,7 @@ from mambaic.container.fields import LATENT_STRIDE
 from mambaic.models.model import MambaIC
 from mambaic.nn.precision import multiplies_bfloat16
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
-from mambaic.tiling.boxes import Box, cut, grow, inside, picture_box
+from mambaic.tiling.boxes import Box, grow, inside, picture_box, pieces
 from mambaic.tiling.memory import return_memory
 
 
@@ -54,13 +54,13 @@ def analyse(
     # beyond TRAINED latents stand for the picture exactly
     in_bfloat16 = quality <= TRAINED and multiplies_bfloat16(latents.device)
     transform = model.transform if in_bfloat16 else model.coding_transform
-    pieces = cut(box)
-    for piece in pieces:
+    parts = pieces(box, model.config.halo)
+    for piece in parts:
         outer = grow(piece, model.config.halo, picture)
         x = rotation.rotate(read_region(pixels, outer).to(latents.device))
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
             y = transform.g_a(x, q, beyond=quality > TRAINED)
         latents[(..., *inside(piece, box))] = y[(..., *inside(piece, outer))]
-        if len(pieces) > 1:
+        if len(parts) > 1:
             return_memory()
     return latents

@@ -13,7 +13,7 @@ from mambaic.container.fields import LATENT_STRIDE, MAX_TILE_LATENTS, largest_ti
 Box = tuple[int, int, int, int]  # top, left, rows, columns, in latents
 
 DEFAULT_TILE = 256  # makes tiles of MAX_TILE_LATENTS
-PIECE = 128  # side of what the transforms see at once, without its halo
+PIECE = 128  # side of the largest square that the transforms see at once, without its halo
 
 
 def default_tile(width: int, height: int) -> int:
@@ -26,15 +26,35 @@ def picture_box(pixels: np.ndarray) -> Box:
     return 0, 0, *latent_size(pixels.shape[1], pixels.shape[0])
 
 
-def cut(box: Box, side: int | None = None) -> list[Box]:
-    """``box`` in pieces of at most ``side`` latents a side (default PIECE), row by row."""
-    side = side or PIECE
+def cut(box: Box, rows_of_one: int, columns_of_one: int | None = None) -> list[Box]:
+    """``box`` in pieces of at most so many rows and columns (as many by default), row by row."""
+    columns_of_one = columns_of_one or rows_of_one
     top, left, rows, columns = box
     return [
-        (y, x, min(side, top + rows - y), min(side, left + columns - x))
-        for y in range(top, top + rows, side)
-        for x in range(left, left + columns, side)
+        (y, x, min(rows_of_one, top + rows - y), min(columns_of_one, left + columns - x))
+        for y in range(top, top + rows, rows_of_one)
+        for x in range(left, left + columns, columns_of_one)
     ]
+
+
+def pieces(box: Box, halo: int) -> list[Box]:
+    """``box`` in what the transforms see at once, each with a ``halo`` where it has neighbours: as
+    many latents as a square of PIECE with its own, and few of them twice."""
+    _, _, rows, columns = box
+    most = (PIECE + 2 * halo) ** 2
+    grids = []
+    for across in range(1, -(-columns // PIECE) + 1):
+        width = -(-columns // across)
+        seen = width if across == 1 else width + 2 * halo
+        height = rows if rows * seen <= most else most // seen - 2 * halo
+        if height > 0:
+            grids.append(cut(box, -(-rows // -(-rows // height)), width))
+    return min(grids, key=lambda grid: _area(grid, halo, box))
+
+
+def _area(grid: list[Box], halo: int, within: Box) -> int:
+    grown = (grow(piece, halo, within) for piece in grid)
+    return sum(rows * columns for _, _, rows, columns in grown)
 
 
 def grow(box: Box, halo: int, within: Box) -> Box:

@@ -16,7 +16,7 @@ from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.nn.wavelet import BLOCKS
 from mambaic.reconstruction.post_filter import AROUND, PostFilter, Reconstruction
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
-from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside, overlap
+from mambaic.tiling.boxes import Box, grow, in_pixels, inside, overlap, pieces
 from mambaic.tiling.memory import return_memory
 from mambaic_kernels import transfers
 
@@ -78,17 +78,18 @@ class Synthesis:
         """Decode and place everything; yields (pieces done, pieces in all). ``decode(i)`` gives
         the latents of tile i, as ``reconstruct`` takes them, once."""
         picture = (0, 0, *self._size)
-        pieces = cut(picture)
-        for step, piece in enumerate(pieces):
-            outer = grow(piece, self._model.config.halo, picture)
+        halo = self._model.config.halo
+        parts = pieces(picture, halo)
+        for step, piece in enumerate(parts):
+            outer = grow(piece, halo, picture)
             self._forget(outer[0])
             for i, tile in enumerate(self._grid):
                 if i not in self._tiles and overlap(tile, outer):
                     self._tiles[i] = tile, decode(i)
             self._place(piece, outer, self._assemble(outer))
-            if len(pieces) > 1:
+            if len(parts) > 1:
                 return_memory()
-            yield step + 1, len(pieces)
+            yield step + 1, len(parts)
 
     def _forget(self, above: int) -> None:
         """Drop what lies above a row of latents: pieces go from top to bottom."""

@@ -8,7 +8,7 @@ from interpreted import assert_parity
 
 from mambaic_kernels.fixed_point import activation, reference
 from mambaic_kernels.fixed_point.activation import Activation
-from mambaic_kernels.fixed_product import cpu, places, product
+from mambaic_kernels.fixed_product import cpu, passes, places, product
 from mambaic_kernels.fixed_product import reference as definition
 from mambaic_kernels.fixed_product.places import Places
 from mambaic_kernels.grids import Grid
@@ -80,15 +80,35 @@ def test_cpu_matches_reference(name, more):
         assert torch.equal(product(*operands(name, act, more=more)), expected)
 
 
+@pytest.mark.parametrize("more", [False, True], ids=["alone", "with all"])
+@pytest.mark.parametrize("name", ["rows", "map of rows", "no rows", "one by one"])
+def test_digits_give_the_same(name, more):
+    for act in ACTIVATIONS:
+        operands_of_one = operands(name, act, more=more)
+        x, weight, multiplier, bias, levels, where, times, affine, act, plus = operands_of_one
+        digits = passes.digits(x, *levels, where.channel, times)
+        whole = x if times is None else x * times
+        assert torch.equal(digits, reference.to_digits(whole, *levels))
+        sums = places.sums(digits.float(), weight, where)
+        zero = weight.flatten(1).sum(dim=1) * reference.DIGIT_ZERO
+        found = passes.finish(
+            sums, multiplier, bias, where.channel, zero=zero, affine=affine, act=act, plus=plus
+        )
+        assert torch.equal(found, definition.product(*operands_of_one))
+
+
+def test_what_is_not_rounded():
+    sums, plus = integers(2, 6, 3, 5), some(2, 6, 3, 5)
+    multiplier, bias = torch.rand(6), torch.rand(6)
+    found = sums * multiplier[:, None, None] + bias[:, None, None]
+    expected = plus + torch.nn.functional.leaky_relu(found, 0.1)
+    around = {"rounded": False, "act": ACTIVATIONS[1], "plus": plus}
+    assert torch.allclose(passes.finish(sums, multiplier, bias, 1, **around), expected)
+
+
 def directed_operands(act):
     x = some(2, 3, 5, 4, 11, scale=9.0)[..., :6]
     return x, integers(4, 6, 37), some(4, 37, seed=1).abs(), some(4, 37, seed=2), (11.3, 100.0), act
-
-
-def test_products_of_every_direction():
-    for act in ACTIVATIONS[2:]:
-        expected = definition.directed(*directed_operands(act))
-        assert torch.equal(cpu.directed(*directed_operands(act)), expected)
 
 
 TRITON_CHECK = """

@@ -8,7 +8,9 @@ import torch
 from interpreted import assert_parity
 
 from mambaic_kernels import KernelUnavailable, available, ss2d_scan
-from mambaic_kernels.fixed_scan import cpu, fixed_scan, reference
+from mambaic_kernels.fixed_point.activation import SOFTPLUS, Activation
+from mambaic_kernels.fixed_product import reference as definition
+from mambaic_kernels.fixed_scan import Steps, cpu, fixed_scan, projected_scan, reference
 
 
 def operands(batch, height, width, channels, states, seed=0, scale=1.0):
@@ -69,6 +71,33 @@ def test_squares_are_scanned_each_alone(span, reset):
     x, t, b, c = (of.flatten(1, 2) for of in of_first)
     alone = cpu.fixed_scan(x, t, rates, b, c, size, reset=reset, skip=skip)
     assert torch.equal(found.unflatten(1, (7, 10))[:, :span, :span].flatten(1, 2), alone)
+
+
+@pytest.mark.parametrize(("reset", "span"), [(True, 0), (True, 3), (True, 4), (False, 0)])
+@pytest.mark.parametrize("shape", [(2, 7, 10, 37, 2, 3), (1, 32, 40, 64, 4, 6)])
+def test_time_steps_are_made_on_the_way(shape, reset, span):
+    batch, height, width, channels, states, rank = shape
+    generator = torch.Generator().manual_seed(4)
+
+    def some(*shape):
+        return torch.round(1024 * torch.randn(shape, generator=generator)) / 1024
+
+    u, inputs = (
+        some(batch, height, width, channels),
+        some(batch, height, width, 4, rank + 2 * states),
+    )
+    weight = torch.round(50 * some(4, rank, channels))
+    act = Activation(SOFTPLUS, 0.0, 256.0, some(900).abs())
+    steps = Steps(weight, some(4, channels).abs(), some(4, channels), (90.0, 100.0), act)
+    rates, skip = 1 + some(4, states, channels).abs(), some(channels)
+    low_rank, B, C = inputs.split([rank, states, states], dim=-1)
+    dt = definition.directed(low_rank, *steps)
+    maps = (t.flatten(1, 2) for t in (u, dt))
+    of_states = (t.flatten(1, 2) for t in (B, C))
+    squares = {"reset": reset, "span": span, "skip": skip}
+    expected = reference.fixed_scan(*maps, rates, *of_states, (height, width), **squares)
+    found = projected_scan(u, inputs, steps, rates, **squares)
+    assert torch.equal(found.flatten(1, 2), expected)
 
 
 def test_no_positions():

@@ -9,6 +9,7 @@ import torch
 from interpreted import assert_parity
 
 from mambaic_kernels import KernelUnavailable, available, pick, selective_scan, ss2d_scan
+from mambaic_kernels.scan.projected import projected_scan
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 TOLERANCE = {torch.float32: 2e-5}
@@ -74,6 +75,23 @@ def test_ss2d_cpu_matches_reference_on_several_threads():
         check(ss2d_scan, map_operands((2, 24, 24, 70, 4)), NAMES, backend="cpu", lines="reset")
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("lines", ["flat", "reset"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_time_steps_are_made_on_the_way(shape, lines):
+    u, _, A, B, C, D, bias = map_operands(shape)
+    generator = torch.Generator().manual_seed(1)
+    factors = torch.randn(*u.shape[:3], 4, 3, generator=generator)
+    weight = torch.randn(4, 3, u.shape[-1], generator=generator)
+    delta = torch.einsum("bhwkr,krd->bhwkd", factors, weight)
+    exact = [t.double() for t in (u, delta, A, B, C, D, bias)]
+    expected = ss2d_scan(*exact, lines=lines, backend="reference")
+    with torch.no_grad():
+        operands = torch.cat([factors, B, C], dim=-1)
+        found = projected_scan(u, operands, weight, bias, A, D, lines)
+    error = (found - expected).abs().max() / expected.abs().max()
+    assert error < TOLERANCE[torch.float32]
 
 
 @pytest.mark.parametrize("length", [1, 63, 200])

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.fixed_point.reference import DIGIT, DIGIT_ZERO, PER_UNIT, UNIT
-from mambaic_kernels.simd import cut, exact_jit, f32, float_bits, run
+from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
+from mambaic_kernels.fixed_point.rows import SERIAL, rows_of, spread
+from mambaic_kernels.simd import exact_jit, f32, float_bits
 
-SERIAL = 1 << 18  # elements under which threads cost more than they give
 AT_ONCE = 1024  # look-ups
-BLOCK = 1 << 15  # of what a thread works on at a time
-_PER_UNIT, _UNIT, _DIGIT = f32(PER_UNIT), f32(UNIT), f32(DIGIT)
+_PER_UNIT, _UNIT = f32(PER_UNIT), f32(UNIT)
 
 
 # Elementwise kernels are given what they work on whole: LLVM makes vectors of loops from 0 to the
@@ -35,43 +34,6 @@ def _to_levels(x, out, per_step, most):  # type: ignore[no-untyped-def]
 
 
 @exact_jit(nogil=True)
-def _rescale(sums, multiplier, bias, first, last):  # type: ignore[no-untyped-def]
-    channels = len(multiplier)
-    for row in range(first, last):
-        own = sums[row]
-        for c in range(channels):
-            own[c] = np.rint(own[c] * multiplier[c]) * _UNIT + bias[c]
-
-
-@exact_jit(nogil=True)
-def _to_digits(x, high, low, per_step, most):  # type: ignore[no-untyped-def]
-    for i in range(len(x)):
-        level = np.int32(min(max(np.rint(x[i] * per_step), -most), most))
-        high[i] = np.uint8((level >> 4) + DIGIT_ZERO)
-        low[i] = np.uint8((level & 15) + DIGIT_ZERO)
-
-
-@exact_jit(nogil=True)
-def _rescale_digits(high, low, zero, multiplier, bias, first, last):  # type: ignore[no-untyped-def]
-    channels = len(multiplier)
-    for row in range(first, last):
-        own, beside = high[row], low[row]
-        for c in range(channels):
-            total = (own[c] - zero[c]) * _DIGIT + (beside[c] - zero[c])
-            own[c] = np.rint(total * multiplier[c]) * _UNIT + bias[c]
-
-
-@exact_jit(nogil=True)
-def _weigh_digits(high, low, zero, multiplier, bias, first, last):  # type: ignore[no-untyped-def]
-    channels = len(multiplier)
-    for row in range(first, last):
-        own, beside = high[row], low[row]
-        for c in range(channels):
-            total = (own[c] - zero[c]) * _DIGIT + (beside[c] - zero[c])
-            own[c] = total * multiplier[c] + bias[c]
-
-
-@exact_jit(nogil=True)
 def _look_up(x, out, values, low, per_unit):  # type: ignore[no-untyped-def]
     end = f32(len(values) - 1)
     place = np.empty(AT_ONCE, np.int32)
@@ -83,6 +45,21 @@ def _look_up(x, out, values, low, per_unit):  # type: ignore[no-untyped-def]
             place[i] = np.int32(min(max(at, f32(0)), end))
         for i in range(len(own)):
             to[i] = values[np.uint32(place[i])]
+
+
+@exact_jit(nogil=True)
+def _silu(x, out, values, low, per_unit, first, last):  # type: ignore[no-untyped-def]
+    memory, step, _, channels = x
+    end = f32(len(values) - 1)
+    place = np.empty(channels, np.int32)
+    for row in range(first, last):
+        own, to = memory[row * step : row * step + channels], out[row]
+        for c in range(channels):
+            place[c] = np.int32(min(max(np.rint((own[c] - low) * per_unit), f32(0)), end))
+        for c in range(channels):
+            to[c] = values[np.uint32(place[c])]
+        for c in range(channels):
+            to[c] = np.rint(to[c] * own[c] * _PER_UNIT) * _UNIT
 
 
 @exact_jit(nogil=True)
@@ -171,15 +148,6 @@ def _norm(x, out, weight, bias, fine, coarse, eps, first, last):  # type: ignore
             to[c] = np.rint(centred[c] / deviation * weight[c] * _PER_UNIT) * _UNIT + bias[c]
 
 
-def spread(task: Callable[..., None], count: int, size: int) -> None:
-    """task(first, last) over ``count`` items of ``size`` elements."""
-    if count * size < SERIAL:
-        task(0, count)
-        return
-    blocks = cut(count, torch.get_num_threads(), max(16, BLOCK // size))
-    run(lambda index, first, last: task(first, last), blocks)
-
-
 def _flat(x: Tensor) -> np.ndarray:
     """The elements in the order of memory; ``x`` is dense."""
     if not x.is_contiguous():
@@ -216,52 +184,18 @@ def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
     return _elementwise(_to_levels, x, f32(per_step), f32(most))
 
 
-def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
-    """As ``reference.rescale``, of channels that are dense in memory."""
-    channels = multiplier.numel()
-    rows = _flat(sums).reshape(-1, channels)
-    factors, shifts = (t.reshape(-1).numpy() for t in (multiplier, bias.expand_as(multiplier)))
-    spread(lambda first, last: _rescale(rows, factors, shifts, first, last), len(rows), channels)
-    return sums
-
-
-def to_digits(x: Tensor, per_step: float, most: float) -> Tensor:
-    """As ``reference.to_digits``, of what is dense in memory."""
-    digits = torch.empty(
-        (2 * len(x), *x.shape[1:]),
-        dtype=torch.uint8,
-        memory_format=torch.contiguous_format if x.is_contiguous() else torch.channels_last,
-    )
-    high, low = (_flat(half) for half in digits.chunk(2))
-    source, steps, bound = _flat(x), f32(per_step), f32(most)
-    spread(lambda a, b: _to_digits(source[a:b], high[a:b], low[a:b], steps, bound), x.numel(), 1)
-    return digits
-
-
-def rescale_digits(sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
-    """As ``reference.rescale_digits``, of channels that are dense in memory, in place of the sums
-    of high digits."""
-    return _of_digits(_rescale_digits, sums, zero, multiplier, bias)
-
-
-def weigh_digits(sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
-    """As ``reference.weigh_digits``; memory as in ``rescale_digits``."""
-    return _of_digits(_weigh_digits, sums, zero, multiplier, bias)
-
-
-def _of_digits(kernel: Callable[..., None], sums: Tensor, *per_channel: Tensor) -> Tensor:
-    halves = sums.chunk(2)
-    zero, *more = per_channel
-    channels = zero.numel()
-    high, low = (_flat(half).reshape(-1, channels) for half in halves)
-    own = [of.expand_as(zero).reshape(-1).numpy() for of in (zero, *more)]
-    spread(lambda a, b: kernel(high, low, *own, a, b), len(high), channels)
-    return halves[0]
-
-
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
     """As ``reference.look_up``."""
     return _elementwise(_look_up, x, values.numpy(), f32(low), f32(per_unit))
+
+
+def silu(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
+    """See ``mambaic_kernels.fixed_point.silu``."""
+    out = torch.empty(x.shape, dtype=x.dtype)
+    source, target = rows_of(x), out.view(-1, x.shape[-1]).numpy()
+    constants = values.numpy(), f32(low), f32(per_unit)
+    spread(lambda a, b: _silu(source, target, *constants, a, b), *source[2:])
+    return out
 
 
 def softplus(x: Tensor, values: Tensor, per_unit: float) -> Tensor:

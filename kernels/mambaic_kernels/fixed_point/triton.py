@@ -81,16 +81,6 @@ def _feature_kernel(
 
 
 @triton.jit
-def _rescale_kernel(sums, multiplier, bias, out, count, channels, stride, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < count
-    c = (at // stride) % channels
-    product = tl.load(sums + at, mask=ok, other=0.0) * tl.load(multiplier + c, mask=ok, other=0.0)
-    found = _rint(product) * UNIT_ + tl.load(bias + c, mask=ok, other=0.0)
-    tl.store(out + at, found, mask=ok)
-
-
-@triton.jit
 def _norm_kernel(
     x, weight, bias, out, width, per_fine, most_fine, fine, per_coarse, most_coarse, coarse, eps,
     BLOCK: tl.constexpr,
@@ -163,18 +153,6 @@ def _feature_levels(y: Tensor, values: Tensor, octaves: list[int], levels: list[
     return out.permute(0, 3, 1, 2)
 
 
-def _rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
-    sums = _dense(sums)
-    out, count = torch.empty_like(sums), sums.numel()
-    if count:
-        bias = bias.expand_as(multiplier).contiguous()
-        _rescale_kernel[(triton.cdiv(count, BLOCK),)](
-            sums, multiplier, bias, out, count, multiplier.numel(), sums.stride(channel),
-            BLOCK=BLOCK, **EXACT,
-        )  # fmt: skip
-    return out
-
-
 def _norm(x: Tensor, weight: Tensor, bias: Tensor, constants: list[float]) -> Tensor:
     x = x.contiguous()
     out, width = torch.empty_like(x), x.shape[-1]
@@ -209,7 +187,7 @@ def _operator(
     return lambda x, *others: (operator if watched(x) else function)(x, *others)
 
 
-_map_op, _rescale_op = _operator("fixed_map", _map), _operator("fixed_rescale", _rescale)
+_map_op = _operator("fixed_map", _map)
 _norm_op, _shares_op = _operator("fixed_norm", _norm), _operator("fixed_shares", _shares)
 _feature_op = _operator(
     "fixed_features",
@@ -226,11 +204,6 @@ def to_grid(x: Tensor) -> Tensor:
 def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
     """As ``reference.to_levels``."""
     return _map_op(x, x, per_step, most, LEVELS)
-
-
-def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor, channel: int) -> Tensor:
-    """As ``mambaic_kernels.fixed_point.rescale``."""
-    return _rescale_op(sums, multiplier, bias, channel)
 
 
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:

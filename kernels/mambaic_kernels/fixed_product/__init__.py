@@ -8,7 +8,7 @@ from mambaic_kernels.dispatch import module_for
 from mambaic_kernels.fixed_point.activation import Activation
 from mambaic_kernels.fixed_product.places import Places
 
-__all__ = ["Places", "directed", "finished", "product"]
+__all__ = ["Places", "directed", "product"]
 
 
 def product(
@@ -38,18 +38,6 @@ def product(
         x, weight, multiplier, bias, levels, places, times, affine, act, plus
     )
     return found
-
-
-def finished(
-    found: Tensor,
-    places: Places,
-    affine: tuple[Tensor, Tensor] | None = None,
-    act: Activation | None = None,
-    plus: Tensor | None = None,
-) -> Tensor:
-    """What follows a rescaled product, which may be overwritten: plus + act(affine(found))."""
-    done: Tensor = module_for(__name__, found).finished(found, places, affine, act, plus)
-    return done
 
 
 def directed(

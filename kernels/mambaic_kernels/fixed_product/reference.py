@@ -26,17 +26,6 @@ def product(
     integers = to_levels(x if times is None else x * times, *levels)
     found = sums(integers, weight, places)
     found = rescale(found, *(along(t, found, places) for t in (multiplier, bias)))
-    return finished(found, places, affine, act, plus)
-
-
-def finished(
-    found: Tensor,
-    places: Places,
-    affine: tuple[Tensor, Tensor] | None,
-    act: Activation | None,
-    plus: Tensor | None,
-) -> Tensor:
-    """See ``mambaic_kernels.fixed_product.finished``."""
     if affine is not None:
         factor, shift = (along(t, found, places) for t in affine)
         found = to_grid(found * factor).add_(shift)

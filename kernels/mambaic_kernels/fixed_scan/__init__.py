@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 
+import torch
 from torch import Tensor
 
 from mambaic_kernels.dispatch import by_definition, pick
+from mambaic_kernels.fixed_scan.reference import Steps
+
+__all__ = ["Steps", "fixed_scan", "projected_scan", "suits"]
 
 
 def fixed_scan(
@@ -42,4 +46,35 @@ def fixed_scan(
         backend = "reference"
     module = importlib.import_module(f"{__name__}.{pick(backend, u.device)}")
     y: Tensor = module.fixed_scan(u, dt, rates, B, C, size, reset=reset, span=span, skip=skip)
+    return y
+
+
+def suits(u: Tensor) -> bool:
+    """Whether ``projected_scan`` is there for ``u``."""
+    plain = u.dtype == torch.float32 and not u.requires_grad
+    return plain and u.device.type == "cpu" and not by_definition(__name__)
+
+
+def projected_scan(
+    u: Tensor,
+    operands: Tensor,
+    steps: Steps,
+    rates: Tensor,
+    *,
+    reset: bool,
+    span: int,
+    skip: Tensor,
+) -> Tensor:
+    """``fixed_scan`` for CPUs that makes time steps where it uses them, as
+    ``fixed_product.directed`` does: no map of them is written, four times as large as ``u``.
+
+    Args:
+        u: (batch, H, W, D), as ``suits`` says.
+        operands: (batch, H, W, 4, R + 2 N): factors of the time steps, B and C.
+        span: as in ``fixed_scan``; 0 unless ``reset``.
+
+    Returns y (batch, H, W, D) on the grid.
+    """
+    cpu = importlib.import_module(f"{__name__}.cpu")
+    y: Tensor = cpu.projected_scan(u, operands, steps, rates, reset=reset, span=span, skip=skip)
     return y

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic_kernels.fixed_point.activation import Activation
 from mambaic_kernels.fixed_point.reference import to_grid
 from mambaic_kernels.scan.layout import DIRECTIONS, from_sequence, to_sequence
 
@@ -24,6 +26,17 @@ STEPS = 256.0  # of the decay table for every unit of its argument
 # exp(-i / STEPS) in 15 bits, up to where it is 0
 DECAYS = (np.rint(np.exp(-np.arange(2900) / STEPS) * 2.0**15) / 2.0**15).astype(np.float32)
 assert DECAYS[-1] == 0
+
+
+class Steps(NamedTuple):
+    """How time steps are made of their factors, as ``mambaic_kernels.fixed_product.directed`` does:
+    weight (4, R, D), multiplier and bias (4, D), levels and activation."""
+
+    weight: Tensor
+    multiplier: Tensor
+    bias: Tensor
+    levels: tuple[float, float]
+    act: Activation
 
 
 def fixed_scan(

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.fixed_point.cpu import spread
 from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
+from mambaic_kernels.fixed_point.rows import spread
 from mambaic_kernels.simd import exact_jit, f32, float_bits
 from mambaic_kernels.sub_groups.reference import (
     DEVIATIONS_MAX,

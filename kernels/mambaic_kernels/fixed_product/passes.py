@@ -1,0 +1,185 @@
+"""What lies around a product on CPUs: one pass over memory before it, and one after it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mambaic_kernels.fixed_point.activation import LEAKY, SILU, SOFTPLUS, Activation
+from mambaic_kernels.fixed_point.reference import DIGIT, DIGIT_ZERO, PER_UNIT, UNIT
+from mambaic_kernels.fixed_point.rows import NONE, rows_of, spread
+from mambaic_kernels.simd import exact_jit, f32
+
+_PER_UNIT, _UNIT, _DIGIT = f32(PER_UNIT), f32(UNIT), f32(DIGIT)
+_LEAKY, _SILU, _SOFTPLUS = LEAKY, SILU, SOFTPLUS
+_NOTHING = NONE[0]
+
+
+# ``x`` and ``times`` as ``rows_of`` gives them, the latter with 0 channels if it is none
+
+
+@exact_jit(nogil=True)
+def _levels(x, times, out, per_step, most, first, last):  # type: ignore[no-untyped-def]
+    memory, step, _, channels = x
+    factors, factor_step, _, factor_channels = times
+    for row in range(first, last):
+        own, to = memory[row * step : row * step + channels], out[row]
+        if factor_channels:
+            by = factors[row * factor_step : row * factor_step + channels]
+            for c in range(channels):
+                to[c] = min(max(np.rint(own[c] * by[c] * per_step), -most), most)
+        else:
+            for c in range(channels):
+                to[c] = min(max(np.rint(own[c] * per_step), -most), most)
+
+
+@exact_jit(nogil=True)
+def _digits(x, times, high, low, per_step, most, first, last):  # type: ignore[no-untyped-def]
+    memory, step, _, channels = x
+    factors, factor_step, _, factor_channels = times
+    product = np.empty(channels, np.float32)
+    for row in range(first, last):
+        own = memory[row * step : row * step + channels]
+        if factor_channels:
+            by = factors[row * factor_step : row * factor_step + channels]
+            for c in range(channels):
+                product[c] = own[c] * by[c]
+            own = product
+        to_high, to_low = high[row], low[row]
+        for c in range(channels):
+            level = np.int32(min(max(np.rint(own[c] * per_step), -most), most))
+            to_high[c] = np.uint8((level >> 4) + DIGIT_ZERO)
+            to_low[c] = np.uint8((level & 15) + DIGIT_ZERO)
+
+
+@exact_jit(nogil=True)
+def _activated(own, place, kind, low, per_unit, table):  # type: ignore[no-untyped-def]
+    channels, end = len(own), f32(len(table) - 1)
+    for c in range(channels):
+        at = abs(own[c]) if kind == _SOFTPLUS else own[c] - low
+        place[c] = np.int32(min(max(np.rint(at * per_unit), f32(0)), end))
+    # look-ups in a loop of their own: LLVM makes no vectors of one that has them
+    if kind == _SOFTPLUS:
+        for c in range(channels):
+            own[c] = max(own[c], f32(0)) + table[np.uint32(place[c])]
+    elif kind == _SILU:
+        for c in range(channels):
+            own[c] = np.rint(table[np.uint32(place[c])] * own[c] * _PER_UNIT) * _UNIT
+    else:
+        for c in range(channels):
+            own[c] = table[np.uint32(place[c])]
+
+
+@exact_jit(nogil=True)
+def _finish(sums, low_sums, zero, multiplier, bias, rounded, affine, act, plus, first, last):  # type: ignore[no-untyped-def] # fmt: skip
+    """In place of ``sums``; what has no elements is not there."""
+    factors, shifts, rows_of_one = affine
+    kind, low, per_unit, table = act
+    others, step, _, with_others = plus
+    channels = len(multiplier)
+    place = np.empty(channels, np.int32)
+    for row in range(first, last):
+        own = sums[row]
+        if len(low_sums):
+            beside = low_sums[row]
+            for c in range(channels):
+                own[c] = (own[c] - zero[c]) * _DIGIT + (beside[c] - zero[c])
+        if rounded:
+            for c in range(channels):
+                own[c] = np.rint(own[c] * multiplier[c]) * _UNIT + bias[c]
+        else:
+            for c in range(channels):
+                own[c] = own[c] * multiplier[c] + bias[c]
+        if len(factors):
+            factor, shift = factors[row // rows_of_one], shifts[row // rows_of_one]
+            for c in range(channels):
+                own[c] = np.rint(own[c] * factor[c] * _PER_UNIT) * _UNIT + shift[c]
+        if kind == _LEAKY and rounded:
+            for c in range(channels):
+                own[c] = max(own[c], np.rint(own[c] * low * _PER_UNIT) * _UNIT)
+        elif kind == _LEAKY:
+            for c in range(channels):
+                own[c] = max(own[c], own[c] * low)
+        elif kind:
+            _activated(own, place, kind, low, per_unit, table)
+        if with_others:
+            other = others[row * step : row * step + channels]
+            for c in range(channels):
+                own[c] += other[c]
+
+
+def levels(
+    x: Tensor, per_step: float, most: float, channel: int, times: Tensor | None = None
+) -> Tensor:
+    """Integers of x * times: ``fixed_point.reference.to_levels``, dense with ``channel`` last."""
+    out = _empty(x, channel, torch.float32)
+    source, target = rows_of(x, channel), _array(out, channel)
+    by = NONE if times is None else rows_of(times, channel)
+    constants = f32(per_step), f32(most)
+    spread(lambda a, b: _levels(source, by, target, *constants, a, b), *source[2:])
+    return out
+
+
+def digits(
+    x: Tensor, per_step: float, most: float, channel: int, times: Tensor | None = None
+) -> Tensor:
+    """Digits of x * times: ``fixed_point.reference.to_digits``, dense with ``channel`` last."""
+    out = _empty(x, channel, torch.uint8, 2 * len(x))
+    source, (high, low) = rows_of(x, channel), np.split(_array(out, channel), 2)
+    by = NONE if times is None else rows_of(times, channel)
+    constants = f32(per_step), f32(most)
+    spread(lambda a, b: _digits(source, by, high, low, *constants, a, b), *source[2:])
+    return out
+
+
+def finish(
+    sums: Tensor,
+    multiplier: Tensor,
+    bias: Tensor,
+    channel: int,
+    *,
+    zero: Tensor | None = None,
+    rounded: bool = True,
+    affine: tuple[Tensor, Tensor] | None = None,
+    act: Activation | None = None,
+    plus: Tensor | None = None,
+) -> Tensor:
+    """What follows sums of integers along ``channel``, which may be overwritten: see
+    ``fixed_product.product``. With ``zero`` (C,) they are of digits (2 B, ...), those of zeros
+    ``zero``. Not ``rounded``: of networks that need not be in fixed point; without ``affine``."""
+    layout = torch.channels_last if channel == 1 else torch.contiguous_format
+    found = sums = sums.contiguous(memory_format=layout)
+    rows = _array(sums, channel)
+    low = rows[:0]
+    if zero is not None:
+        found = sums[: len(sums) // 2]
+        rows, low = np.split(rows, 2)
+    per_channel = [
+        multiplier.numpy() if of is None else of.expand_as(multiplier).contiguous().numpy()
+        for of in (zero, multiplier, bias)
+    ]
+    by = rows[:0], rows[:0], 1
+    if affine is not None:
+        factor, shift = (of.contiguous().numpy() for of in affine)
+        by = factor, shift, len(rows) // max(1, len(factor)) or 1
+    does = 0, f32(0), f32(0), _NOTHING
+    if act is not None:
+        table = _NOTHING if act.values is None else act.values.numpy()
+        does = act.kind, f32(act.low), f32(act.per_unit), table
+    more = NONE if plus is None else rows_of(plus, channel)
+    operands = rows, low, *per_channel, rounded, by, does, more
+    spread(lambda a, b: _finish(*operands, a, b), *rows.shape)
+    return found
+
+
+def _empty(like: Tensor, channel: int, dtype: torch.dtype, count: int | None = None) -> Tensor:
+    shape = (len(like) if count is None else count, *like.shape[1:])
+    layout = torch.channels_last if channel == 1 else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, memory_format=layout)
+
+
+def _array(dense: Tensor, channel: int) -> np.ndarray:
+    """Rows (n, C) of what is dense with ``channel`` last."""
+    last = dense.permute(0, 2, 3, 1) if channel == 1 else dense
+    return np.asarray(last.reshape(-1, last.shape[-1]).numpy())
