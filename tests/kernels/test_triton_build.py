@@ -95,7 +95,6 @@ def test_fixed_point_operations_compile_to_what_ieee_defines(capability):
         *((kernels._map_kernel, 3, {"KIND": kind, "BLOCK": kernels.BLOCK}) for kind in range(5)),
         (kernels._feature_kernel, 3, {"BLOCK": kernels.BLOCK}),
         (kernels._norm_kernel, 4, {"BLOCK": 256}),
-        (kernels._shares_kernel, 4, {"BLOCK": 64}),
         (sub_groups._normalised_kernel, 8, {"BLOCK": sub_groups.BLOCK}),
         (sub_groups._moved_kernel, 5, {"BLOCK": sub_groups.BLOCK}),
     ):

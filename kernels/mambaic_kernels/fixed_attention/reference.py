@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from mambaic_kernels.fixed_point import reference
+from mambaic_kernels.fixed_point.reference import shares, to_grid, to_levels
 
 BEYOND = -1e4  # logit of what is beyond the map: next to it nothing has a share
 
@@ -31,24 +30,14 @@ class Scales(NamedTuple):
 
 def attention(qkv: Tensor, bias: Tensor, offset: Tensor, powers: Tensor, scales: Scales) -> Tensor:
     """See ``mambaic_kernels.fixed_attention.attention``."""
-    return attend(qkv, bias, offset, powers, scales, reference)
-
-
-def attend(
-    qkv: Tensor, bias: Tensor, offset: Tensor, powers: Tensor, scales: Scales, operations: Any
-) -> Tensor:
-    """``attention`` by the operations of a backend of ``fixed_point``."""
-    to_levels: Callable[..., Tensor] = operations.to_levels
     size = math.isqrt(len(offset))
     of_windows, logits = windows(qkv, size, len(bias)), bias[:, offset][None]
     if (mask := beyond(qkv, size)) is not None:
         logits = logits + mask
     q, k, v = (to_levels(x, *of) for x, of in zip(of_windows, scales[:3], strict=True))
     products = q @ k.transpose(-1, -2)
-    parts = operations.shares(
-        products, logits, powers, scales.per_unit, scales.per_step, scales.parts
-    )
-    found = operations.to_grid((parts @ v).mul_(scales.out))
+    parts = shares(products, logits, powers, scales.per_unit, scales.per_step, scales.parts)
+    found = to_grid((parts @ v).mul_(scales.out))
     return from_windows(found, qkv, size)
 
 

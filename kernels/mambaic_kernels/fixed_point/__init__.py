@@ -40,14 +40,6 @@ def softplus(x: Tensor, values: Tensor, per_unit: float) -> Tensor:
     return _backend(x).softplus(x, values, per_unit)
 
 
-def shares(
-    products: Tensor, bias: Tensor, powers: Tensor, per_unit: float, per_step: float, parts: float
-) -> Tensor:
-    """Integers that share out about ``parts`` among the keys of every query, as a softmax does;
-    overwrites ``products``: see ``reference.shares``."""
-    return _backend(products).shares(products, bias, powers, per_unit, per_step, parts)
-
-
 def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:
     """``values`` by the leading bits of v >= 1: ``bits >> shift - first``, at most the last."""
     return _backend(v).look_up_octaves(v, values, shift, first)

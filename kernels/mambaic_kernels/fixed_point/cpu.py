@@ -77,30 +77,6 @@ def _softplus(x, out, values, per_unit):  # type: ignore[no-untyped-def]
 
 
 @exact_jit(nogil=True)
-def _shares(products, bias, powers, per_unit, scales, first, last):  # type: ignore[no-untyped-def]
-    keys = products.shape[1]
-    per_step, all_shares = scales
-    end = f32(len(powers) - 1)
-    place = np.empty(keys, np.int32)
-    for row in range(first, last):
-        own, beside = products[row], bias[row % len(bias)]
-        most = f32(-np.inf)
-        for key in range(keys):
-            logit = np.rint(own[key] * per_unit * _PER_UNIT) * _UNIT
-            own[key] = logit + np.rint(beside[key] * _PER_UNIT) * _UNIT
-            most = max(most, own[key])
-        for key in range(keys):
-            place[key] = np.int32(min(np.rint((most - own[key]) * per_step), end))
-        for key in range(keys):
-            own[key] = powers[np.uint32(place[key])]
-        total = np.int32(0)
-        for key in range(keys):
-            total += np.int32(own[key])
-        for key in range(keys):
-            own[key] = np.rint(own[key] * all_shares / f32(total))
-
-
-@exact_jit(nogil=True)
 def _look_up_octaves(bits, out, values, shift, start):  # type: ignore[no-untyped-def]
     end = np.int32(len(values) - 1)
     place = np.empty(AT_ONCE, np.int32)
@@ -201,24 +177,6 @@ def silu(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
 def softplus(x: Tensor, values: Tensor, per_unit: float) -> Tensor:
     """As ``reference.softplus``."""
     return _elementwise(_softplus, x, values.numpy(), f32(per_unit))
-
-
-def shares(
-    products: Tensor, bias: Tensor, powers: Tensor, per_unit: float, per_step: float, parts: float
-) -> Tensor:
-    """As ``reference.shares``; overwrites ``products`` (n, heads, S, S)."""
-    keys = products.shape[-1]
-    rows = products.view(-1, keys).numpy()
-    if bias.shape[1:] != products.shape[1:]:
-        bias = bias.expand_as(products)
-    beside, table = bias.reshape(-1, keys).numpy(), powers.numpy()
-    scales = f32(per_step), f32(parts)
-    spread(
-        lambda first, last: _shares(rows, beside, table, f32(per_unit), scales, first, last),
-        len(rows),
-        keys,
-    )
-    return products
 
 
 def look_up_octaves(v: Tensor, values: Tensor, shift: int, first: int) -> Tensor:

@@ -101,27 +101,6 @@ def _norm_kernel(
     tl.store(out + at, found, mask=ok)
 
 
-@triton.jit
-def _shares_kernel(
-    products, bias, powers, out, heads, queries, keys, of_picture, of_head, of_query, of_key, end,
-    per_unit, per_step, parts, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """One query; ``of_...`` are the strides of ``bias``."""
-    row = tl.program_id(0)
-    key = tl.arange(0, BLOCK)
-    ok = key < keys
-    at = row.to(tl.int64) * keys + key
-    place = (row // (heads * queries)).to(tl.int64) * of_picture + key * of_key
-    place += ((row // queries) % heads) * of_head + (row % queries) * of_query
-    logits = _rint(tl.load(products + at, mask=ok, other=0.0) * per_unit * PER_UNIT_) * UNIT_
-    logits += _rint(tl.load(bias + place, mask=ok, other=0.0) * PER_UNIT_) * UNIT_
-    most = tl.max(tl.where(ok, logits, float("-inf")), axis=0)
-    below = tl.minimum(_rint((most - logits) * per_step), end)
-    found = tl.load(powers + tl.where(ok, below, 0.0).to(tl.int32), mask=ok, other=0.0)
-    total = tl.zeros_like(found) + tl.sum(found, axis=0)
-    tl.store(out + at, _rint(tl.div_rn(found * parts, total)), mask=ok)
-
-
 def _dense(x: Tensor) -> Tensor:
     """``x``, or a copy if its memory has gaps."""
     if x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)):
@@ -164,18 +143,6 @@ def _norm(x: Tensor, weight: Tensor, bias: Tensor, constants: list[float]) -> Te
     return out
 
 
-def _shares(products: Tensor, bias: Tensor, powers: Tensor, constants: list[float]) -> Tensor:
-    products = products.contiguous()
-    out, bias = torch.empty_like(products), bias.expand_as(products)
-    batch, heads, queries, keys = products.shape
-    if products.numel():
-        _shares_kernel[(batch * heads * queries,)](
-            products, bias, powers, out, heads, queries, keys, *bias.stride(),
-            float(powers.numel() - 1), *constants, BLOCK=triton.next_power_of_2(keys), **EXACT,
-        )  # fmt: skip
-    return out
-
-
 def _operator(
     name: str,
     function: Callable[..., Tensor],
@@ -188,7 +155,7 @@ def _operator(
 
 
 _map_op = _operator("fixed_map", _map)
-_norm_op, _shares_op = _operator("fixed_norm", _norm), _operator("fixed_shares", _shares)
+_norm_op = _operator("fixed_norm", _norm)
 _feature_op = _operator(
     "fixed_features",
     _feature_levels,
@@ -238,10 +205,3 @@ def norm(
 ) -> Tensor:
     """As ``reference.norm``."""
     return _norm_op(x, weight, bias, [*fine, *coarse, eps])
-
-
-def shares(
-    products: Tensor, bias: Tensor, powers: Tensor, per_unit: float, per_step: float, parts: float
-) -> Tensor:
-    """As ``reference.shares``."""
-    return _shares_op(products, bias, powers, [per_unit, per_step, parts])

@@ -181,6 +181,6 @@ def projected_scan(
         _projected(*maps, *of_channels, levels, *beside, size, first, last)
         _add_skipped(maps[0], factors, y_array, first, last)
 
-    updates = 4 * y.numel() * rates.shape[1]
-    run(task, cut(channels, 1 if updates < SERIAL else torch.get_num_threads(), BLOCK))
+    threads = 1 if 4 * y.numel() * rates.shape[1] < SERIAL else torch.get_num_threads()
+    run(task, cut(channels, threads, channels))
     return y
