@@ -19,8 +19,8 @@ from mambaic.tiling.memory import return_memory
 from mambaic.tiling.synthesis import reconstruct
 
 # Of every tile so many regions of so many latents a side are reconstructed to fit the filter to: a
-# picture of a few megapixels as a whole, of a large one enough.
-REGIONS, REGION = 7, 48
+# picture of 1.5 megapixels as a whole, of a large one enough.
+REGIONS, REGION = 6, 32
 
 
 def chosen_regions(box: Box, count: int, side: int) -> list[Box]:
@@ -42,7 +42,8 @@ def reconstructed_regions(
     """Regions of a tile, reconstructed from its decoded latents."""
     # beyond TRAINED the error that is left is as small as bfloat16's
     in_bfloat16 = quality <= TRAINED and multiplies_bfloat16(latents.device)
-    regions = chosen_regions(tile, REGIONS, REGION)
+    small = tile[2] * tile[3] <= REGIONS * REGION**2
+    regions = [tile] if small else chosen_regions(tile, REGIONS, REGION)
     for region in regions:
         outer = grow(region, model.config.halo // 4, tile)  # what other tiles hold is not at hand
         around = latents[(..., *inside(outer, tile))]

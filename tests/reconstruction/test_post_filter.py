@@ -194,7 +194,7 @@ def test_gray_pictures_spend_nothing_on_colours(codec):
 
 @pytest.mark.parametrize("tile", [0, 8])
 def test_filtered_picture_is_nearer_to_the_original(codec, tile, monkeypatch):
-    monkeypatch.setattr(fit_regions, "REGION", 8)  # of several regions of a tile, some
+    monkeypatch.setattr(fit_regions, "REGION", 7)  # of several regions of a tile, some
     image = read_image(Image.fromarray(photo_pixels(320, 256)))
     plain, filtered = (
         codec.encode(image, 90, tile=tile, rotation=IDENTITY, effort=effort) for effort in (1, 2)
