@@ -95,6 +95,10 @@ class Codec:
         known = self.model.eye or not file.tune
         return self._tastes.at(file.tune).id_of(fine=file.fine) if known else b""
 
+    def _model_for(self, options: EncodeOptions) -> MambaIC:
+        eye = 1.0 if self.model.eye else 0.0
+        return self._tastes.at(eye if options.tune is None else options.tune)
+
     # -- encoding ----------------------------------------------------------------------------
 
     def encode(
@@ -106,7 +110,7 @@ class Codec:
         tile: int | None = None,
         effort: int = DEFAULT_EFFORT,
         rotation: Rotation | None = None,
-        tune: float = 0.0,
+        tune: float | None = None,
         workers: int = 1,
         progress: Progress | None = None,
     ) -> bytes:
@@ -134,7 +138,7 @@ class Codec:
         self, picture: Picture, options: EncodeOptions, progress: Progress | None = None
     ) -> EncodedPicture:
         """Contents of the file of a picture, and the estimated bits of its latents."""
-        return encode_picture(self._tastes.at(options.tune), picture, options, progress)
+        return encode_picture(self._model_for(options), picture, options, progress)
 
     def encode_batch(
         self,
@@ -145,7 +149,7 @@ class Codec:
         tile: int | None = None,
         effort: int = DEFAULT_EFFORT,
         rotation: Rotation | None = None,
-        tune: float = 0.0,
+        tune: float | None = None,
         progress: Progress | None = None,
     ) -> list[bytes]:
         """As ``encode`` of each, to the same bytes, tiles of equal size together: for a GPU, which
@@ -161,7 +165,7 @@ class Codec:
         self, pictures: Sequence[Picture], options: EncodeOptions, progress: Progress | None = None
     ) -> list[EncodedPicture]:
         """As ``encode_picture`` of each, in batches."""
-        return encode_pictures(self._tastes.at(options.tune), pictures, options, progress)
+        return encode_pictures(self._model_for(options), pictures, options, progress)
 
     # -- decoding ----------------------------------------------------------------------------
 

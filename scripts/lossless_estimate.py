@@ -107,7 +107,7 @@ def main() -> None:
         parts = [(size, 0.0) for size in others(image).values()]
         parts.append((residual_bytes(pixels), 0.0))
         for quality in qualities:
-            data = codec.encode(image, quality)
+            data = codec.encode(image, quality, tune=0.0)
             decoded = np.asarray(codec.decode(data)).astype(np.int32)
             parts.append((len(data), residual_bytes(pixels - decoded)))
         rows.append(8 * np.array(parts) / (image.width * image.height))

@@ -57,7 +57,7 @@ def main() -> None:
     for path in arguments.images:
         image = _middle(Image.open(path).convert("RGB"))
         original = np.asarray(image).astype(np.float32)
-        whole = codec.encode(image, arguments.quality, tile=0)
+        whole = codec.encode(image, arguments.quality, tile=0, tune=0.0)
         untiled = np.asarray(codec.decode(whole)).astype(np.float32)
         reference = ((untiled - original) ** 2).mean(axis=2)
         for tile in arguments.tiles:
@@ -65,7 +65,7 @@ def main() -> None:
             zone = _near_border(original.shape, tile, ZONE)
             if not near.any():
                 continue
-            data = codec.encode(image, arguments.quality, tile=tile)
+            data = codec.encode(image, arguments.quality, tile=tile, tune=0.0)
             tiled = np.asarray(codec.decode(data)).astype(np.float32)
             error = ((tiled - original) ** 2).mean(axis=2)
             difference = ((tiled - untiled) ** 2).mean(axis=2)

@@ -47,7 +47,11 @@ ONLY_COMPRESSED = ("quality", "tune", "effort")
 @click.option("--manifest", type=GivenPath(path_type=Path), help=f"[default: DST/{MANIFEST}]")
 @click.option("--force", is_flag=True, help="Also what is there already, which is replaced.")
 @click.option("-q", "--quality", type=click.FloatRange(0, 100), help="0 to 100 [default: 60].")
-@click.option("--tune", type=click.Choice(list(TASTES)), help="[default: psnr]")
+@click.option(
+    "--tune",
+    type=click.Choice(list(TASTES)),
+    help="[default: eye; psnr if the model has no weights for it]",
+)
 @click.option("--effort", type=click.IntRange(1, 9), help=f"[default: {DEFAULT_EFFORT}]")
 @click.option("--format", type=click.Choice(sorted(FORMATS)), help="Of images [default: png].")
 @click.option("--model", help="Shipped name or checkpoint folder, the same on every machine.")
@@ -130,7 +134,7 @@ def _task(given: dict[str, Any]) -> Task:
 
     options = EncodeOptions(
         quality=60.0 if given["quality"] is None else given["quality"],
-        tune=TASTES[given["tune"] or "psnr"],
+        tune=TASTES[given["tune"]] if given["tune"] else None,
         effort=given["effort"] or DEFAULT_EFFORT,
         strip=given["strip"],
     )

@@ -67,9 +67,7 @@ class Options:
 @click.option(
     "--tune",
     type=click.Choice(list(TASTES)),
-    default="psnr",
-    show_default=True,
-    help="What files are made for: least squared error, or the eye.",
+    help="What files are made for: least squared error, or the eye.  [default: eye; psnr with --target-psnr, or if the model has no weights for the eye]",
 )
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option(
@@ -109,13 +107,14 @@ def command(inputs: tuple[str, ...], out: str | None, **given: Any) -> int:
     from mambaic.encoder.rate_control import Target
 
     codec = load(given["model"], given["device"])
+    taste = given["tune"] or ("psnr" if "psnr" in targets else None)
     options = Options(
         encode=EncodeOptions(
             quality=60.0 if given["quality"] is None else given["quality"],
             strip=given["strip"],
             tile=given["tile"],
             effort=given["effort"],
-            tune=TASTES[given["tune"]],
+            tune=TASTES[taste] if taste else None,
             # one big file runs its tiles in parallel, many files run beside each other
             workers=given["jobs"] if len(jobs) == 1 else 1,
         ),

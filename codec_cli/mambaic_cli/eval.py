@@ -59,9 +59,7 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
 )
 @click.option(
     "--tune",
-    default="psnr",
-    show_default=True,
-    help="What mbic's files are made for, psnr or eye, comma-separated: a curve each.",
+    help="What mbic's files are made for, psnr or eye, comma-separated: a curve each.  [default: psnr,eye; psnr if a model has no weights for the eye]",
 )
 @click.option(
     "--anchor",
@@ -271,8 +269,10 @@ def _ours(given: dict[str, Any]) -> list[Contender]:
     models = given["models"].split(",")
     qualities = _numbers("--qualities", given["qualities"], 0.0, 100.0)
     efforts = _numbers("--effort", given["effort"], min(EFFORTS), max(EFFORTS))
-    for model, tune, effort in product(models, _tastes(given["tune"]), efforts):
-        codec = load(model, given["device"])
+    codecs = [load(model, given["device"]) for model in models]
+    both = "psnr,eye" if all(codec.model.eye for codec in codecs) else "psnr"
+    tastes = _tastes(given["tune"] or both)
+    for (model, codec), tune, effort in product(zip(models, codecs, strict=True), tastes, efforts):
         label = "mbic" if len(models) == 1 else f"mbic-{Path(model).name}"
         library = f"mambaic {__version__}, weights {codec.weights_id(tune).hex()}"
         curve = label + ("-eye" if tune else "")

@@ -22,6 +22,16 @@ from mambaic.tiling.boxes import Box, cut, grow, in_pixels, inside, pieces
 
 # as LEAST_SHARE in ``colour_blocks``, of the picture's own bands: what g_s leaves of them is less
 LEAST_SHARE = 0.45
+# Qualities by which they are coded more coarsely than the picture, at tune 0 and 1: most of them
+# are zero, for which a larger step is cheaper, and the eye sees them less than brightness as fine
+# (docs/design/finest-colours.md).
+LAGS = 10.0, 25.0
+
+
+def colour_lag(tune: float) -> int:
+    """How many qualities the finest colours are coded more coarsely than the picture."""
+    psnr, eye = LAGS
+    return round((1 - tune) * psnr + tune * eye)
 
 
 class Colours(NamedTuple):
@@ -32,11 +42,10 @@ class Colours(NamedTuple):
     pixels: np.ndarray
     tile: Box
     rotation: Rotation
-    lag: float
 
     @property
     def known(self) -> Known:
-        return self.model.known_colours(self.lag)
+        return self.model.known_colours(colour_lag(self.model.tune))
 
     @torch.no_grad()
     def missed(self, y_hat: Tensor, quality: float) -> Mapping[str, Tensor]:
@@ -56,15 +65,14 @@ class Colours(NamedTuple):
 
 @torch.no_grad()
 def colours_worth_a_try(
-    model: MambaIC, pixels: np.ndarray, tile: Box, rotation: Rotation, quality: float, lag: float
+    model: MambaIC, pixels: np.ndarray, tile: Box, rotation: Rotation, quality: float
 ) -> Colours | None:
-    """Finest colours of a tile, coded with a ``lag`` as in ``Known``; None if those of no block may
-    pay at a stretched quality."""
+    """Finest colours of a tile; None if those of no block may pay at a stretched quality."""
     transform = model.transform
     if model.entropy_model.fine is None or not isinstance(transform, WaveletTransform):
         return None
     for block in cut(tile, BLOCK):
         x = rotation.rotate(read_region(pixels, block))
         if promising(transform.finest_colours(x, quality), LEAST_SHARE):
-            return Colours(model, transform, pixels, tile, rotation, lag)
+            return Colours(model, transform, pixels, tile, rotation)
     return None

@@ -11,11 +11,6 @@ from mambaic.errors import ConfigError
 from mambaic.reconstruction.rotation import Rotation
 from mambaic.tiling.boxes import default_tile
 
-# Qualities by which the finest colours are coded more coarsely than the picture, at tune 0 and 1:
-# most of them are zero, for which a larger step is cheaper, and the eye sees them less than
-# brightness as fine (docs/design/finest-colours.md).
-COLOUR_LAGS = 10.0, 25.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeOptions:
@@ -24,8 +19,8 @@ class EncodeOptions:
     ``quality`` 0 to 100; ``strip`` leaves ICC, EXIF and XMP out; ``tile`` is the side of latent
     tiles (a multiple of 4 latents of 16 pixels, 0 for one tile, None to choose by size); ``effort``
     from 1 (fastest) to 9 (fewest bits), as in ``encoder.effort``; ``rotation`` of colours, None to
-    leave it to the effort; ``tune`` from 0 (least squared error) to 1 (the eye), in quarters;
-    ``workers`` tiles are coded at a time.
+    leave it to the effort; ``tune`` from 0 (least squared error) to 1 (the eye), in quarters, None
+    for 1 with weights for the eye and 0 without; ``workers`` tiles are coded at a time.
     """
 
     quality: float = 60.0
@@ -33,7 +28,7 @@ class EncodeOptions:
     tile: int | None = None
     effort: int = DEFAULT_EFFORT
     rotation: Rotation | None = None
-    tune: float = 0.0
+    tune: float | None = None
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -46,22 +41,17 @@ class EncodeOptions:
             raise ConfigError(f"tile = {self.tile!r} must be 0 or a multiple of 4 latents")
         if not isinstance(self.workers, Integral):
             raise ConfigError(f"workers = {self.workers!r} must be a number of tiles")
-        if not isinstance(self.tune, Real) or not 0 <= self.tune <= 1:
+        if self.tune is not None and not (isinstance(self.tune, Real) and 0 <= self.tune <= 1):
             raise ConfigError(f"tune = {self.tune!r} must be a number between 0 (psnr) and 1 (eye)")
         # encoder and decoder both use the values that a file keeps
         object.__setattr__(self, "quality", stored_quality(self.quality))
-        object.__setattr__(self, "tune", stored_tune(self.tune))
+        if self.tune is not None:
+            object.__setattr__(self, "tune", stored_tune(self.tune))
 
     @property
     def tools(self) -> Effort:
         """What the encoder does at this effort."""
         return EFFORTS[self.effort]
-
-    @property
-    def colour_lag(self) -> int:
-        """How many qualities the finest colours are coded more coarsely than the picture."""
-        psnr, eye = COLOUR_LAGS
-        return round((1 - self.tune) * psnr + self.tune * eye)
 
     def tile_of(self, width: int, height: int) -> int:
         """Side of the tiles of a picture. Raises ConfigError if they would be too large."""

@@ -21,6 +21,7 @@ from mambaic.container.fields import MbicFile, tile_grid, write
 from mambaic.encoder.exact_choice import choose_blocks, without
 from mambaic.encoder.filter_fit import Fit
 from mambaic.encoder.filter_rate import cheapest
+from mambaic.encoder.fine_colour import colour_lag
 from mambaic.encoder.fit_regions import fit_tile
 from mambaic.encoder.latent_refinement import blocks
 from mambaic.encoder.options import EncodeOptions
@@ -142,7 +143,7 @@ def _encode_tiles(
     analysed = [
         analyse_tile(
             model, plan.picture.pixels, box, quality, plan.rotation,
-            colour_lag=plan.options.colour_lag, refinement=tools.refinement, advance=advance,
+            refinement=tools.refinement, advance=advance,
         )
         for plan, box in jobs
     ]  # fmt: skip
@@ -166,7 +167,7 @@ def _finished(model: MambaIC, plan: _Plan, tiles: Sequence[_Tile]) -> EncodedPic
     if any(plan.rotation):
         chunks["rotation"] = plan.rotation.to_bytes()
     fits = [coded.fit for coded in tiles if coded.fit is not None]
-    if fits and (coefficients := _filter_chunk(model, fits, plan, width * height)):
+    if fits and (coefficients := _filter_chunk(model, fits, plan.quality, width * height)):
         chunks["filter"] = coefficients
     if plan.exact:
         chunks["exact"] = plan.exact
@@ -177,13 +178,13 @@ def _finished(model: MambaIC, plan: _Plan, tiles: Sequence[_Tile]) -> EncodedPic
         height=height,
         gray=plan.picture.gray,
         quality=options.quality,
-        tune=options.tune,
+        tune=model.tune,
         weights_id=model.id_of(fine=fine),
         tile=plan.tile,
         tiles=tuple(coded.payload for coded in tiles),
         fine=fine,
         coloured=coloured if fine else (),
-        colour_lag=options.colour_lag if any(coloured) else 0,
+        colour_lag=colour_lag(model.tune) if any(coloured) else 0,
         chunks=chunks,
     )
     return EncodedPicture(file, sum(coded.estimated_bits for coded in tiles))
@@ -199,10 +200,10 @@ def _metadata(picture: Picture, options: EncodeOptions) -> dict[str, bytes]:
     return chunks
 
 
-def _filter_chunk(model: MambaIC, fits: list[Fit], plan: _Plan, pixels: int) -> bytes | None:
+def _filter_chunk(model: MambaIC, fits: list[Fit], quality: float, pixels: int) -> bytes | None:
     """None if the filter costs more than it gains."""
-    costs = Fit.of(fits).costs(model.config.error_weight(plan.quality), pixels)
-    if plan.options.tune > 0.5:
+    costs = Fit.of(fits).costs(model.config.error_weight(quality), pixels)
+    if model.tune > 0.5:
         # squared error wants brightness smoother than the eye does (docs/design/tune.md)
         costs[0] = costs[0]._replace(cross=torch.zeros_like(costs[0].cross))
     found = cheapest(costs)

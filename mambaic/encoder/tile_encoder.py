@@ -32,19 +32,17 @@ def analyse_tile(
     quality: float,
     rotation: Rotation,
     *,
-    colour_lag: float = 0.0,
     refinement: int = 0,
     advance: Callable[[], None] = lambda: None,
 ) -> AnalysedTile:
     """What of a tile of a picture (H, W, 3) uint8 is coded.
 
-    The finest colours are coded ``colour_lag`` qualities more coarsely than the rest.
     ``refinement`` steps of latent refinement, with a call of ``advance`` after every block.
     """
     y = analyse(model, pixels, tile, quality, rotation)
     if refinement:
         y = refine(model, pixels, tile, y, quality, refinement, advance, rotation)
-    return AnalysedTile(y, colours_worth_a_try(model, pixels, tile, rotation, quality, colour_lag))
+    return AnalysedTile(y, colours_worth_a_try(model, pixels, tile, rotation, quality))
 
 
 def encode_tiles(

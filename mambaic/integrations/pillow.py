@@ -65,7 +65,7 @@ class MbicImageFile(ImageFile.ImageFile):
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Options: quality (0 to 100, default 60), model (default "s"), strip (default False), effort
-    (1 to 9, default 5), tune (0 for PSNR to 1 for the eye, default 0); exif, icc_profile and xmp
+    (1 to 9, default 5), tune (0 for PSNR to 1 for the eye, by default); exif, icc_profile and xmp
     instead of those in ``image.info``."""
     from mambaic.codec import load
     from mambaic.imaging.image import read_image

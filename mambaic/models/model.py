@@ -60,6 +60,7 @@ class MambaIC(nn.Module):
         self.transform = WaveletTransform(config) if wavelet else ConvTransform(config)
         self.entropy_model = EntropyModel(config)
         self.eye: dict[str, Tensor] = {}  # parameters at tune 1: ``mambaic.models.tuning``
+        self.tune = 0.0  # that it codes at
         # set by checkpoint.py: what names the weights in every file, and what is joined to it in
         # files that need networks of later times, or those for the eye
         self.weights_id = b""

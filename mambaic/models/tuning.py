@@ -51,12 +51,12 @@ def tuned(model: MambaIC, tune: float) -> MambaIC:
             f"weights {model.weights_id.hex()} ({model.config.name}) are for PSNR alone: use "
             "--tune psnr, or a checkpoint with weights for the eye"
         )
-    mixed = copy.deepcopy(model)
+    mixed = copy.deepcopy(model, {id(model.eye): {}})  # without the weights that it is made from
     for name, parameter in tuned_parameters(mixed).items():
         # in float64, where products and sums of stored weights are the same on every machine
         ours, theirs = (of.double().cpu() for of in (parameter, model.eye[name]))
         parameter.copy_((1 - tune) * ours + tune * theirs)
-    mixed.eye, mixed.tune_id = {}, b""
+    mixed.tune, mixed.tune_id = tune, b""
     mixed.weights_id = joined_ids(model.weights_id, model.tune_id)
     return mixed
 

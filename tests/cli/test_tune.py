@@ -30,8 +30,15 @@ def test_file_for_the_eye_says_so_and_decodes(photo, eye_checkpoint, tmp_path, c
         assert json.loads(capsys.readouterr().out)["tune"] == tune
         assert main(["decompress", str(file), "-o", str(tmp_path / f"{taste}.png"), *model]) == 0
     assert main(["compress", str(photo), "-o", str(tmp_path / "default.mbic"), *model]) == 0
-    psnr, default = (tmp_path / f"{name}.mbic" for name in ("psnr", "default"))
-    assert default.read_bytes() == psnr.read_bytes()
+    eye, default = (tmp_path / f"{name}.mbic" for name in ("eye", "default"))
+    assert default.read_bytes() == eye.read_bytes()
+
+
+def test_a_target_of_psnr_is_met_by_the_weights_for_psnr(photo, eye_checkpoint, tmp_path):
+    file = tmp_path / "photo.mbic"
+    options = ["--model", str(eye_checkpoint), "--target-psnr", "18"]
+    assert main(["compress", str(photo), "-o", str(file), *options]) == 0
+    assert describe(file.read_bytes())["tune"] == 0
 
 
 def test_rate_control_keeps_the_tune(photo, eye_checkpoint, tmp_path):

@@ -70,22 +70,28 @@ def test_file_of_a_tune_names_its_weights_and_comes_back(model, tune):
     assert file.weights_id == codec.weights_id(tune) != model.weights_id
     # by the weights of that tune alone, as a model of its own would
     alone = tuned(model, tune)
-    alone.weights_id = model.weights_id
+    alone.weights_id, alone.tune = model.weights_id, 0.0
     plain = Codec(alone).encode(PHOTO, 60, effort=1)
     assert read(plain).tiles == file.tiles
     assert np.array_equal(pixels(codec, data), pixels(Codec(alone), plain))
 
 
 def test_files_for_psnr_are_what_they_were(model, plain):
-    data = Codec(model).encode(PHOTO, 60)
+    data = Codec(model).encode(PHOTO, 60, tune=0.0)
     assert data == Codec(plain).encode(PHOTO, 60)
     assert describe(data)["tune"] == 0
-    assert data != Codec(model).encode(PHOTO, 60, tune=1.0)
+
+
+def test_the_eye_is_the_default_where_there_are_weights_for_it(model):
+    codec = Codec(model)
+    data = codec.encode(PHOTO, 60)
+    assert data == codec.encode(PHOTO, 60, tune=1.0) == codec.encode_batch([PHOTO], 60)[0]
+    assert describe(data)["tune"] == 1
 
 
 def test_tune_is_kept_to_a_quarter(model):
     codec = Codec(model)
-    assert codec.encode(PHOTO, 60, tune=0.1) == codec.encode(PHOTO, 60)
+    assert codec.encode(PHOTO, 60, tune=0.1) == codec.encode(PHOTO, 60, tune=0.0)
     assert codec.encode(PHOTO, 60, tune=0.7) == codec.encode(PHOTO, 60, tune=0.75)
 
 
@@ -105,7 +111,7 @@ def test_without_weights_for_the_eye_nothing_is_coded_for_it(model, plain):
 
 def test_other_weights_for_the_eye_are_told_by_their_id(model, tmp_path):
     data = Codec(model).encode(PHOTO, 60, tune=1.0)
-    before = Codec(model).encode(PHOTO, 60)
+    before = Codec(model).encode(PHOTO, 60, tune=0.0)
     model.eye = {name: value * 1.01 for name, value in model.eye.items()}
     save_model(model, tmp_path / "other")
     other = Codec(load_model(tmp_path / "other"))
