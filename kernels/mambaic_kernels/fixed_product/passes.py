@@ -126,7 +126,8 @@ def digits(
 ) -> Tensor:
     """Digits of x * times: ``fixed_point.reference.to_digits``, dense with ``channel`` last."""
     out = _empty(x, channel, torch.uint8, 2 * len(x))
-    source, (high, low) = rows_of(x, channel), np.split(_array(out, channel), 2)
+    source, both = rows_of(x, channel), _array(out, channel)
+    high, low = both[: source[2]], both[source[2] :]
     by = NONE if times is None else rows_of(times, channel)
     constants = f32(per_step), f32(most)
     spread(lambda a, b: _digits(source, by, high, low, *constants, a, b), *source[2:])
@@ -154,11 +155,10 @@ def finish(
     low = rows[:0]
     if zero is not None:
         found = sums[: len(sums) // 2]
-        rows, low = np.split(rows, 2)
-    per_channel = [
-        multiplier.numpy() if of is None else of.expand_as(multiplier).contiguous().numpy()
-        for of in (zero, multiplier, bias)
-    ]
+        rows, low = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    if len(bias) < len(multiplier):
+        bias = bias.expand_as(multiplier).contiguous()
+    per_channel = [of.numpy() for of in (multiplier if zero is None else zero, multiplier, bias)]
     by = rows[:0], rows[:0], 1
     if affine is not None:
         factor, shift = (of.contiguous().numpy() for of in affine)
