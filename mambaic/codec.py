@@ -111,6 +111,7 @@ class Codec:
         effort: int = DEFAULT_EFFORT,
         rotation: Rotation | None = None,
         tune: float | None = None,
+        grain: bool = False,
         workers: int = 1,
         progress: Progress | None = None,
     ) -> bytes:
@@ -128,6 +129,7 @@ class Codec:
             effort=effort,
             rotation=rotation,
             tune=tune,
+            grain=grain,
             workers=workers,
         )
         picture = image if isinstance(image, Picture) else read_image(image)
@@ -150,12 +152,19 @@ class Codec:
         effort: int = DEFAULT_EFFORT,
         rotation: Rotation | None = None,
         tune: float | None = None,
+        grain: bool = False,
         progress: Progress | None = None,
     ) -> list[bytes]:
         """As ``encode`` of each, to the same bytes, tiles of equal size together: for a GPU, which
         one picture leaves idle. Raises ImageError, ConfigError."""
         options = EncodeOptions(
-            quality=quality, strip=strip, tile=tile, effort=effort, rotation=rotation, tune=tune
+            quality=quality,
+            strip=strip,
+            tile=tile,
+            effort=effort,
+            rotation=rotation,
+            tune=tune,
+            grain=grain,
         )
         pictures = [image if isinstance(image, Picture) else read_image(image) for image in images]
         return [encoded.data for encoded in self.encode_pictures(pictures, options, progress)]

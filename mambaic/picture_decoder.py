@@ -16,6 +16,7 @@ from mambaic.errors import BitstreamError, DesyncError
 from mambaic.imaging.image import Picture
 from mambaic.models.model import COLOUR_CHANNELS, MambaIC
 from mambaic.reconstruction import exact_blocks, filter_code
+from mambaic.reconstruction.grain import Grain
 from mambaic.reconstruction.post_filter import PostFilter
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.batches import batches
@@ -57,6 +58,7 @@ def verify_file(model: MambaIC, file: MbicFile) -> None:
         decode_tile(model, file, index)
     _rotation(file)
     _post_filter(file)
+    _grain(file)
     if (chunk := file.chunks.get("exact")) is not None:
         exact_blocks.check(chunk, file.width, file.height)
     _alpha(file)
@@ -101,7 +103,7 @@ def _picture(
     progress: Progress | None = None,
 ) -> Picture:
     grid, quality = _grid(file), _quality(model, file)
-    fitted = _rotation(file), _post_filter(file)
+    fitted = _rotation(file), _post_filter(file), _grain(file)
     synthesis = Synthesis(model, file.width, file.height, grid, quality, *fitted)
     for done, count in synthesis.run(decode):
         if progress is not None:
@@ -141,6 +143,11 @@ def _post_filter(file: MbicFile) -> PostFilter:
     if (chunk := file.chunks.get("filter")) is None:
         return PostFilter()
     return PostFilter(filter_code.from_bytes(chunk, planes=1 if file.gray else 3).coefficients)
+
+
+def _grain(file: MbicFile) -> Grain | None:
+    chunk = file.chunks.get("grain")
+    return None if chunk is None else Grain.from_bytes(chunk)
 
 
 def _alpha(file: MbicFile) -> NDArray[np.uint8] | None:

@@ -27,6 +27,7 @@ import mambaic_kernels.fixed_point.triton as triton
 from mambaic.coding.batch import BatchDecoder, BatchEncoder
 from mambaic.config import PRESETS
 from mambaic.container.fields import latent_size, tile_grid
+from mambaic.encoder.filter_fit import Fit
 from mambaic.encoder.fit_regions import fit_tile
 from mambaic.encoder.rotation_search import find_rotation
 from mambaic.fixed_point import curves
@@ -177,7 +178,7 @@ def encode(model: MambaIC, parts: Parts, width: int, height: int, batch: int) ->
         walked = list(entropy_model._walk_in_fixed_point(coder, batch, size, QUALITY, weights))
     with parts.part("filter"):
         latents = torch.cat(walked[0], dim=1)
-        fit_tile(model, pixels, box, latents, QUALITY, ROTATION)
+        fit_tile(model, pixels, box, latents, QUALITY, ROTATION, [Fit()])
 
 
 @torch.no_grad()

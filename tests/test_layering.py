@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "encoder": "errors numerics config container imaging coding nn reconstruction entropy_model "
     "models tiling mambaic_kernels",
     # the contents of a file to a picture
-    "picture_decoder": "errors container imaging reconstruction models tiling",
+    "picture_decoder": "errors container imaging entropy_model reconstruction models tiling",
     "codec": "errors numerics devices container imaging reconstruction models checkpoint "
     "picture_decoder encoder",
     # Pillow, CompressAI and WebDataset

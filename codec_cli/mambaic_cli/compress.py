@@ -69,6 +69,11 @@ class Options:
     type=click.Choice(list(TASTES)),
     help="What files are made for: least squared error, or the eye.  [default: eye; psnr with --target-psnr, or if the model has no weights for the eye]",
 )
+@click.option(
+    "--grain",
+    is_flag=True,
+    help="Decoders make noise like the fine texture that is left out: livelier, further from the original.",
+)
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option(
     "--verify/--no-verify",
@@ -115,6 +120,7 @@ def command(inputs: tuple[str, ...], out: str | None, **given: Any) -> int:
             tile=given["tile"],
             effort=given["effort"],
             tune=TASTES[taste] if taste else None,
+            grain=given["grain"],
             # one big file runs its tiles in parallel, many files run beside each other
             workers=given["jobs"] if len(jobs) == 1 else 1,
         ),

@@ -62,6 +62,11 @@ CODECS = "mbic,jpeg,webp,avif,jxl,jpeg2000"
     help="What mbic's files are made for, psnr or eye, comma-separated: a curve each.  [default: psnr,eye; psnr if a model has no weights for the eye]",
 )
 @click.option(
+    "--grain",
+    is_flag=True,
+    help="Of mbic also curves of files with grain, as of compress.",
+)
+@click.option(
     "--anchor",
     help="Curve that BD figures refer to [default: VTM-18.0 on Kodak, else the first other codec].",
 )
@@ -272,13 +277,16 @@ def _ours(given: dict[str, Any]) -> list[Contender]:
     codecs = [load(model, given["device"]) for model in models]
     both = "psnr,eye" if all(codec.model.eye for codec in codecs) else "psnr"
     tastes = _tastes(given["tune"] or both)
-    for (model, codec), tune, effort in product(zip(models, codecs, strict=True), tastes, efforts):
+    grains = (False, True) if given["grain"] else (False,)
+    named = zip(models, codecs, strict=True)
+    for (model, codec), tune, effort, grain in product(named, tastes, efforts, grains):
         label = "mbic" if len(models) == 1 else f"mbic-{Path(model).name}"
         library = f"mambaic {__version__}, weights {codec.weights_id(tune).hex()}"
         curve = label + ("-eye" if tune else "")
         if effort != DEFAULT_EFFORT:
             curve += f"-effort{effort}"
-        contenders.append(OurContender(curve, qualities, codec, library, effort, tune))
+        curve += "-grain" if grain else ""
+        contenders.append(OurContender(curve, qualities, codec, library, effort, tune, grain))
     return contenders
 
 

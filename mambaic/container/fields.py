@@ -3,7 +3,7 @@
     magic "MBIC" | version | flags | width | height | quality | tune | lag of colours | weights id |
     tile side |
     payload length of every tile | lengths of the chunks |
-    chunks (ICC, EXIF, XMP, alpha, filter, rotation, exact blocks) | tile payloads |
+    chunks (ICC, EXIF, XMP, alpha, filter, rotation, exact blocks, grain) | tile payloads |
     CRC32 of everything before it
 
 One field list (``FIELDS``) serves the writer, the reader and ``mambaic info``.
@@ -46,6 +46,7 @@ FLAGS = {
     "tune": 1 << 8,
     "exact": 1 << 9,
     "colour_lag": 1 << 10,
+    "grain": 1 << 11,
 }
 CHUNKS = tuple(name for name in FLAGS if name not in ("gray", "fine", "tune", "colour_lag"))
 MAX_LAG = 100

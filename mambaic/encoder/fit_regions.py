@@ -1,17 +1,19 @@
-"""Regions of a tile that the post-filter is fitted to, as a decoder reconstructs them."""
+"""Regions of a tile that post-filter and grain are fitted to, as a decoder reconstructs them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mambaic.config import TRAINED
-from mambaic.encoder.filter_fit import Comparison, Fit
+from mambaic.encoder.filter_fit import Comparison
 from mambaic.models.model import MambaIC
 from mambaic.nn.precision import multiplies_bfloat16
+from mambaic.reconstruction.post_filter import Reconstruction
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.analysis import visible_region
 from mambaic.tiling.boxes import Box, cut, grow, inside
@@ -21,6 +23,12 @@ from mambaic.tiling.synthesis import reconstruct
 # Of every tile so many regions of so many latents a side are reconstructed to fit the filter to: a
 # picture of 1.5 megapixels as a whole, of a large one enough.
 REGIONS, REGION = 6, 32
+
+
+class Collector(Protocol):
+    """Takes what it needs of one region after the other, as in ``Comparison``."""
+
+    def add(self, reconstruction: Reconstruction, x: Tensor) -> None: ...
 
 
 def chosen_regions(box: Box, count: int, side: int) -> list[Box]:
@@ -63,11 +71,9 @@ def fit_tile(
     latents: Tensor,
     quality: float,
     rotation: Rotation,
-    planes: int = 3,
-    every: int = 1,
-) -> Fit:
-    """Least squares of the post-filter over the regions of a tile, ``every`` as in ``Fit``."""
-    fit = Fit(planes, every)
+    collectors: Sequence[Collector],
+) -> None:
+    """Gives the regions of a tile to everything that is fitted to them."""
     for region in reconstructed_regions(model, pixels, tile, latents, quality, rotation):
-        fit.add(*region)
-    return fit
+        for collector in collectors:
+            collector.add(*region)

@@ -20,7 +20,8 @@ class EncodeOptions:
     tiles (a multiple of 4 latents of 16 pixels, 0 for one tile, None to choose by size); ``effort``
     from 1 (fastest) to 9 (fewest bits), as in ``encoder.effort``; ``rotation`` of colours, None to
     leave it to the effort; ``tune`` from 0 (least squared error) to 1 (the eye), in quarters, None
-    for 1 with weights for the eye and 0 without; ``workers`` tiles are coded at a time.
+    for 1 with weights for the eye and 0 without; ``grain``: decoders make noise like the fine
+    texture that is left out; ``workers`` tiles are coded at a time.
     """
 
     quality: float = 60.0
@@ -29,6 +30,7 @@ class EncodeOptions:
     effort: int = DEFAULT_EFFORT
     rotation: Rotation | None = None
     tune: float | None = None
+    grain: bool = False
     workers: int = 1
 
     def __post_init__(self) -> None:

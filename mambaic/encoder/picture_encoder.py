@@ -1,7 +1,7 @@
 """A picture to the contents of its file.
 
 pixels --rotation--> --g_a--> y --walk--> payloads, y_hat      tile by tile
-       --rotation--> <--g_s-- y_hat --post-filter fit--> coefficients
+       --rotation--> <--g_s-- y_hat --post-filter fit, grain estimate--> coefficients, strengths
 alpha, metadata, exact blocks --------------------> chunks
 """
 
@@ -23,10 +23,12 @@ from mambaic.encoder.filter_fit import Fit
 from mambaic.encoder.filter_rate import cheapest
 from mambaic.encoder.fine_colour import colour_lag
 from mambaic.encoder.fit_regions import fit_tile
+from mambaic.encoder.grain_estimate import GrainEstimate
 from mambaic.encoder.latent_refinement import blocks
 from mambaic.encoder.options import EncodeOptions
 from mambaic.encoder.rotation_search import find_rotation
 from mambaic.encoder.tile_encoder import analyse_tile, encode_tiles
+from mambaic.entropy_model.streams import DecodedLatents
 from mambaic.imaging.image import Picture
 from mambaic.models.model import MambaIC
 from mambaic.numerics import worker_threads
@@ -67,6 +69,7 @@ class _Tile(NamedTuple):
     has_colours: bool  # of the finest
     estimated_bits: float
     fit: Fit | None
+    grain: GrainEstimate | None
 
 
 def encode_picture(
@@ -149,16 +152,26 @@ def _encode_tiles(
     ]  # fmt: skip
     found = []
     for (plan, box), stream in zip(jobs, encode_tiles(model, analysed, quality), strict=True):
-        fit, planes = None, 1 if plan.picture.gray else 3
-        if tools.fitted:
-            latents = torch.cat(stream.decoded, dim=1)
-            source = model, plan.picture.pixels, box, latents
-            fit = fit_tile(*source, quality, plan.rotation, planes, round(1 / tools.fitted))
+        measured = _measured(model, plan, box, stream.decoded)
         has_colours = stream.decoded.colours.shape[1] > 0
-        found.append(_Tile(stream.payload, has_colours, stream.estimated_bits, fit))
+        found.append(_Tile(stream.payload, has_colours, stream.estimated_bits, *measured))
         if not tools.refinement:
             advance()
     return found
+
+
+def _measured(
+    model: MambaIC, plan: _Plan, box: Box, decoded: DecodedLatents
+) -> tuple[Fit | None, GrainEstimate | None]:
+    """What the reconstruction of a tile tells of the post-filter and of the grain, if wanted."""
+    fitted, planes = plan.options.tools.fitted, 1 if plan.picture.gray else 3
+    fit = Fit(planes, round(1 / fitted)) if fitted else None
+    grain = GrainEstimate() if plan.options.grain else None
+    collectors = [one for one in (fit, grain) if one is not None]
+    if collectors:
+        source = model, plan.picture.pixels, box, torch.cat(decoded, dim=1)
+        fit_tile(*source, plan.quality, plan.rotation, collectors)
+    return fit, grain
 
 
 def _finished(model: MambaIC, plan: _Plan, tiles: Sequence[_Tile]) -> EncodedPicture:
@@ -171,6 +184,9 @@ def _finished(model: MambaIC, plan: _Plan, tiles: Sequence[_Tile]) -> EncodedPic
         chunks["filter"] = coefficients
     if plan.exact:
         chunks["exact"] = plan.exact
+    grains = [coded.grain for coded in tiles if coded.grain is not None]
+    if grains and (grain := GrainEstimate.of(grains).found()) is not None:
+        chunks["grain"] = grain.to_bytes()
     coloured = tuple(coded.has_colours for coded in tiles)
     fine = plan.quality != options.quality or any(coloured)
     file = MbicFile(

@@ -63,18 +63,20 @@ class OurContender:
     library: str
     effort: int = DEFAULT_EFFORT
     tune: float = 0.0
+    grain: bool = False
     setting: str = ""
     ours: bool = True
     times_only: bool = False
 
     def encode(self, picture: Picture, quality: float) -> tuple[bytes, float | None]:
-        options = EncodeOptions(quality=quality, effort=self.effort, tune=self.tune)
-        encoded = self.codec.encode_picture(picture, options)
+        encoded = self.codec.encode_picture(picture, self._options(quality))
         return encoded.data, encoded.estimated_bits
 
     def encode_to_size(self, picture: Picture, n_bytes: int) -> bytes:
-        options = EncodeOptions(effort=self.effort, tune=self.tune)
-        return encode_to_target(self.codec, picture, Target("size", n_bytes), options)
+        return encode_to_target(self.codec, picture, Target("size", n_bytes), self._options())
+
+    def _options(self, quality: float = 60.0) -> EncodeOptions:
+        return EncodeOptions(quality=quality, effort=self.effort, tune=self.tune, grain=self.grain)
 
     def decode(self, data: bytes) -> Image.Image:
         return self.codec.decode(data)

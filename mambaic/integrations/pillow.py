@@ -65,14 +65,14 @@ class MbicImageFile(ImageFile.ImageFile):
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Options: quality (0 to 100, default 60), model (default "s"), strip (default False), effort
-    (1 to 9, default 5), tune (0 for PSNR to 1 for the eye, by default); exif, icc_profile and xmp
-    instead of those in ``image.info``."""
+    (1 to 9, default 5), tune (0 for PSNR to 1 for the eye, by default), grain (default False);
+    exif, icc_profile and xmp instead of those in ``image.info``."""
     from mambaic.codec import load
     from mambaic.imaging.image import read_image
     from mambaic.imaging.metadata import INFO_KEYS
 
     options = image.encoderinfo
-    names = ("quality", "strip", "effort", "tune")
+    names = ("quality", "strip", "effort", "tune", "grain")
     settings = {key: options[key] for key in names if key in options}
     metadata = {key: options[key] for key in INFO_KEYS.values() if key in options}
     try:

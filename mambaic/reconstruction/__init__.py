@@ -1,1 +1,1 @@
-"""What a decoder does after g_s: rotation back, post-filter."""
+"""What a decoder does after g_s: rotation back, post-filter, grain."""

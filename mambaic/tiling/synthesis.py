@@ -14,6 +14,7 @@ from mambaic.container.fields import LATENT_STRIDE, latent_size
 from mambaic.models.model import MambaIC
 from mambaic.models.wavelet_transforms import WaveletTransform
 from mambaic.nn.wavelet import BLOCKS
+from mambaic.reconstruction.grain import Grain
 from mambaic.reconstruction.post_filter import AROUND, PostFilter, Reconstruction
 from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.boxes import Box, grow, in_pixels, inside, overlap, pieces
@@ -64,12 +65,14 @@ class Synthesis:
         quality: float,
         rotation: Rotation,
         post_filter: PostFilter,
+        grain: Grain | None = None,
     ) -> None:
         self._model = model
         self._grid = grid
         self._quality = quality
         self._rotation = rotation
         self._filter = post_filter
+        self._grain = grain
         self._size = latent_size(width, height)
         self._tiles: dict[int, tuple[Box, Tensor]] = {}  # what is left of each tile
         self.pixels = np.empty((height, width, 3), dtype=np.uint8)
@@ -112,8 +115,11 @@ class Synthesis:
         reconstruction = reconstruct(
             self._model, latents, self._quality, around, outer, self._rotation
         )
-        x_hat = self._filter.apply(reconstruction)[(..., *in_pixels(box, around))].clamp(0, 1)
-        x_hat = x_hat.mul(255).round().to(torch.uint8)
+        x_hat = self._filter.apply(reconstruction).clamp(0, 1)
+        if self._grain is not None:
+            place = around[0] * LATENT_STRIDE, around[1] * LATENT_STRIDE
+            x_hat = self._grain.add(reconstruction._replace(x_hat=x_hat), *place).clamp(0, 1)
+        x_hat = x_hat[(..., *in_pixels(box, around))].mul(255).round().to(torch.uint8)
         top, left = box[0] * LATENT_STRIDE, box[1] * LATENT_STRIDE
         target = self.pixels[top : top + x_hat.shape[1], left : left + x_hat.shape[2]]
         visible = rearrange(x_hat[:, : target.shape[0], : target.shape[1]], "c h w -> h w c")

@@ -70,9 +70,9 @@ def test_lag_of_colours_without_colours_is_refused():
         write(replace(FILE, colour_lag=25))
 
 
-@pytest.mark.parametrize("unknown", [b"\x89\x10", b"\x89\x80\x01"])
+@pytest.mark.parametrize("unknown", [b"\x89\x20", b"\x89\x80\x01"])
 def test_unknown_flags_are_refused_by_name(unknown):
-    """Bits 11 and 14 beside those for ICC and alpha."""
+    """Bits 12 and 14 beside those for ICC and alpha."""
     with pytest.raises(UnsupportedVersion, match="features"):
         read(patched(write(FILE), b"MBIC\x06\x09", b"MBIC\x06" + unknown))
 
