@@ -126,8 +126,8 @@ def _exact_blocks(
     chosen = choose_blocks(picture.pixels, model.config.error_weight(quality))
     if chosen is None:
         return picture, b""
-    chunk = exact_blocks.encode(picture.pixels, chosen)
-    return replace(picture, pixels=without(picture.pixels, chosen)), chunk
+    chunk = exact_blocks.encode(chosen.pixels, chosen.mask)
+    return replace(picture, pixels=without(picture.pixels, chosen.mask)), chunk
 
 
 def _rotation(model: MambaIC, picture: Picture, options: EncodeOptions, quality: float) -> Rotation:

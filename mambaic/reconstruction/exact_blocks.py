@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mambaic.errors import CorruptStream
-from mambaic_kernels.exact_blocks.decisions import COUNT, READ, WRITE, State, new_state
+from mambaic_kernels.exact_blocks.decisions import COUNT, READ, SETTLE, WRITE, State, new_state
 from mambaic_kernels.exact_blocks.walk import NONE, SIDE, SLOTS, walk
 
 Mask = NDArray[np.uint8]  # (rows, columns) of blocks, 1 where a block is exact
@@ -26,6 +26,21 @@ def block_grid(width: int, height: int) -> tuple[int, int]:
 def cost(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.float64]:
     """Bits (rows, columns) that exact blocks of pixels (H, W, 3) take."""
     return _walk(pixels, pixels.shape[:2], mask.copy(), new_state(NOWHERE.ravel()), COUNT)
+
+
+def settle(
+    pixels: NDArray[np.uint8], mask: Mask, step: int, weight: float
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Exact blocks that are not quite what pixels (H, W, 3) were: their costs in bits (rows,
+    columns), and the pixels that they should rather hold.
+
+    Pixels of a colour of their own become one that is cheap there, or multiples of ``step`` levels,
+    by bits and ``weight`` of them for the square of a level of a sample.
+    """
+    settled = pixels.copy()
+    state = new_state(NOWHERE.ravel())
+    costs = _walk(pixels, pixels.shape[:2], mask.copy(), state, SETTLE, settled, step, weight)
+    return costs, settled
 
 
 def encode(pixels: NDArray[np.uint8], mask: Mask) -> bytes:
@@ -64,12 +79,19 @@ def _read(data: bytes, width: int, height: int, pixels: NDArray[np.uint8]) -> Ma
 
 
 def _walk(
-    pixels: NDArray[np.uint8], size: tuple[int, ...], mask: Mask, state: State, mode: int
+    pixels: NDArray[np.uint8],
+    size: tuple[int, ...],
+    mask: Mask,
+    state: State,
+    mode: int,
+    settled: NDArray[np.uint8] = NOWHERE,
+    step: int = 1,
+    weight: float = 0.0,
 ) -> NDArray[np.float64]:
     memory = np.full((2, SLOTS), NONE, np.int32)
     counts = np.zeros((2, SLOTS), np.uint8)
     costs = np.zeros(mask.shape)
     if mode != READ:
         pixels = np.require(pixels, np.uint8, ["C", "W"])  # one type for the compiler
-    walk(pixels, *size, mask, memory, counts, costs, state, mode)
+    walk(pixels, settled, step, weight, *size, mask, memory, counts, costs, state, mode)
     return costs

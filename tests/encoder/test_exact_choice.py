@@ -13,8 +13,10 @@ from mambaic.encoder import exact_choice, picture_encoder
 from mambaic.encoder.exact_choice import choose_blocks, without
 from mambaic.imaging.image import Picture
 from mambaic.imaging.metrics import psnr_db
+from mambaic.reconstruction.exact_blocks import cost, encode, settle
 
-WEIGHT = 3000.0  # bits of a squared error of 1, about quality 80
+WEIGHT = 3000.0  # bits of a squared error of 1, about quality 90
+EXACT = 20_000.0  # quality 100, where nothing is rounded
 
 
 def text_page(height=128, width=256):
@@ -33,6 +35,19 @@ def colour_bars(height=96, width=210):
 def checkerboard(side=128):
     y, x = np.mgrid[:side, :side]
     return np.repeat((255 * ((x + y) % 2)).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def smooth_chart(side=256):
+    """Small letters in patches of colour, drawn at twice the size: every edge has colours of its
+    own."""
+    image, rng = Image.new("RGB", (2 * side, 2 * side)), np.random.default_rng(5)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(20)
+    for y in range(0, 2 * side, 64):
+        for x in range(0, 2 * side, 96):
+            patch, ink = (tuple(rng.integers(0, 256, 3).tolist()) for _ in range(2))
+            draw.rectangle((x, y, x + 95, y + 63), fill=patch)
+            draw.text((x + 12, y + 18), f"{x:03d}{y:03d}", ink, font)
+    return np.array(image.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def noisy_scan():
@@ -57,8 +72,7 @@ def without_tool(monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_flat_colours_are_chosen(page):
-    mask = choose_blocks(PAGES[page](), WEIGHT)
-    assert mask.mean() > 0.8
+    assert choose_blocks(PAGES[page](), WEIGHT).mask.mean() > 0.8
 
 
 GRAY = photo_pixels(96, 128)[..., :1].repeat(3, axis=2)
@@ -86,25 +100,62 @@ def test_few_scattered_blocks_of_clipped_sky_are_left_alone():
     assert choose_blocks(pixels, 1e5) is None
 
 
+def squared_error(found, pixels):
+    return float(((found.astype(float) - pixels) ** 2).sum()) / 255**2
+
+
+def test_smooth_edges_become_colours_that_cost_less_than_exact_ones_and_waves():
+    pixels = smooth_chart()
+    found = choose_blocks(pixels, WEIGHT)
+    assert found.mask.mean() > 0.8
+    error = WEIGHT * squared_error(found.pixels, pixels)
+    settled, exact = (8 * len(encode(of, found.mask)) for of in (found.pixels, pixels))
+    assert settled < 0.5 * exact
+    assert settled + error < 0.65 * exact
+
+
+def test_costs_are_those_of_what_pixels_become():
+    pixels, mask = smooth_chart(128), np.ones((4, 4), np.uint8)
+    costs, settled = settle(pixels, mask, 12, 0.03)
+    expected = cost(settled, mask).sum() + 0.03 * 255**2 * squared_error(settled, pixels)
+    assert costs.sum() == pytest.approx(expected)
+
+
+def test_only_colours_of_smooth_edges_are_rounded():
+    pixels = smooth_chart()
+    found = choose_blocks(pixels, 100.0)  # as coarse as it gets
+    changed = (found.pixels != pixels).any(axis=2)
+    flat = np.ones(pixels.shape[:2], bool)  # equal to all four neighbours
+    for axis, shift in [(0, 1), (0, -1), (1, 1), (1, -1)]:
+        flat &= (np.roll(pixels, shift, axis) == pixels).all(axis=2)
+    assert changed.any()
+    assert not changed[flat].any()
+
+
+@pytest.mark.parametrize("page", [text_page, smooth_chart])
+def test_nothing_is_rounded_at_the_highest_quality(page):
+    assert np.array_equal(choose_blocks(page(), EXACT).pixels, page())
+
+
 def test_a_block_in_the_midst_of_exact_ones_joins_at_a_cost_below_its_borders():
     """A little grain, cheaper in the lossy code, but not than four borders to exact blocks."""
     page, rng = text_page(160, 224), np.random.default_rng(2)
     page[70:80, 160:192] += rng.integers(-1, 2, (10, 32, 1)).astype(np.uint8)
-    gain = exact_choice._gain(page, np.ones((5, 7), bool), WEIGHT)[2, 5]
+    gain = exact_choice._gain(page, np.ones((5, 7), bool), EXACT)[0][2, 5]
     assert -4 * exact_choice.BORDER < gain < -200
-    assert choose_blocks(page, WEIGHT)[2, 5]
+    assert choose_blocks(page, EXACT).mask[2, 5]
 
 
 def test_text_beside_a_photograph_is_chosen_alone():
     pixels = np.hstack([photo_pixels(128, 128), text_page()])
-    mask = choose_blocks(pixels, WEIGHT)
+    mask = choose_blocks(pixels, WEIGHT).mask
     assert not mask[:, :4].any()
     assert mask[:, 4:].mean() > 0.8
 
 
 def test_what_is_left_is_smooth_and_keeps_the_other_blocks():
     pixels = np.hstack([photo_pixels(128, 128), text_page()])
-    mask = choose_blocks(pixels, WEIGHT)
+    mask = choose_blocks(pixels, WEIGHT).mask
     left = without(pixels, mask)
     seen = np.repeat(np.repeat(mask == 0, 32, axis=0), 32, axis=1)
     assert np.array_equal(left[seen], pixels[seen])

@@ -23,7 +23,8 @@ LEARNING = 7
 LIMIT = 255  # meetings that count
 REACH = 3072  # of mixed logits, in 1/256
 WORD = (1 << 32) - 1
-READ, WRITE, COUNT = 0, 1, 2  # the bits of a decision alone are counted
+# COUNT: the bits of decisions alone are counted; SETTLE: and pixels changed to what costs less
+READ, WRITE, COUNT, SETTLE = 0, 1, 2, 3
 
 _logits = np.log((np.arange(4096) + 0.5) / (4095.5 - np.arange(4096)))
 LOGIT = np.rint(256 * _logits).clip(-2047, 2047).astype(np.int64)
@@ -63,22 +64,34 @@ def new_state(data: NDArray[np.uint8]) -> State:
 @exact_jit(nogil=True)
 def decide(state, bit, chosen, mode):  # type: ignore[no-untyped-def]
     """Code or read a decision under the slots ``state.places`` and a set of weights; returns it."""
-    mixed = 0
-    for i in range(CONTEXTS):
-        logit = LOGIT[np.int64(state.slots[i, state.places[i]]) >> 20]
-        state.logits[i] = logit
-        mixed += logit * state.weights[chosen, i]
-    chance = CHANCE[min(max(mixed >> 16, -REACH), REACH - 1) + REACH]
+    chance = foresee(state, chosen)
     bit = _code(state, bit, chance, mode)
-    state.bits[0] += BITS[(chance if bit else 65536 - chance) - 1]
+    state.bits[0] += bits_of(bit, chance)
     _learn(state, bit, chance, chosen)
     return bit
 
 
 @exact_jit(nogil=True)
+def foresee(state, chosen):  # type: ignore[no-untyped-def]
+    """The chance, of 65536, that a decision is 1."""
+    mixed = 0
+    for i in range(CONTEXTS):
+        logit = LOGIT[np.int64(state.slots[i, state.places[i]]) >> 20]
+        state.logits[i] = logit
+        mixed += logit * state.weights[chosen, i]
+    return CHANCE[min(max(mixed >> 16, -REACH), REACH - 1) + REACH]
+
+
+@exact_jit(inline="always")
+def bits_of(bit, chance):  # type: ignore[no-untyped-def]
+    """Of a decision that is 1 with a chance."""
+    return BITS[(chance if bit else 65536 - chance) - 1]
+
+
+@exact_jit(nogil=True)
 def _code(state, bit, chance, mode):  # type: ignore[no-untyped-def]
     """A decision that is 1 with ``chance`` of 65536."""
-    if mode == COUNT:
+    if mode >= COUNT:
         return bit
     low, high = state.coder[0], state.coder[1]
     middle = low + (((high - low) * chance) >> 16)

@@ -2,39 +2,35 @@
 
 First which blocks are exact, then their pixels, row by row of the picture. Of a pixel it is decided
 whether it is one of a few candidates: the colours that followed the same neighbours before, and its
-neighbours. If it is none of them, its green, red and blue follow bit by bit. Colours are integers
-R << 16 | G << 8 | B, NONE where a neighbour is not in an exact block.
-
-    NNW NN  NNE
- NWW NW  N  NE NEE
-  WW  W  *
+neighbours. If it is none of them, its green, red and blue follow bit by bit.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mambaic_kernels.exact_blocks.decisions import CONTEXTS, READ, SLOT_BITS, WORD, decide
+from mambaic_kernels.exact_blocks.candidates import (
+    CANDIDATES,
+    NONE,
+    ask,
+    fill_keys,
+    get,
+    is_offered_anew,
+    mix,
+    offer,
+    put,
+    slot_of,
+)
+from mambaic_kernels.exact_blocks.decisions import CONTEXTS, READ, SETTLE, SLOT_BITS, decide
+from mambaic_kernels.exact_blocks.settling import CAUTION, is_rare, settle, squared_error
 from mambaic_kernels.simd import exact_jit
 
 SIDE = 32  # of a block
 SLOTS = 1 << SLOT_BITS
-NONE = -1
 AROUND = 3  # columns beyond the picture's sides
-CANDIDATES = 6
 LITERAL_SETS, MASK_SET = 24, 48  # of weights; those of candidates come first
-
-
-@exact_jit(inline="always")
-def _mix(key, value):  # type: ignore[no-untyped-def]
-    """A 32-bit key of a 32-bit key and a number from NONE on."""
-    key = ((key ^ (value + 1)) * 0x2C1B3C6D) & WORD
-    return key ^ (key >> 15)
-
-
-@exact_jit(inline="always")
-def _slot(key):  # type: ignore[no-untyped-def]
-    return ((key * 0x297A2D39) & WORD) >> (32 - SLOT_BITS)
+# bits that a colour written out is expected to take, and how fast that follows what they do take
+FIRST_LITERAL, LITERAL_RATE = 12.0, 1 / 16
 
 
 @exact_jit(nogil=True)
@@ -53,56 +49,15 @@ def _mask(mask, state, mode):  # type: ignore[no-untyped-def]
 
 
 @exact_jit(nogil=True)
-def _keys(row, above, above2, x, keys):  # type: ignore[no-untyped-def]
-    """Keys of the neighbours of column x: what a pixel may depend on."""
-    w, n, nw, ne = row[x - 1], above[x], above[x - 1], above[x + 1]
-    ww, nn = row[x - 2], above2[x]
-    nww, nee, nnw, nne = above[x - 2], above[x + 2], above2[x - 1], above2[x + 1]
-    both = _mix(_mix(0, w), n)
-    four = _mix(_mix(both, nw), ne)
-    six = _mix(_mix(four, ww), nn)
-    keys[1] = _mix(_mix(_mix(_mix(six, nww), nee), nnw), nne)
-    keys[2] = four
-    keys[3] = both
-    keys[4] = _mix(_mix(_mix(1, w), ww), row[x - 3])
-    keys[5] = _mix(_mix(_mix(2, n), nn), ne)
-    alike = (w == n) | (w == nw) << 1 | (n == ne) << 2 | (n == nw) << 3 | (ww == w) << 4
-    alike |= (nn == n) << 5 | (nww == nw) << 6 | (nne == ne) << 7 | (nee == ne) << 8
-    keys[6] = _mix(3, alike | (ww == nww) << 9)
-    keys[7] = six
-
-
-@exact_jit(nogil=True)
-def _confidence(count):  # type: ignore[no-untyped-def]
-    return np.int64(count > 0) + np.int64(count > 2) + np.int64(count > 11)
-
-
-@exact_jit(nogil=True)
-def _candidates(row, above, above2, x, colour, keys, memory, counts, offered, state, mode):  # type: ignore[no-untyped-def]
+def _candidates(row, above2, x, colour, keys, offered, trusts, state, mode):  # type: ignore[no-untyped-def]
     """The colour if it is one of the candidates, else NONE."""
-    deep, flat = _slot(keys[1]), _slot(keys[2])
-    offered[0], offered[1] = memory[0, deep], memory[1, flat]
-    offered[2], offered[3] = row[x - 1], above[x]
-    offered[4], offered[5] = above[x + 1], above[x - 1]
-    trust = _confidence(counts[0, deep])
-    trusts = trust | _confidence(counts[1, flat]) << 2
     tries = 0
     for i in range(CANDIDATES):
-        candidate = offered[i]
-        known = candidate == NONE
-        for k in range(i):
-            known |= offered[k] == candidate
-        if known:
+        if not is_offered_anew(offered, i):
             continue
-        alike = np.int64(candidate == row[x - 2]) | np.int64(candidate == above2[x]) << 1
-        for k in range(CANDIDATES):
-            alike |= np.int64(offered[k] == candidate) << (k + 2)
-        state.places[0] = (tries << 12) | (trusts << 8) | alike
-        for k in range(1, CONTEXTS):
-            other = alike if k == 6 else candidate
-            state.places[k] = _slot(_mix(_mix(keys[k], other), tries))
-        if decide(state, np.int64(candidate == colour), 4 * tries + trust, mode):
-            return candidate
+        chosen = ask(row, above2, x, keys, offered, i, tries, trusts, state)
+        if decide(state, np.int64(offered[i] == colour), chosen, mode):
+            return offered[i]
         tries += 1
     return NONE
 
@@ -126,13 +81,13 @@ def _literal(row, above, x, colour, keys, state, mode):  # type: ignore[no-untyp
         for bit in range(8):
             at = (plane << 8) | node
             state.places[0] = (1 << 15) | at
-            state.places[1] = _slot(_mix(_mix(4, coded), at))
-            state.places[2] = _slot(_mix(_mix(_mix(5, w), coded), at))
-            state.places[3] = _slot(_mix(_mix(_mix(6, n), coded), at))
-            state.places[4] = _slot(_mix(_mix(keys[3], coded), at))
-            state.places[5] = _slot(_mix(_mix(7, slope), at))
-            state.places[6] = _slot(_mix(_mix(8, (west << 8) | north), at))
-            state.places[7] = _slot(_mix(_mix(9, mean), at))
+            state.places[1] = slot_of(mix(mix(4, coded), at))
+            state.places[2] = slot_of(mix(mix(mix(5, w), coded), at))
+            state.places[3] = slot_of(mix(mix(mix(6, n), coded), at))
+            state.places[4] = slot_of(mix(mix(keys[3], coded), at))
+            state.places[5] = slot_of(mix(mix(7, slope), at))
+            state.places[6] = slot_of(mix(mix(8, (west << 8) | north), at))
+            state.places[7] = slot_of(mix(mix(9, mean), at))
             wanted = (colour >> (shift + 7 - bit)) & 1
             node = 2 * node + decide(state, wanted, LITERAL_SETS + 8 * plane + bit, mode)
         value = node & 255
@@ -155,39 +110,48 @@ def _remember(memory, counts, which, slot, colour):  # type: ignore[no-untyped-d
 
 
 @exact_jit(nogil=True)
-def walk(pixels, height, width, mask, memory, counts, costs, state, mode):  # type: ignore[no-untyped-def]
-    """Write, read or count the exact blocks of pixels (H, W, 3) uint8; an empty array is not read
-    to. ``mask`` (rows, columns) of blocks is read to, ``costs`` alike gets their bits."""
+def walk(pixels, settled, step, weight, height, width, mask, memory, counts, costs, state, mode):  # type: ignore[no-untyped-def]
+    """Write, read, count or settle the exact blocks of pixels (H, W, 3) uint8; an empty array is
+    not read to. ``mask`` (rows, columns) of blocks is read to, ``costs`` alike gets their bits.
+
+    SETTLE writes to ``settled`` (H, W, 3) what rare pixels should rather be: candidates, or
+    multiples of ``step``, where that pays at ``weight`` bits for the square of a level of a sample,
+    which ``costs`` gets too.
+    """
     _mask(mask, state, mode)
     rows = np.full((3, width + 2 * AROUND), NONE, np.int64)
     keys, offered = np.zeros(CONTEXTS, np.int64), np.zeros(CANDIDATES, np.int64)
+    literal = FIRST_LITERAL
     for y in range(height):
         row, above, above2 = rows[y % 3], rows[(y + 2) % 3], rows[(y + 1) % 3]
         row[:] = NONE
         for block in range(mask.shape[1]):
             if not mask[y // SIDE, block]:
                 continue
-            before = state.bits[0]
+            before, error = state.bits[0], np.int64(0)
             for column in range(block * SIDE, min((block + 1) * SIDE, width)):
                 x = column + AROUND
                 colour = np.int64(0)
                 if mode != READ:
-                    colour = (
-                        np.int64(pixels[y, column, 0]) << 16
-                        | np.int64(pixels[y, column, 1]) << 8
-                        | np.int64(pixels[y, column, 2])
+                    colour = get(pixels, y, column)
+                fill_keys(row, above, above2, x, keys)
+                trusts = offer(row, above, x, keys, memory, counts, offered)
+                if mode == SETTLE and is_rare(pixels, y, column):
+                    wanted = colour
+                    worth = literal, CAUTION * weight
+                    colour = settle(
+                        row, above2, x, wanted, keys, offered, trusts, state, step, worth
                     )
-                _keys(row, above, above2, x, keys)
-                found = _candidates(
-                    row, above, above2, x, colour, keys, memory, counts, offered, state, mode
-                )
+                    error += squared_error(wanted, colour)
+                    put(settled, y, column, colour)
+                found = _candidates(row, above2, x, colour, keys, offered, trusts, state, mode)
                 if found == NONE:
+                    start = state.bits[0]
                     found = _literal(row, above, x, colour, keys, state, mode)
+                    literal += (state.bits[0] - start - literal) * LITERAL_RATE
                 row[x] = found
-                _remember(memory, counts, 0, _slot(keys[1]), found)
-                _remember(memory, counts, 1, _slot(keys[2]), found)
+                _remember(memory, counts, 0, slot_of(keys[1]), found)
+                _remember(memory, counts, 1, slot_of(keys[2]), found)
                 if mode == READ and len(pixels):
-                    pixels[y, column, 0] = found >> 16
-                    pixels[y, column, 1] = (found >> 8) & 255
-                    pixels[y, column, 2] = found & 255
-            costs[y // SIDE, block] += state.bits[0] - before
+                    put(pixels, y, column, found)
+            costs[y // SIDE, block] += state.bits[0] - before + weight * error
