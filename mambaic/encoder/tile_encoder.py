@@ -1,4 +1,4 @@
-"""One tile of a picture to its payload: analysis, latent refinement, the walk."""
+"""One tile of a picture to its payload: analysis, completion, latent refinement, the walk."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mambaic.encoder.completion import complete
 from mambaic.encoder.fine_colour import Colours, colours_worth_a_try
 from mambaic.encoder.latent_refinement import refine
 from mambaic.entropy_model.streams import LatentStream
@@ -40,6 +41,7 @@ def analyse_tile(
     ``refinement`` steps of latent refinement, with a call of ``advance`` after every block.
     """
     y = analyse(model, pixels, tile, quality, rotation)
+    y = complete(model, pixels, tile, y, quality, rotation)
     if refinement:
         y = refine(model, pixels, tile, y, quality, refinement, advance, rotation)
     return AnalysedTile(y, colours_worth_a_try(model, pixels, tile, rotation, quality))
