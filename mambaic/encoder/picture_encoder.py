@@ -18,6 +18,7 @@ import torch
 
 from mambaic.container.alpha import encode_alpha
 from mambaic.container.fields import MbicFile, tile_grid, write
+from mambaic.encoder.completion import drawn_better
 from mambaic.encoder.exact_choice import choose_blocks, without
 from mambaic.encoder.filter_fit import Fit
 from mambaic.encoder.filter_rate import cheapest
@@ -135,7 +136,8 @@ def _rotation(model: MambaIC, picture: Picture, options: EncodeOptions, quality:
         return options.rotation
     if picture.gray or not options.tools.rotation:
         return IDENTITY
-    return find_rotation(model, picture.pixels, quality)
+    found = find_rotation(model, picture.pixels, quality)
+    return drawn_better(model, picture.pixels, quality, found)
 
 
 def _encode_tiles(

@@ -12,10 +12,10 @@ from PIL import Image, ImageFilter
 
 from mambaic.codec import Codec, load
 from mambaic.encoder import tile_encoder
-from mambaic.encoder.completion import complete
+from mambaic.encoder.completion import complete, drawn_better
 from mambaic.imaging.image import Picture
 from mambaic.imaging.metrics import psnr_db
-from mambaic.reconstruction.rotation import IDENTITY
+from mambaic.reconstruction.rotation import IDENTITY, Rotation
 from mambaic.tiling.analysis import analyse
 from mambaic.tiling.boxes import picture_box
 
@@ -69,6 +69,32 @@ def test_latents_that_get_no_better_are_kept(private_unit_model, monkeypatch):
     monkeypatch.setattr(transform, "g_s", lambda y, q: 4 * g_s(y, q))
     before, after = completed(private_unit_model, halftone())
     assert torch.equal(after, before)
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_far_rotation_must_be_drawn_better_than_none(unit_model, monkeypatch, drawn):
+    """Turned by 62 degrees; a synthesis that draws only what is turned, or only what is not."""
+    far, pixels = Rotation(-120, 10, 30), halftone()
+    transform, asked = unit_model.transform, []
+
+    def g_a(x, q):
+        asked.append(x)
+        return transform.wavelet(x) / transform.step(q)
+
+    def g_s(y, q):
+        turned = len(asked) == 1  # the rotation is tried first
+        return asked[-1] if turned == drawn else torch.zeros_like(asked[-1])
+
+    monkeypatch.setattr(transform, "g_a", g_a)
+    monkeypatch.setattr(transform, "g_s", g_s)
+    assert drawn_better(unit_model, pixels, 80.0, far) == (far if drawn else IDENTITY)
+    assert len(asked) == 2
+
+
+def test_rotations_of_photographs_are_not_tried(unit_model, monkeypatch):
+    monkeypatch.setattr(type(unit_model.transform), "g_a", None)
+    near = Rotation(-81, 8, -34)
+    assert drawn_better(unit_model, photo_pixels(128, 128), 80.0, near) == near
 
 
 @pytest.mark.weights
