@@ -80,10 +80,12 @@ def _gain(
     """Bits (rows, columns) by which exact blocks cost less than lossy ones, 0 for other blocks; and
     the picture with what they hold."""
     mask, step = blocks.astype(np.uint8), rounding_step(weight)
-    if step == 1:
-        costs, settled = cost(pixels, mask), pixels
-    else:
-        costs, settled = settle(pixels, mask, step, weight / 255**2)
+    costs, settled = cost(pixels, mask), pixels
+    if step > 1:
+        others = settle(pixels, mask, step, weight / 255**2)
+        # letters that repeat are cheap as they are
+        if others[0].sum() < costs.sum():
+            costs, settled = others
     return _lossy_cost(pixels, blocks, weight) - costs, settled
 
 

@@ -62,12 +62,12 @@ def test_photographs_are_not_reconstructed_for_it(unit_model, monkeypatch):
         assert after is before
 
 
-def test_latents_that_get_no_better_are_kept(private_unit_model, monkeypatch):
+def test_latents_that_get_no_better_are_kept(unit_model, monkeypatch):
     """A synthesis that answers a correction with more than it was asked for."""
-    transform = private_unit_model.transform
-    g_s = transform.g_s
-    monkeypatch.setattr(transform, "g_s", lambda y, q: 4 * g_s(y, q))
-    before, after = completed(private_unit_model, halftone())
+    of = type(unit_model.transform)
+    g_s = of.g_s
+    monkeypatch.setattr(of, "g_s", lambda self, y, q: 4 * g_s(self, y, q))
+    before, after = completed(unit_model, halftone())
     assert torch.equal(after, before)
 
 
@@ -75,18 +75,18 @@ def test_latents_that_get_no_better_are_kept(private_unit_model, monkeypatch):
 def test_a_far_rotation_must_be_drawn_better_than_none(unit_model, monkeypatch, drawn):
     """Turned by 62 degrees; a synthesis that draws only what is turned, or only what is not."""
     far, pixels = Rotation(-120, 10, 30), halftone()
-    transform, asked = unit_model.transform, []
+    of, asked = type(unit_model.transform), []
 
-    def g_a(x, q):
+    def g_a(self, x, q):
         asked.append(x)
-        return transform.wavelet(x) / transform.step(q)
+        return self.wavelet(x) / self.step(q)
 
-    def g_s(y, q):
+    def g_s(self, y, q):
         turned = len(asked) == 1  # the rotation is tried first
         return asked[-1] if turned == drawn else torch.zeros_like(asked[-1])
 
-    monkeypatch.setattr(transform, "g_a", g_a)
-    monkeypatch.setattr(transform, "g_s", g_s)
+    monkeypatch.setattr(of, "g_a", g_a)
+    monkeypatch.setattr(of, "g_s", g_s)
     assert drawn_better(unit_model, pixels, 80.0, far) == (far if drawn else IDENTITY)
     assert len(asked) == 2
 

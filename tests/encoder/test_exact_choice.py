@@ -132,6 +132,11 @@ def test_only_colours_of_smooth_edges_are_rounded():
     assert not changed[flat].any()
 
 
+def test_letters_that_repeat_stay_exact():
+    page = np.tile(text_page(64, 256), (4, 1, 1))
+    assert np.array_equal(choose_blocks(page, WEIGHT).pixels, page)
+
+
 @pytest.mark.parametrize("page", [text_page, smooth_chart])
 def test_nothing_is_rounded_at_the_highest_quality(page):
     assert np.array_equal(choose_blocks(page(), EXACT).pixels, page())
