@@ -57,7 +57,7 @@ class Avif:
 def measure(codec: Codec, image: Image.Image, qualities: Sequence[float]) -> list[dict[str, float]]:
     avif, found = Avif(image), []
     for quality in qualities:
-        data = codec.encode(image, quality)
+        data = codec.encode(image, quality, tune=0)
         ours, size = psnr_db(avif.pixels, np.array(codec.decode(data))), math.log(len(data))
         speed, other = 6, avif.fast(size)
         if ours < other + CLEAR:

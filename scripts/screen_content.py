@@ -176,7 +176,7 @@ def main() -> None:
             row = []
             for choice in (lambda pixels, weight: None, choose):
                 picture_encoder.choose_blocks = choice
-                data = codec.encode(image, quality)
+                data = codec.encode(image, quality, tune=0)
                 row.append((len(data), psnr(image, codec.decode(data))))
             cells = [f"{size} B, {value:.1f} dB" for size, value in row]
             size, ours = row[1]
