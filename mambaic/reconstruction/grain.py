@@ -71,7 +71,8 @@ class Grain:
 
     def _of_cells(self, reconstruction: Reconstruction) -> Tensor:
         """What the bands of each cell are multiplied by: (1, BANDS, H / CELL, W / CELL)."""
-        steps = torch.tensor(self.strengths) * (STEP / torch.tensor(SPREADS))[:, None]
+        steps = torch.tensor(self.strengths, dtype=torch.float32)
+        steps = steps * (STEP / torch.tensor(SPREADS, dtype=torch.float32))[:, None]
         error = mean_square(reconstruction.deviation, CELL)
         of_cells = torch.tensordot(steps.to(error), hats(error, self.first), dims=1)
         return (of_cells * share(reconstruction, error, CELL))[None]

@@ -93,7 +93,7 @@ def attention(qkv: Tensor, bias: Tensor, offset: Tensor, powers: Tensor, scales:
     """See ``mambaic_kernels.fixed_attention.attention``."""
     batch, height, width, whole = qkv.shape
     side, heads = math.isqrt(len(offset)), len(bias)
-    out = torch.empty(batch, height, width, whole // 3)
+    out = torch.empty(batch, height, width, whole // 3, dtype=qkv.dtype)
     beside = to_grid(bias[:, offset]).numpy()
     arrays = qkv.contiguous().numpy(), beside, powers.numpy(), out.numpy()
     levels = (tuple(map(f32, of)) for of in scales[:3])
