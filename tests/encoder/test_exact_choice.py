@@ -199,3 +199,21 @@ def test_shipped_weights_at_quality_90(page, share, without_tool):
     data = codec.encode(picture, 90)
     assert len(data) < share * len(without_tool(codec, picture, 90))
     assert psnr_db(picture.pixels, codec.decode_picture(data).pixels) > 50
+
+
+def test_blank_parts_are_not_tried_for_a_few_drawn_blocks(monkeypatch):
+    """As of a photograph before a white ground: a few letters cannot pay for the borders."""
+    pixels = np.full((512, 512, 3), 255, np.uint8)
+    for row in range(0, 512, 128):
+        pixels[row : row + 24, 8:40:4] = (0, 0, 0)
+    tried = []
+    counted = exact_choice._gain
+
+    def counting(pixels, blocks, weight):
+        tried.append(int(blocks.sum()))
+        gain, settled = counted(pixels, blocks, weight)
+        return np.minimum(gain, 150.0), settled
+
+    monkeypatch.setattr(exact_choice, "_gain", counting)
+    assert choose_blocks(pixels, WEIGHT) is None
+    assert len(tried) == 1
