@@ -48,7 +48,8 @@ FLAGS = {
     "colour_lag": 1 << 10,
     "grain": 1 << 11,
 }
-CHUNKS = tuple(name for name in FLAGS if name not in ("gray", "fine", "tune", "colour_lag"))
+SETTINGS = ("gray", "fine", "tune", "colour_lag")  # flags of what stands in the header
+CHUNKS = tuple(name for name in FLAGS if name not in SETTINGS)
 MAX_LAG = 100
 TUNES = 4  # steps of tune: few, as every one has an entropy model of its own
 TASTES = {"psnr": 0.0, "eye": 1.0}
@@ -138,13 +139,7 @@ def stored_tune(tune: float) -> float:
 
 
 def _header_bytes(file: MbicFile) -> bytes:
-    has = {
-        "gray": file.gray,
-        "fine": file.fine,
-        "tune": bool(file.tune),
-        "colour_lag": bool(file.colour_lag),
-    }
-    given = {*file.chunks, *(name for name, there in has.items() if there)}
+    given = {*file.chunks, *(name for name in SETTINGS if getattr(file, name))}
     flags = sum(flag for name, flag in FLAGS.items() if name in given)
     values = {
         "flags": flags,

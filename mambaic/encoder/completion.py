@@ -71,7 +71,8 @@ def drawn_better(
         total = 0.0
         for region in chosen_regions(picture_box(pixels), REGIONS, REGION):
             x = candidate.rotate(read_region(pixels, region).to(q.device))
-            total += float(_missed(transform, x, transform.g_a(x, q), q).square().sum())
+            missed = transform.missed(x, transform.g_a(x, q), q) / transform.step(q)
+            total += float(missed.square().sum())
         return total
 
     return min(rotation, IDENTITY, key=missed)
@@ -86,12 +87,6 @@ def _finest() -> Tensor:
             bands[plane, band] = True
         parts.append(bands.flatten().repeat_interleave(4 ** (LEVELS - level)))
     return torch.cat([*parts, torch.zeros(PLANES, dtype=torch.bool)])
-
-
-def _missed(transform: WaveletTransform, x: Tensor, y: Tensor, q: Tensor) -> Tensor:
-    """Of pixels (B, 3, H, W), in quantiser steps (B, M, H/16, W/16)."""
-    mean = transform.wavelet.mean.view(1, 3, 1, 1)
-    return transform.wavelet(x - transform.g_s(y, q) + mean) / transform.step(q)
 
 
 class _Task:
@@ -130,8 +125,8 @@ class _Task:
         for box in boxes:
             outer = grow(box, self._halo, self._tile)
             x = self._rotation.rotate(read_region(self._pixels, outer).to(y.device))
-            missed = _missed(self._transform, x, y[(..., *inside(outer, self._tile))], q)
-            missed = missed[(..., *inside(box, outer))]
+            missed = self._transform.missed(x, y[(..., *inside(outer, self._tile))], q)
+            missed = (missed / self._transform.step(q))[(..., *inside(box, outer))]
             total += float(missed.square().sum())
             count += missed.numel()
             use(box, missed)

@@ -4,7 +4,7 @@ A block has a cost of its own in the lossy code, estimated from its wavelet coef
 quadratic error for small ones, bits that grow with the logarithm of large ones. Its exact cost is
 counted by coding it. Below the highest qualities pixels of smooth edges become colours that cost
 less, as far as the quality's weight of errors lets them. A quick look at the picture comes first,
-which no photograph passes.
+which few photographs pass.
 """
 
 from __future__ import annotations

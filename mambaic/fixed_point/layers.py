@@ -134,7 +134,8 @@ class FixedProduct(FusedLayer):
             self._in_bytes = ByteProduct(self.layer)
         grids, channel = places.grids, places.channel
         if grids and places.side == 1:
-            x, grids, channel = take(x, grids), (), -1
+            x, times = take(x, grids), None if times is None else take(times, grids)
+            grids, channel = (), -1
         sums = self._in_bytes(passes.digits(x, *levels, channel, times), grids)
         weights = self.multiplier, self.bias, places.out_channel
         return passes.finish(sums, *weights, zero=self._in_bytes.zero, **around)

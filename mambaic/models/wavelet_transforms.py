@@ -96,10 +96,13 @@ class WaveletTransform(nn.Module):
         if beyond:
             # the error of g_s alone is small beside the quantiser's up to there, and larger beyond
             share = ((q - TRAINED) / EXACT_FROM).clamp(0.0, 1.0)[:, None, None, None]
-            with torch.no_grad():
-                missed = self.wavelet(x - self.g_s(y, q) + self.wavelet.mean.view(1, 3, 1, 1))
-            y = y + share * missed / step
+            y = y + share * self.missed(x, y, q) / step
         return y
+
+    @torch.no_grad()
+    def missed(self, x: Tensor, y: Tensor, q: Tensor) -> Tensor:
+        """Wavelet channels (B, M, H/16, W/16) of what g_s misses of x (B, 3, H, W)."""
+        return self.wavelet(x - self.g_s(y, q) + self.wavelet.mean.view(1, 3, 1, 1))
 
     def g_s(self, y_hat: Tensor, q: Tensor) -> Tensor:
         """(B, M, h, w) -> (B, 3, 16h, 16w), not clamped."""
