@@ -205,6 +205,11 @@ def read_config(name_or_path: str | Path) -> dict[str, Any]:
     return description
 
 
+def has_eye(name_or_path: str | Path) -> bool:
+    """Whether a checkpoint has weights for the eye, which ``compress`` then uses by default."""
+    return TUNE in read_config(name_or_path).get("extensions", {})
+
+
 @own_numerics()
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> MambaIC:
     """Model of a checkpoint, in eval mode, weights as fp32. Raises CheckpointError."""

@@ -103,7 +103,7 @@ class Duration(click.ParamType):
 @click.option(
     "--metric",
     type=click.Choice(["mse", "ms-ssim", "eye"]),
-    help="What is minimised beside bits. eye trains the weights of --tune eye beside those of --init, which stay.  [default: mse]",
+    help="What is minimised beside bits. eye trains the weights of --tune eye beside those of --init, which stay.  [default: eye if --init has such weights, else mse]",
 )
 @click.option("--seed", type=int)
 @click.option(

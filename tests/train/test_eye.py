@@ -138,7 +138,7 @@ def test_a_model_without_tables_has_no_eye_to_train():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_run_leaves_the_weights_for_psnr_and_goes_on_from_those_for_the_eye(photos, tmp_path):
+def test_run_leaves_the_weights_for_psnr_and_goes_on_from_those_for_the_eye(photos, tmp_path, capsys):
     save_model(make_model(PRESETS["unit"]), tmp_path / "unit")
     out = tmp_path / "run"
     arguments = ["train", "--data", str(photos), "--batch", "1", "--crop", "192"]
@@ -155,6 +155,16 @@ def test_run_leaves_the_weights_for_psnr_and_goes_on_from_those_for_the_eye(phot
     resumed = read_config(out / "checkpoint")
     assert resumed["weights_id"] == made["weights_id"]
     assert resumed["extensions"] != made["extensions"]
+    # fine-tuning trains what compress uses of the new checkpoint by default
+    again = [*arguments, "--init", str(out / "checkpoint"), "--steps", "1"]
+    assert main([*again, "--out", str(tmp_path / "tuned")]) == 0
+    tuned = read_config(tmp_path / "tuned/checkpoint")
+    assert tuned["weights_id"] == made["weights_id"]
+    assert tuned["extensions"] != resumed["extensions"]
+    # and says so where it does not
+    capsys.readouterr()
+    assert main([*again, "--metric", "mse", "--out", str(tmp_path / "psnr")]) == 0
+    assert "--tune psnr" in capsys.readouterr().out
     # another run goes on from the eye's weights, not from those for PSNR
     trainer = Trainer(load_model(out / "checkpoint"), CONFIG)
     eye_weights = load_model(out / "checkpoint").eye

@@ -437,7 +437,7 @@ def test_fine_tuning_compresses_a_persons_photographs_better(tmp_path):
         Image.fromarray(pixels).save(folder / f"{index}.png")
     out = tmp_path / "run"
     arguments = ["--data", str(folder), "--init", "s", "--steps", "40", "--batch", "4"]
-    assert main(["train", *arguments, "--crop", "128", "--out", str(out)]) == 0
+    assert main(["train", *arguments, "--metric", "mse", "--crop", "128", "--out", str(out)]) == 0
     pictures = validation_pictures(folder)[:6]
     scores = [
         score(rd_points(load(model), pictures, (20.0, 70.0)), PRESETS["s"], CONFIG)

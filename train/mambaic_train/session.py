@@ -134,6 +134,11 @@ def _train(request: Request, world: World, device: str) -> int:
         f"{trainer.step} steps in {trainer.seconds / 60:.1f} min ({time.time() - started:.0f} s in "
         f"this call), {trainer.skipped} steps skipped; checkpoint: {request.out / LAST}"
     )
+    if trainer.model.eye and trainer.config.metric != "eye":
+        print(
+            "its weights for the eye are those of before, and compress uses them by default: "
+            "give it --tune psnr, or go on with --metric eye"
+        )
     return 0
 
 
@@ -176,6 +181,9 @@ def _config(request: Request, device: torch.device) -> TrainConfig:
         settings["minutes"] = (request.time_limit_s or 3600.0) / 60
     settings.setdefault("precision", "bf16" if multiplies_bfloat16(device) else "fp32")
     if request.init:
+        # what is trained is what files of the new checkpoint use by default
+        if settings["preset"] == trained and checkpoint.has_eye(request.init):
+            settings.setdefault("metric", "eye")
         # a trained model moves little: a gentle rate keeps what it knows, and a short warm-up
         # leaves time to learn in a run of two minutes
         settings.setdefault("lr", 1e-3)
