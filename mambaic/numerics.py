@@ -27,8 +27,9 @@ from typing import Any
 
 import torch
 
+from mambaic_kernels.threads import forked
+
 CPU = torch.device("cpu")
-_forked = False  # True in a child process
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def _settings_of_cpus() -> list[Callable[[], None]]:
     mkldnn: Any = torch.backends.mkldnn
     if hasattr(mkldnn, "fp32_precision"):  # since torch 2.9
         undo += _full_precision(mkldnn.matmul, mkldnn) + _full_precision(mkldnn.conv, mkldnn)
-    if _forked and (threads := torch.get_num_threads()) > 1:
+    if forked() and (threads := torch.get_num_threads()) > 1:
         # OpenMP's threads of the parent are gone, and torch would wait for them for ever
         torch.set_num_threads(1)
         undo.append(partial(torch.set_num_threads, threads))
@@ -180,8 +181,6 @@ _of_cuda = _ProcessWide(_settings_of_cuda)
 
 
 def _after_fork() -> None:
-    global _forked
-    _forked = True
     _of_walks.forget_others()
     _of_cpus.forget_others()
     _of_cuda.forget_others()

@@ -22,7 +22,7 @@ from mambaic.config import PRESETS
 from mambaic.devices import pick_device
 from mambaic.errors import CheckpointError, DeviceError
 from mambaic.imaging import atomic_files
-from mambaic_kernels import simd
+from mambaic_kernels import threads as kernel_threads
 
 CHECKPOINT = Path(__file__).parent / "golden" / "v6" / "unit"
 
@@ -181,10 +181,10 @@ def test_a_forked_child_loads_and_decodes(codec, data):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        simd.run(lambda *block: None, [(0, 1), (1, 2)])
+        kernel_threads.run(lambda *block: None, [(0, 1), (1, 2)])
 
         def task():
-            simd.run(lambda *block: None, [(0, 1), (1, 2)])
+            kernel_threads.run(lambda *block: None, [(0, 1), (1, 2)])
             fresh = load(str(CHECKPOINT / "config.json"), "cpu")
             return fresh.decode(data).tobytes(), Codec(fresh.model).encode(picture(), 70)
 
@@ -200,7 +200,7 @@ def test_locks_that_threads_of_the_parent_hold_do_not_stop_a_child(data):
 
     def hold():
         with (
-            mambaic.codec._load_lock, simd._pool_lock, atomic_files._gate,
+            mambaic.codec._load_lock, kernel_threads._pool_lock, atomic_files._gate,
             mambaic.imaging.opening._open_lock,
         ):  # fmt: skip
             held.set()
@@ -211,7 +211,7 @@ def test_locks_that_threads_of_the_parent_hold_do_not_stop_a_child(data):
     held.wait(10)
 
     def task():
-        simd.run(lambda *block: None, [(0, 1), (1, 2)])
+        kernel_threads.run(lambda *block: None, [(0, 1), (1, 2)])
         with atomic_files.taking_effect():
             file = photo_file()
         return load(CHECKPOINT, "cpu").encode(file, 70)

@@ -1,4 +1,4 @@
-"""Building blocks of the numba kernels: compilation, functions that LLVM vectorises, threads.
+"""Building blocks of the numba kernels: compilation, and functions that LLVM vectorises.
 
 In float32 alone. ``exp``: 2**x by a polynomial whose exponent is set through the float's bits;
 relative error under 3e-7. ``softplus``: by the series of the inverse hyperbolic tangent, the same
@@ -8,22 +8,16 @@ under 2e-7 for every z >= 0, for training.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
-import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from mambaic_kernels.kernel_cache import enable_cache
-
-LANES = 16  # blocks are multiples of this many elements
 
 f32 = np.float32
 
@@ -105,52 +99,3 @@ def scaled_erfc(z):  # type: ignore[no-untyped-def]
     p = f32(0.246525122) + t * (f32(0.18029476) + t * p)
     p = f32(0.282094751) + t * (f32(0.282103688) + t * p)
     return t * p
-
-
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
-
-
-def _threads() -> ThreadPoolExecutor:
-    """Worker threads of this process."""
-    global _pool
-    with _pool_lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
-        return _pool
-
-
-def _after_fork() -> None:
-    """In a forked child, where the threads of the pool, and one that held the lock, are gone."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def cut(width: int, threads: int, longest: int) -> list[tuple[int, int]]:
-    """Ranges of 0..width to work on: enough for all threads, none longer than ``longest``."""
-    share = -(-width // threads)
-    size = min(longest, max(LANES, -(-share // LANES) * LANES))
-    return [(start, min(start + size, width)) for start in range(0, width, size)]
-
-
-def run(task: Callable[[int, int, int], None], blocks: list[tuple[int, int]]) -> None:
-    """task(index, first, last) for every block, over as many threads as torch uses."""
-    threads = min(torch.get_num_threads(), len(blocks))
-    if threads <= 1:
-        for index, (first, last) in enumerate(blocks):
-            task(index, first, last)
-        return
-    lanes = [list(range(lane, len(blocks), threads)) for lane in range(threads)]
-
-    def work(lane: list[int]) -> None:
-        for index in lane:
-            task(index, *blocks[index])
-
-    futures = [_threads().submit(work, lane) for lane in lanes[1:]]
-    work(lanes[0])
-    for future in futures:
-        future.result()

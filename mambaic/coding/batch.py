@@ -13,7 +13,7 @@ from mambaic.coding.encoder import Encoder
 from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import Site
 from mambaic.coding.step_coder import StepCoder, ordered_indices, residuals_and_indices, rows_like
-from mambaic_kernels.simd import run
+from mambaic_kernels.threads import run
 
 
 class BatchEncoder(StepCoder):

@@ -18,8 +18,8 @@ from mambaic.coding.sites import Site, as_rows, in_order
 from mambaic.coding.symbols import SYMBOL_MAX, coded_places
 from mambaic.coding.tables import RANGE_OF, RANGES, ROUNDED, SPACING, TCQ, scale_position
 from mambaic_kernels.entropy_coder import sub_groups
-from mambaic_kernels.simd import run
 from mambaic_kernels.tcq import cpu as tcq
+from mambaic_kernels.threads import run
 
 # Bits per squared error of a latent. At the 9 that theory gives for a quantiser of unit step at
 # high rates, so many latents become zero that contexts are misled.

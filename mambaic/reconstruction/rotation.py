@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mambaic.errors import CorruptStream
 from mambaic.imaging.colour_axes import PLANES
@@ -75,5 +74,7 @@ def matrix(angles: np.ndarray) -> np.ndarray:
 
 
 def _rotated(x: Tensor, by: np.ndarray) -> Tensor:
-    weight = torch.from_numpy(by).to(x)[:, :, None, None]
-    return F.conv2d(x - 0.5, weight) + 0.5
+    # about middle gray; a convolution of as few channels takes many times as long on two threads
+    weight, shift = (torch.from_numpy(of).to(x) for of in (by, 0.5 - 0.5 * by.sum(1, keepdims=True)))
+    rotated = torch.baddbmm(shift, weight.expand(len(x), 3, 3), x.flatten(2))
+    return rotated.view(x.shape)

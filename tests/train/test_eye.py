@@ -138,7 +138,9 @@ def test_a_model_without_tables_has_no_eye_to_train():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_run_leaves_the_weights_for_psnr_and_goes_on_from_those_for_the_eye(photos, tmp_path, capsys):
+def test_run_leaves_the_weights_for_psnr_and_goes_on_from_those_for_the_eye(
+    photos, tmp_path, capsys
+):
     save_model(make_model(PRESETS["unit"]), tmp_path / "unit")
     out = tmp_path / "run"
     arguments = ["train", "--data", str(photos), "--batch", "1", "--crop", "192"]

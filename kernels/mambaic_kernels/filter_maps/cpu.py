@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mambaic_kernels.filter_maps import constants as of
-from mambaic_kernels.simd import cut, f32, jit, run
+from mambaic_kernels.simd import f32, jit
+from mambaic_kernels.threads import cut, run
 
 ROWS = 16  # of a block
 WIDE = 8  # pixels whose sums over all offsets stay in registers

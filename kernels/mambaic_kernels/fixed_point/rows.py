@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.simd import cut, run
+from mambaic_kernels.threads import cut, run
 
 SERIAL = 1 << 17  # elements under which threads cost more than they give
 

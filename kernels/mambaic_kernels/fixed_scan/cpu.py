@@ -18,7 +18,9 @@ from mambaic_kernels.fixed_scan.reference import (
     by_squares,
 )
 from mambaic_kernels.scan.cpu import position
-from mambaic_kernels.simd import cut, exact_jit, f32, run
+from mambaic_kernels.scan.lines import Range, over_lines
+from mambaic_kernels.simd import exact_jit, f32
+from mambaic_kernels.threads import cut, run
 
 BLOCK = 128  # channels of one block at most
 SERIAL = 1 << 18  # state updates under which threads cost more than they give
@@ -74,24 +76,21 @@ def _scan(u, dt, rates, B, C, decays, y, height, width, reset, d0, d1):  # type:
 
 
 @exact_jit(nogil=True)
-def _projected(u, operands, weight, multiplier, bias, table, levels, rates, decays, y, size, d0, d1):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
-    """As ``_scan``, states starting anew after ``size[2]`` positions of a line; the time steps are
-    made here."""
+def _projected(u, operands, weight, multiplier, bias, table, levels, rates, decays, y, size, span, directions, lines, of):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
+    """As ``_scan``, of some directions, lines and channels, states starting anew after ``span``
+    positions of a line; the time steps are made here."""
     per_step, most, per_unit = levels
-    height, width, span, reset = size
-    channels = d1 - d0
-    directions, rank, _ = weight.shape
-    states = rates.shape[1]
+    (height, width, reset), (d0, d1) = size, of
+    rank, states, channels = weight.shape[1], rates.shape[1], d1 - d0
     end = f32(len(table) - 1)
     h = np.empty((states, channels), np.float32)
     t, total, flow, decay = np.empty((4, channels), np.float32)
     place = np.empty(channels, np.int32)
     for b in range(u.shape[0]):
-        for k in range(directions):
-            lines = (height if k < 2 else width) if reset else 1
+        for k in range(directions[0], directions[1]):
             length = (width if k < 2 else height) if reset else height * width
             scale, shift, rates_k = multiplier[k, d0:d1], bias[k, d0:d1], rates[k, :, d0:d1]
-            for line in range(lines):
+            for line in range(lines[0], lines[1]):
                 path = (k, line, length, height, width, reset)
                 for step in range(length):
                     at = length - step if k % 2 else step  # where squares begin, seen from here
@@ -118,10 +117,11 @@ def _projected(u, operands, weight, multiplier, bias, table, levels, rates, deca
 
 
 @exact_jit(nogil=True)
-def _add_skipped(u, skip, y, d0, d1):  # type: ignore[no-untyped-def]
-    """y, in states, to what is on the grid, with the inputs times ``skip``."""
+def _add_skipped(u, skip, y, p0, p1, d0, d1):  # type: ignore[no-untyped-def]
+    """y, in states, to what is on the grid, with the inputs times ``skip``: of some positions and
+    channels."""
     for b in range(u.shape[0]):
-        for p in range(u.shape[1]):
+        for p in range(p0, p1):
             for d in range(d0, d1):
                 skipped = np.rint(u[b, p, d] * skip[d] * _PER_UNIT) * _UNIT
                 y[b, p, d] = skipped + np.rint(y[b, p, d] * _STATE * _PER_UNIT) * _UNIT
@@ -150,7 +150,7 @@ def fixed_scan(
     def task(index: int, first: int, last: int) -> None:
         _scan(*inputs, DECAYS, y_array, *size, reset, first, last)
         if factors is not None:
-            _add_skipped(inputs[0], factors, y_array, first, last)
+            _add_skipped(inputs[0], factors, y_array, 0, u.shape[1], first, last)
 
     updates = dt.numel() * rates.shape[1]
     run(task, cut(u.shape[-1], 1 if updates < SERIAL else torch.get_num_threads(), BLOCK))
@@ -175,12 +175,13 @@ def projected_scan(
     y = torch.zeros(u.shape, dtype=torch.float32)
     y_array, factors = y.flatten(1, 2).numpy(), skip.contiguous().numpy()
     beside = rates.contiguous().numpy(), DECAYS, y_array
-    size = height, width, span or height * width, reset
+    size = height, width, reset
+    longest = span or height * width
 
-    def task(index: int, first: int, last: int) -> None:
-        _projected(*maps, *of_channels, levels, *beside, size, first, last)
-        _add_skipped(maps[0], factors, y_array, first, last)
+    def scan(directions: Range, along: Range, of: Range) -> None:
+        _projected(*maps, *of_channels, levels, *beside, size, longest, directions, along, of)
 
-    threads = 1 if 4 * y.numel() * rates.shape[1] < SERIAL else torch.get_num_threads()
-    run(task, cut(channels, threads, channels))
+    over_lines(scan, size, channels, y.numel())
+    blocks = cut(height * width, torch.get_num_threads(), height * width)
+    run(lambda _, *block: _add_skipped(maps[0], factors, y_array, *block, 0, channels), blocks)
     return y

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.simd import cut, exp, f32, jit, run, scaled_erfc
+from mambaic_kernels.simd import exp, f32, jit, scaled_erfc
+from mambaic_kernels.threads import cut, run
 
 BLOCK = 1 << 14  # elements of one call: their operands stay in the L2 cache
 ROOT_HALF = f32(0.7071067811865476)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.simd import cut, exp, f32, jit, run, softplus
+from mambaic_kernels.simd import exp, f32, jit, softplus
+from mambaic_kernels.threads import cut, run
 
 CHUNK = 64  # steps whose states backward holds at once
 BLOCK = 128  # channels of one block at most: states of a chunk stay in the L2 cache

@@ -11,24 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.scan.cpu import _blocks, position
+from mambaic_kernels.scan.cpu import position
 from mambaic_kernels.scan.layout import check_lines
+from mambaic_kernels.scan.lines import Range, over_lines
 from mambaic_kernels.scan.operators import watched
-from mambaic_kernels.simd import exp, f32, jit, run, softplus
+from mambaic_kernels.simd import exp, f32, jit, softplus
 
 
 @jit(nogil=True)
-def _scan(u, operands, weight, bias, A, skip, y, height, width, reset, d0, d1):  # type: ignore[no-untyped-def]
-    """Writes the scan of all directions to y, on channels d0..d1."""
-    directions, rank, _ = weight.shape
-    N, channels = A.shape[1], d1 - d0
+def _scan(u, operands, weight, bias, A, skip, y, size, directions, lines, of):  # type: ignore[no-untyped-def]
+    """Writes the scan of some directions (the first) or adds it to y, on lines and channels of
+    ranges."""
+    (height, width, reset), (d0, d1) = size, of
+    rank, N, channels = weight.shape[1], A.shape[1], d1 - d0
     h = np.empty((N, channels), np.float32)
     t, acc, inflow = np.empty((3, channels), np.float32)
     for b in range(u.shape[0]):
-        for k in range(directions):
-            lines = (height if k < 2 else width) if reset else 1
+        for k in range(directions[0], directions[1]):
             length = (width if k < 2 else height) if reset else height * width
-            for line in range(lines):
+            for line in range(lines[0], lines[1]):
                 path = (k, line, length, height, width, reset)
                 h[:] = f32(0)
                 for step in range(length):
@@ -92,8 +93,10 @@ def projected_scan(
     y = torch.empty_like(maps[0])
     y_array = y.numpy()
 
-    def task(index: int, first: int, last: int) -> None:
-        _scan(*inputs, y_array, height, width, lines == "reset", first, last)
+    size = height, width, lines == "reset"
 
-    run(task, _blocks(channels, 4 * y.numel() * A.shape[-1]))
+    def scan(directions: Range, along: Range, of: Range) -> None:
+        _scan(*inputs, y_array, size, directions, along, of)
+
+    over_lines(scan, size, channels, y.numel())
     return y.view(u.shape)

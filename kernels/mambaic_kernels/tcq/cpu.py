@@ -24,7 +24,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mambaic_kernels.simd import f32, jit, run
+from mambaic_kernels.simd import f32, jit
+from mambaic_kernels.threads import run
 
 BITS = 12
 STATES = 1 << BITS

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.simd import LANES, cut, f32, jit, run
+from mambaic_kernels.simd import f32, jit
+from mambaic_kernels.threads import LANES, cut, run
 
 Array = np.ndarray
 CACHED = 1 << 18  # samples worked on at a time
