@@ -84,7 +84,10 @@ def encode_picture(
     def encode(box: Box) -> _Tile:
         return _encode_tiles(model, [(plan, box)], advance)[0]
 
-    with worker_threads(max(1, min(options.workers, len(plan.grid)))) as pool:
+    workers = min(options.workers, len(plan.grid))
+    if workers <= 1:  # a thread of its own would have threads of its own, too
+        return _finished(model, plan, [encode(box) for box in plan.grid])
+    with worker_threads(workers) as pool:
         return _finished(model, plan, list(pool.map(encode, plan.grid)))
 
 

@@ -17,7 +17,6 @@ from mambaic.fixed_point.layers import MOST_LEVELS, M, Weights, shallow_copy
 from mambaic.nn.grid import UNIT
 from mambaic.nn.products import Affine, FusedLayer, product
 from mambaic_kernels.fixed_point.activation import LEAKY, Activation
-from mambaic_kernels.fixed_product import passes
 
 
 class ByteConv2d(FusedLayer):
@@ -52,14 +51,13 @@ class ByteConv2d(FusedLayer):
         # of a dense vector: of maps with their channels last torch takes twenty times as long
         low, high = torch.aminmax(x.movedim(1, -1).reshape(-1))
         reach = max(-float(low), float(high), UNIT)
-        sums = self._product(passes.digits(x, MOST_LEVELS / reach, float(MOST_LEVELS), 1))
         leaky = Activation(LEAKY, act.negative_slope) if isinstance(act, nn.LeakyReLU) else None
-        return passes.finish(
-            sums,
-            self._scale * (reach / MOST_LEVELS),
-            self._bias,
+        return self._product.fused(
+            x,
+            (MOST_LEVELS / reach, float(MOST_LEVELS)),
             1,
-            zero=self._product.zero,
+            multiplier=self._scale * (reach / MOST_LEVELS),
+            bias=self._bias,
             rounded=False,
             act=leaky,
             plus=plus,

@@ -9,6 +9,7 @@ float32.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 
 from mambaic.nn.blocks import GridConv2d, RowConv2d
 from mambaic_kernels.fixed_point.reference import DIGIT_ZERO
+from mambaic_kernels.fixed_product import passes
 from mambaic_kernels.grids import Grids, join
 
 LARGEST_BYTE = 255
+CACHED = 1 << 21  # sums that are made at once, four bytes each
 LEAST = 1 << 22  # multiplications under which float32 takes less time
 
 
@@ -35,6 +38,7 @@ class ByteProduct:
         self._layer = layer
         alone = isinstance(layer, GridConv2d) and layer.kernel_size == (1, 1)
         self._matrix = alone or isinstance(layer, nn.Linear | RowConv2d)
+        self._same_size = self._matrix or (not isinstance(layer, GridConv2d) and _keeps_size(layer))
         weight = layer.weight.detach()
         rows = len(weight)
         self.zero = weight.flatten(1).sum(dim=1) * DIGIT_ZERO
@@ -67,8 +71,73 @@ class ByteProduct:
         if isinstance(layer, GridConv2d):
             reach = layer.kernel_size[0] // 2
             return join([self._padded(digits, of.around(reach), of.stride) for of in grids])
-        rows, columns = (int(side) for side in layer.padding)
-        return self._padded(digits, (columns, columns, rows, rows), 1)
+        return self._convolved_rows(digits, *(int(layer.padding[0]),) * 2)
+
+    def fused(
+        self,
+        x: Tensor,
+        levels: tuple[float, float],
+        channel: int,
+        grids: Grids = (),
+        *,
+        times: Tensor | None = None,
+        plus: Tensor | None = None,
+        **finish: Any,
+    ) -> Tensor:
+        """``passes.digits`` of x, their product, and ``passes.finish``; of a large x part by part,
+        so that what lies between them stays in the cache."""
+        finish |= {"channel": -1 if grids else channel, "zero": self.zero}
+        size = self._at_once(x, channel, grids, times)
+        if size is None:
+            sums = self(passes.digits(x, *levels, channel, times), grids)
+            return passes.finish(sums, plus=plus, **finish)
+        if not self._matrix:
+            return self._by_rows(x, levels, size, plus, finish)
+        rows, factors, others = (_rows(of) for of in (x, times, plus))
+        assert rows is not None
+        out = torch.empty(len(rows), len(self.zero), dtype=torch.float32)
+        for first in range(0, len(rows), size):
+            own = slice(first, first + size)
+            digits = passes.digits(rows[own], *levels, -1, _part(factors, own))
+            passes.finish(self._multiplied(digits), plus=_part(others, own), out=out[own], **finish)
+        return out.view(*x.shape[:-1], -1)
+
+    def _by_rows(
+        self,
+        x: Tensor,
+        levels: tuple[float, float],
+        size: int,
+        plus: Tensor | None,
+        finish: dict[str, Any],
+    ) -> Tensor:
+        """Of so many rows of a map (1, C, H, W) at a time."""
+        assert isinstance(self._layer, nn.Conv2d)
+        reach, height = int(self._layer.padding[0]), x.shape[2]
+        out = passes.empty(x, 1, torch.float32, channels=len(self.zero))
+        for first in range(0, height, size):
+            last = min(first + size, height)
+            above, below = min(reach, first), min(reach, height - last)
+            own = slice(None), slice(None), slice(first, last)
+            digits = passes.digits(x[:, :, first - above : last + below], *levels, 1)
+            sums = self._convolved_rows(digits, reach - above, reach - below)
+            passes.finish(sums, plus=_part(plus, own), out=out[own], **finish)
+        return out
+
+    def _at_once(self, x: Tensor, channel: int, grids: Grids, times: Tensor | None) -> int | None:
+        """How many rows of a map or positions, if not all."""
+        of_maps = channel == 1 and (times is not None or not self._same_size)
+        if grids or len(x) > 1 or of_maps:
+            return None
+        columns = x.shape[-1] if channel == 1 else 1
+        count = x.shape[2] if channel == 1 else x.numel() // x.shape[-1]
+        size = max(1, CACHED // (2 * len(self.zero) * columns))
+        return size if count > size else None
+
+    def _convolved_rows(self, digits: Tensor, above: int, below: int) -> Tensor:
+        """With so many rows of zeros above and below."""
+        assert isinstance(self._layer, nn.Conv2d)
+        columns = int(self._layer.padding[1])
+        return self._padded(digits, (columns, columns, above, below), 1)
 
     def _padded(self, digits: Tensor, around: tuple[int, int, int, int], stride: int) -> Tensor:
         return self._convolved(F.pad(digits, around, value=float(DIGIT_ZERO)), stride)
@@ -95,6 +164,22 @@ class ByteProduct:
         if isinstance(layer, GridConv2d):
             return [stride] * 2, [0, 0], [1, 1], 1
         return list(layer.stride), [0, 0], list(layer.dilation), 1
+
+
+def _keeps_size(layer: nn.Linear | nn.Conv2d) -> bool:
+    """Whether there are as many positions as before."""
+    if isinstance(layer, nn.Linear):
+        return True
+    (side, _), (dilation, _), (stride, _) = layer.kernel_size, layer.dilation, layer.stride
+    return stride == 1 and 2 * int(layer.padding[0]) == dilation * (side - 1)
+
+
+def _rows(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.reshape(-1, x.shape[-1])
+
+
+def _part(x: Tensor | None, of: slice | tuple[slice, ...]) -> Tensor | None:
+    return None if x is None else x[of]
 
 
 @lru_cache(maxsize=1)

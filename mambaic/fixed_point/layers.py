@@ -24,7 +24,7 @@ from mambaic.nn.vss import DIRECTIONS, SS2D
 from mambaic_kernels.fixed_attention import Scales, attention
 from mambaic_kernels.fixed_point import norm as fixed_norm
 from mambaic_kernels.fixed_point import to_levels
-from mambaic_kernels.fixed_product import Places, directed, passes, product
+from mambaic_kernels.fixed_product import Places, directed, product
 from mambaic_kernels.fixed_scan import Steps, fixed_scan, projected_scan, suits
 from mambaic_kernels.grids import Grids, take
 
@@ -136,9 +136,8 @@ class FixedProduct(FusedLayer):
         if grids and places.side == 1:
             x, times = take(x, grids), None if times is None else take(times, grids)
             grids, channel = (), -1
-        sums = self._in_bytes(passes.digits(x, *levels, channel, times), grids)
-        weights = self.multiplier, self.bias, places.out_channel
-        return passes.finish(sums, *weights, zero=self._in_bytes.zero, **around)
+        around |= {"multiplier": self.multiplier, "bias": self.bias, "times": times}
+        return self._in_bytes.fused(x, levels, channel, grids, **around)
 
     def _suits_bytes(self, x: Tensor, places: Places) -> bool:
         if x.device.type != "cpu" or x.requires_grad or self.into.levels < LARGEST_BYTE:

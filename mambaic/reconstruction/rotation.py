@@ -75,6 +75,8 @@ def matrix(angles: np.ndarray) -> np.ndarray:
 
 def _rotated(x: Tensor, by: np.ndarray) -> Tensor:
     # about middle gray; a convolution of as few channels takes many times as long on two threads
-    weight, shift = (torch.from_numpy(of).to(x) for of in (by, 0.5 - 0.5 * by.sum(1, keepdims=True)))
+    weight, shift = (
+        torch.from_numpy(of).to(x) for of in (by, 0.5 - 0.5 * by.sum(1, keepdims=True))
+    )
     rotated = torch.baddbmm(shift, weight.expand(len(x), 3, 3), x.flatten(2))
     return rotated.view(x.shape)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mambaic.fixed_point import byte_products
+from mambaic.fixed_point.functions import FixedLeakyReLU
 from mambaic.fixed_point.layers import FixedProduct
 from mambaic.nn.blocks import FeatureConv2d, GridConv2d, RowConv2d
 from mambaic_kernels.grids import Grid
@@ -57,6 +58,36 @@ def test_the_same_sums(monkeypatch, name, layout):
     in_bytes, in_floats = both_ways(monkeypatch, layer, x, where)
     assert used == [True]
     assert torch.equal(in_bytes, in_floats)
+
+
+LARGE = {
+    "rows": (lambda: nn.Linear(24, 8), (1, 7, 5, 24), {}),
+    "rows with factors": (lambda: RowConv2d(30, 12), (1, 17, 30), {"times"}),
+    "3x3": (lambda: nn.Conv2d(5, 7, 3, padding=1), (1, 5, 9, 11), {}),
+    "1x1": (lambda: nn.Conv2d(5, 7, 1), (1, 5, 9, 4), {}),
+    "far apart": (lambda: FeatureConv2d(12, 9, 2), (1, 12, 7, 6), {}),
+    "of two pictures": (lambda: nn.Conv2d(5, 7, 3, padding=1), (2, 5, 9, 11), {}),
+    "patches": (lambda: nn.Conv2d(3, 16, 4, stride=4), (1, 3, 16, 24), {}),
+}
+
+
+@needs_bytes
+@pytest.mark.parametrize("cached", [1, 500])
+@pytest.mark.parametrize("name", LARGE)
+def test_part_by_part_is_the_same(monkeypatch, name, cached):
+    make, shape, with_factors = LARGE[name]
+    torch.manual_seed(len(name))
+    layer, act = FixedProduct(make(), reach=3.0), FixedLeakyReLU(0.1)
+    x = torch.randn(shape)
+    if len(shape) == 4 and not isinstance(layer.layer, nn.Linear):
+        x = x.contiguous(memory_format=torch.channels_last)
+    around = {"act": act, "plus": torch.randn_like(layer(x)), "affine": None}
+    if with_factors:
+        around["times"] = torch.rand_like(x)
+    monkeypatch.setattr(byte_products, "LEAST", 0)
+    whole = layer.fused(x, **around)
+    monkeypatch.setattr(byte_products, "CACHED", cached)
+    assert torch.equal(layer.fused(x, **around), whole)
 
 
 @needs_bytes

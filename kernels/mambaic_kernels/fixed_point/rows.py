@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mambaic_kernels.threads import cut, run
 
-SERIAL = 1 << 17  # elements under which threads cost more than they give
+SERIAL = 1 << 16  # elements under which threads cost more than they give
 
 
 # memory, step, count, channels: row i is ``memory[i * step : i * step + channels]``, in one

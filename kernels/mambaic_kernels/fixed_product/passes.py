@@ -72,8 +72,8 @@ def _activated(own, place, kind, low, per_unit, table):  # type: ignore[no-untyp
 
 
 @exact_jit(nogil=True)
-def _finish(sums, low_sums, zero, multiplier, bias, rounded, affine, act, plus, first, last):  # type: ignore[no-untyped-def] # fmt: skip
-    """In place of ``sums``; what has no elements is not there."""
+def _finish(sums, low_sums, out, zero, multiplier, bias, rounded, affine, act, plus, first, last):  # type: ignore[no-untyped-def] # fmt: skip
+    """In place of ``sums``, or to ``out``; what has no elements is not there."""
     factors, shifts, rows_of_one = affine
     kind, low, per_unit, table = act
     others, step, _, with_others = plus
@@ -107,13 +107,15 @@ def _finish(sums, low_sums, zero, multiplier, bias, rounded, affine, act, plus, 
             other = others[row * step : row * step + channels]
             for c in range(channels):
                 own[c] += other[c]
+        if len(out):
+            out[row] = own
 
 
 def levels(
     x: Tensor, per_step: float, most: float, channel: int, times: Tensor | None = None
 ) -> Tensor:
     """Integers of x * times: ``fixed_point.reference.to_levels``, dense with ``channel`` last."""
-    out = _empty(x, channel, torch.float32)
+    out = empty(x, channel, torch.float32)
     source, target = rows_of(x, channel), _array(out, channel)
     by = NONE if times is None else rows_of(times, channel)
     constants = f32(per_step), f32(most)
@@ -125,7 +127,7 @@ def digits(
     x: Tensor, per_step: float, most: float, channel: int, times: Tensor | None = None
 ) -> Tensor:
     """Digits of x * times: ``fixed_point.reference.to_digits``, dense with ``channel`` last."""
-    out = _empty(x, channel, torch.uint8, 2 * len(x))
+    out = empty(x, channel, torch.uint8, count=2 * len(x))
     source, both = rows_of(x, channel), _array(out, channel)
     high, low = both[: source[2]], both[source[2] :]
     by = NONE if times is None else rows_of(times, channel)
@@ -145,10 +147,12 @@ def finish(
     affine: tuple[Tensor, Tensor] | None = None,
     act: Activation | None = None,
     plus: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """What follows sums of integers along ``channel``, which may be overwritten: see
     ``fixed_product.product``. With ``zero`` (C,) they are of digits (2 B, ...), those of zeros
-    ``zero``. Not ``rounded``: of networks that need not be in fixed point; without ``affine``."""
+    ``zero``. Not ``rounded``: of networks that need not be in fixed point; without ``affine``.
+    Written to ``out``, dense as the sums, if there is one."""
     layout = torch.channels_last if channel == 1 else torch.contiguous_format
     found = sums = sums.contiguous(memory_format=layout)
     rows = _array(sums, channel)
@@ -168,13 +172,25 @@ def finish(
         table = _NOTHING if act.values is None else act.values.numpy()
         does = act.kind, f32(act.low), f32(act.per_unit), table
     more = NONE if plus is None else rows_of(plus, channel)
-    operands = rows, low, *per_channel, rounded, by, does, more
+    target = rows[:0] if out is None else _array(out, channel)
+    operands = rows, low, target, *per_channel, rounded, by, does, more
     spread(lambda a, b: _finish(*operands, a, b), *rows.shape)
-    return found
+    return found if out is None else out
 
 
-def _empty(like: Tensor, channel: int, dtype: torch.dtype, count: int | None = None) -> Tensor:
-    shape = (len(like) if count is None else count, *like.shape[1:])
+def empty(
+    like: Tensor,
+    channel: int,
+    dtype: torch.dtype,
+    *,
+    count: int | None = None,
+    channels: int | None = None,
+) -> Tensor:
+    """Of the shape of another one, but for the ``count`` of the first dimension and the number of
+    channels; dense, with channels last in memory."""
+    shape = list(like.shape)
+    shape[0] = shape[0] if count is None else count
+    shape[channel] = shape[channel] if channels is None else channels
     layout = torch.channels_last if channel == 1 else torch.contiguous_format
     return torch.empty(shape, dtype=dtype, memory_format=layout)
 
