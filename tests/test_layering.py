@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "mambaic_kernels": "",
     "errors": "",
     # torch's settings while the codec works
-    "numerics": "",
+    "numerics": "mambaic_kernels",
     # "cuda:1" and the like, as what is there
     "devices": "errors",
     "config": "errors",

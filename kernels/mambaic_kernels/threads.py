@@ -51,7 +51,8 @@ def run(task: Callable[[int, int, int], None], blocks: list[tuple[int, int]]) ->
         others = [_threads().submit(_work, task, left) for _ in range(threads - 1)]
         _work(task, left)
         for other in others:
-            other.result()
+            if not other.cancel():  # begun; one that has not finds nothing left to do
+                other.result()
 
 
 def _work(
