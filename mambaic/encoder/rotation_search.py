@@ -24,6 +24,7 @@ from mambaic.reconstruction.rotation import IDENTITY, LARGEST, Rotation
 from mambaic.tiling.analysis import read_region
 from mambaic.tiling.boxes import picture_box
 from mambaic_kernels import transfers
+from mambaic_kernels.rotation_cost import rotation_cost
 
 SHARE = 2.0  # of a quantiser's step: where bits of a coefficient grow with its logarithm
 STRIDES = (32, 8, 2, 1)  # steps of a rotation that are tried
@@ -79,15 +80,12 @@ class _ExpectedCost:
         self._scale = np.float32(1 / (SHARE * linear_step(config, quality)))
         self._weight = config.error_weight(quality) * math.log(2)
         coefficients, kept = _sample(wavelet, pixels)
-        self._coefficients = coefficients
-        self._kept, self._left = kept.astype(np.float32), (~kept).astype(np.float32)
+        self._coefficients, self._kept = coefficients, kept.astype(np.float32)
 
     def of(self, rotation: Rotation) -> float:
         """Of the picture in rotated colours, in bits times log(2)."""
-        mixed = self._axes @ rotation.matrix @ self._axes.T
-        rotated = mixed.astype(np.float32) @ self._coefficients
-        error = np.vdot(self._left, np.square(rotated))
-        bits = np.vdot(self._kept, np.log1p(np.abs(rotated) * self._scale))
+        mixed = (self._axes @ rotation.matrix @ self._axes.T).astype(np.float32)
+        bits, error = rotation_cost(self._coefficients, self._kept, mixed, self._scale)
         return float(bits + self._weight * error)
 
 

@@ -6,10 +6,10 @@ section: docs/format.md, "Filter".
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mambaic.coding.binary_arithmetic import HALF, ONE, Decisions, Reader, Writer
 from mambaic.errors import CorruptStream
@@ -108,17 +108,10 @@ def _number(decisions: Decisions, zero: int, last: int, value: int) -> int:
     return -size if negative else size
 
 
-def rate(zero: int, last: int) -> Callable[[int], float]:
-    """Bits that a number takes, by its size."""
-    log = np.log2
-    end, more = log(ONE / last), log(ONE / (ONE - last))
-    sizes = 1 + log(ONE / (ONE - zero)) + more * np.arange(LONG)
+def rates(zero: int, last: int) -> NDArray[np.float64]:
+    """Bits that numbers take, by their size up to LONG: more than that by the code of what is
+    left (``mambaic_kernels.integer_least_squares``)."""
+    end, more = np.log2(ONE / last), np.log2(ONE / (ONE - last))
+    sizes = 1 + np.log2(ONE / (ONE - zero)) + more * np.arange(LONG)
     sizes[:-1] += end
-    short = [log(ONE / zero), *sizes]
-
-    def bits(size: int) -> float:
-        if size < LONG:
-            return short[size]
-        return short[LONG] + 2 * (size - LONG + 1).bit_length() - 1
-
-    return bits
+    return np.append(np.log2(ONE / zero), sizes)

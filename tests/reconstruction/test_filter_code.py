@@ -18,12 +18,13 @@ from mambaic.reconstruction.filter_code import (
     CodedFilter,
     chances,
     from_bytes,
-    rate,
+    rates,
     step,
     to_bytes,
 )
 from mambaic.reconstruction.filter_taps import TAPS
 from mambaic_kernels.filter_maps.constants import FACTORS, MAPS
+from mambaic_kernels.integer_least_squares import bits_of
 
 RNG = np.random.default_rng(5)
 
@@ -86,7 +87,7 @@ def test_rates_are_those_of_files():
     expected = 4.0
     for taps, numbers in zip(TAPS, coded.numbers, strict=True):
         for tap, number in zip(taps, numbers, strict=True):
-            expected += rate(*chances(tap, coded.fineness))(abs(number))
+            expected += bits_of(number, rates(*chances(tap, coded.fineness)))
     assert 8 * len(to_bytes(coded)) == pytest.approx(expected, abs=8)
 
 
@@ -108,11 +109,11 @@ def test_search_moves_numbers_that_rounding_leaves_wrong():
     gram = 1e2 * (root @ root.T / count + np.eye(count))
     costs = Costs(torch.from_numpy(gram / steps / steps[:, None]), torch.from_numpy(cross / steps))
     total, numbers = of_plane(costs, taps, fineness)
-    bits = [rate(*chances(tap, fineness)) for tap in taps]
+    short = [rates(*chances(tap, fineness)) for tap in taps]
 
     def cost(values):
         error = float(values @ gram @ values - 2 * cross @ values)
-        return error + sum(of(abs(int(v))) for of, v in zip(bits, values, strict=True))
+        return error + sum(bits_of(int(v), of) for of, v in zip(short, values, strict=True))
 
     best = np.array(numbers, dtype=float)
     assert total == pytest.approx(cost(best), rel=1e-6)

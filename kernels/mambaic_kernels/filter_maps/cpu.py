@@ -17,7 +17,7 @@ from mambaic_kernels.simd import f32, jit
 from mambaic_kernels.threads import cut, run
 
 ROWS = 16  # of a block
-WIDE = 8  # pixels whose sums over all offsets stay in registers
+WIDE = 16  # pixels whose sums over all offsets stay in registers
 VECTOR = ir.VectorType(ir.FloatType(), WIDE)
 MARGIN, EDGE, AVERAGED = of.MARGIN, of.EDGE, of.AVERAGED
 CLIP, LEAST_WIDTH = f32(of.CLIP), f32(of.LEAST_WIDTH)

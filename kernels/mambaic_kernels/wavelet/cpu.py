@@ -17,6 +17,7 @@ from mambaic_kernels.threads import LANES, cut, run
 
 Array = np.ndarray
 CACHED = 1 << 18  # samples worked on at a time
+SERIAL = 1 << 15  # samples under which threads cost more than they give
 # lifting steps, gain of the low band and 1 / gain of the high one, whether the first step is on the
 # odd samples, whether the steps are transposed
 Lifting = tuple[tuple[float, ...], float, bool, bool]
@@ -102,7 +103,8 @@ def _over(kernel: Callable[..., None], arrays: list[Array], lifting: Lifting) ->
     """Run a kernel on all lines along axis 1 of ``arrays`` (P, n, m)."""
     planes, _, lines = arrays[0].shape
     blocks = planes * -(-lines // LANES)
-    share = -(-blocks // torch.get_num_threads())
+    threads = 1 if arrays[0].size < SERIAL else torch.get_num_threads()
+    share = -(-blocks // threads)
     steps, gain, *flags = lifting
     operands = *arrays, tuple(f32(step) for step in steps), f32(gain), *flags
     run(lambda _, first, last: kernel(*operands, first, last), cut(blocks, 1, share))
