@@ -1,11 +1,13 @@
 """Files made here, decoded under other numerics: every latent must be the same.
 
-    python scripts/exchange.py FOLDER [--qualities 10,30,50,70,90] [--cuda]
+    python scripts/exchange.py FOLDER [--qualities 10,30,50,70,90] [--side 768] [--cuda]
+                               [--python NAME=COMMAND] [--only-python]
 
 Encodes every PNG of FOLDER in this process, then decodes all files in processes with one thread and
 two, without oneDNN, with the instructions of older machines (in torch, oneDNN, MKL and the compiled
-kernels), and with --cuda on the GPU. Prints how many files do
-not decode, how many latents differ from the encoder's, and by how much pixels do.
+kernels), with --cuda on the GPU, and with every Python that is named: of an emulated machine, as in
+``scripts/emulated.sh``. Prints how many files do not decode, how many latents differ from the
+encoder's, and by how much pixels do.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import hashlib
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -22,11 +25,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mambaic import load
 from mambaic.entropy_model.walk import EntropyModel
 from mambaic.errors import BitstreamError
-from mambaic.imaging.image import read_image
 
 PLAIN = {"ATEN_CPU_CAPABILITY": "default", "EXCHANGE_ONEDNN": "0"}
 HASWELL = {
@@ -100,14 +103,16 @@ def decode_all(folder: Path) -> None:
     sys.stdout.buffer.write(pickle.dumps(tuple(Found(failures, different, pixels))))
 
 
-def encode_all(images: Path, qualities: list[float], folder: Path) -> int:
-    """Bytes of all files made."""
+def encode_all(images: Path, qualities: list[float], side: int, folder: Path) -> int:
+    """Bytes of all files made, of pictures or of their middle of at most ``side`` pixels a side."""
     codec = load("s", "cpu")
     kept: list[bytes] = []
     keep_latents(kept)
     total = 0
     for path in sorted(images.glob("*.png")):
-        picture = read_image(path)
+        picture = Image.open(path).convert("RGB")
+        left, top = (max(0, (length - side) // 2) for length in picture.size)
+        picture = picture.crop((left, top, picture.width - left, picture.height - top))
         for quality in qualities:
             data = codec.encode(picture, quality)
             kept.clear()
@@ -124,20 +129,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--qualities", default="10,30,50,70,90")
+    parser.add_argument("--side", type=int, default=1 << 20, help="larger pictures: their middle")
     parser.add_argument("--cuda", action="store_true")
+    parser.add_argument("--python", action="append", default=[], metavar="NAME=COMMAND")
+    parser.add_argument("--only-python", action="store_true", help="no others than the named ones")
     parser.add_argument("--decode", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.decode:
         decode_all(arguments.folder)
         return
     qualities = [float(q) for q in arguments.qualities.split(",")]
+    ways = {} if arguments.only_python else {**VARIANTS, **(CUDA if arguments.cuda else {})}
+    runs = {name: ([sys.executable], settings) for name, settings in ways.items()}
+    for named in arguments.python:
+        name, command = named.split("=", 1)
+        runs[name] = shlex.split(command), {}
     with tempfile.TemporaryDirectory() as made:
-        total = encode_all(arguments.folder, qualities, Path(made))
+        total = encode_all(arguments.folder, qualities, arguments.side, Path(made))
         print(f"{len(list(Path(made).glob('*.mbic')))} files, {total} bytes", flush=True)
-        for name, settings in {**VARIANTS, **(CUDA if arguments.cuda else {})}.items():
+        for name, (python, settings) in runs.items():
             result = subprocess.run(
-                [sys.executable, __file__, made, "--decode"],
-                env={**os.environ, **settings}, capture_output=True, check=True,
+                [*python, __file__, made, "--decode"],
+                env={**os.environ, **settings}, stdout=subprocess.PIPE, check=True,
             )  # fmt: skip
             found = Found(*pickle.loads(result.stdout))
             print(
