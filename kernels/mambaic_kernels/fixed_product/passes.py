@@ -8,12 +8,13 @@ from torch import Tensor
 
 from mambaic_kernels.fixed_point.activation import LEAKY, SILU, SOFTPLUS, Activation
 from mambaic_kernels.fixed_point.reference import DIGIT, DIGIT_ZERO, PER_UNIT, UNIT
-from mambaic_kernels.fixed_point.rows import NONE, rows_of, spread
+from mambaic_kernels.fixed_point.rows import NONE, Rows, rows_of, spread
 from mambaic_kernels.simd import exact_jit, f32
 
 _PER_UNIT, _UNIT, _DIGIT = f32(PER_UNIT), f32(UNIT), f32(DIGIT)
 _LEAKY, _SILU, _SOFTPLUS = LEAKY, SILU, SOFTPLUS
 _NOTHING = NONE[0]
+LONG_ROW, MANY = 256, 1 << 16  # channels of a row, and sums, from which rows are long enough
 
 
 # ``x`` and ``times`` as ``rows_of`` gives them, the latter with 0 channels if it is none
@@ -34,10 +35,22 @@ def _levels(x, times, out, per_step, most, first, last):  # type: ignore[no-unty
                 to[c] = min(max(np.rint(own[c] * per_step), -most), most)
 
 
+@exact_jit(inline="always")
+def _split(own, high, low, per_step, most):  # type: ignore[no-untyped-def]
+    for i in range(len(own)):
+        level = np.int32(min(max(np.rint(own[i] * per_step), -most), most))
+        high[i] = np.uint8((level >> 4) + DIGIT_ZERO)
+        low[i] = np.uint8((level & 15) + DIGIT_ZERO)
+
+
 @exact_jit(nogil=True)
 def _digits(x, times, high, low, per_step, most, first, last):  # type: ignore[no-untyped-def]
     memory, step, _, channels = x
     factors, factor_step, _, factor_channels = times
+    if step == channels and not factor_channels:  # at once: rows of few channels take long
+        start, end = first * channels, last * channels
+        _split(memory[start:end], high[start:end], low[start:end], per_step, most)
+        return
     product = np.empty(channels, np.float32)
     for row in range(first, last):
         own = memory[row * step : row * step + channels]
@@ -46,11 +59,8 @@ def _digits(x, times, high, low, per_step, most, first, last):  # type: ignore[n
             for c in range(channels):
                 product[c] = own[c] * by[c]
             own = product
-        to_high, to_low = high[row], low[row]
-        for c in range(channels):
-            level = np.int32(min(max(np.rint(own[c] * per_step), -most), most))
-            to_high[c] = np.uint8((level >> 4) + DIGIT_ZERO)
-            to_low[c] = np.uint8((level & 15) + DIGIT_ZERO)
+        start, end = row * channels, (row + 1) * channels
+        _split(own, high[start:end], low[start:end], per_step, most)
 
 
 @exact_jit(nogil=True)
@@ -128,8 +138,8 @@ def digits(
 ) -> Tensor:
     """Digits of x * times: ``fixed_point.reference.to_digits``, dense with ``channel`` last."""
     out = empty(x, channel, torch.uint8, count=2 * len(x))
-    source, both = rows_of(x, channel), _array(out, channel)
-    high, low = both[: source[2]], both[source[2] :]
+    source, both = rows_of(x, channel), _array(out, channel).reshape(-1)
+    high, low = both[: len(both) // 2], both[len(both) // 2 :]
     by = NONE if times is None else rows_of(times, channel)
     constants = f32(per_step), f32(most)
     spread(lambda a, b: _digits(source, by, high, low, *constants, a, b), *source[2:])
@@ -173,9 +183,26 @@ def finish(
         does = act.kind, f32(act.low), f32(act.per_unit), table
     more = NONE if plus is None else rows_of(plus, channel)
     target = rows[:0] if out is None else _array(out, channel)
+    side = _side_by_side(*rows.shape, of_one=by[2] if affine else len(rows), plus=more)
+    if side > 1:
+        width = side * rows.shape[1]
+        rows, low, target = (of.reshape(-1, width) for of in (rows, low, target))
+        per_channel = [np.tile(of, side) for of in per_channel]
+        by = np.tile(by[0], side), np.tile(by[1], side), by[2] // side
+        more = more[0], side * more[1], more[2] // side, side * more[3]
     operands = rows, low, target, *per_channel, rounded, by, does, more
     spread(lambda a, b: _finish(*operands, a, b), *rows.shape)
     return found if out is None else out
+
+
+def _side_by_side(count: int, channels: int, *, of_one: int, plus: Rows) -> int:
+    """How many rows of few channels are treated as one, as a loop over few takes long."""
+    side, (_, step, _, with_plus) = 1, plus
+    if count * channels < MANY:
+        return side
+    while 2 * side * channels <= LONG_ROW and of_one % (2 * side) == 0 == count % (2 * side):
+        side *= 2
+    return side if not with_plus or step == channels else 1
 
 
 def empty(
