@@ -28,7 +28,9 @@ if [ ! -d "$wheels/torch" ]; then
         --platform manylinux_2_17_aarch64 torch==2.9.1 typing_extensions filelock fsspec sympy mpmath networkx \
         jinja2 markupsafe numpy einops numba llvmlite pillow safetensors
 fi
-paths=$here:$here/kernels:$wheels
+rm -rf "$folder/mambaic"
+"$python" -m pip install -q --no-deps --target "$folder/mambaic" "$here"
+paths=$folder/mambaic:$wheels
 of_arm() { echo "env PYTHONPATH=$paths qemu-aarch64 -cpu $1 -L $arm $arm/usr/bin/python3.11"; }
 # with AVX2, NumPy's tanh is wrong in qemu 7.2
 haswell="env NPY_DISABLE_CPU_FEATURES='AVX2 FMA3' qemu-x86_64 -cpu Haswell $python"
