@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
+from mambaic_kernels.fixed_point.rows import spread
 from mambaic_kernels.fixed_scan.reference import (
     DECAYS,
     PER_STATE,
@@ -182,6 +183,9 @@ def projected_scan(
         _projected(*maps, *of_channels, levels, *beside, size, longest, directions, along, of)
 
     over_lines(scan, size, channels, y.numel())
-    blocks = cut(height * width, torch.get_num_threads(), height * width)
-    run(lambda _, *block: _add_skipped(maps[0], factors, y_array, *block, 0, channels), blocks)
+    spread(
+        lambda a, b: _add_skipped(maps[0], factors, y_array, a, b, 0, channels),
+        height * width,
+        channels,
+    )
     return y
