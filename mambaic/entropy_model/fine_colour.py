@@ -21,8 +21,10 @@ from mambaic.coding.likelihood import Prior
 from mambaic.coding.sites import CHECKERBOARD, Latent, Lattice, Site
 from mambaic.coding.step_coder import StepCoder
 from mambaic.config import ModelConfig
-from mambaic.nn.blocks import FeatureConv2d, QualityModulation, RowConv2d
+from mambaic.nn.blocks import FeatureConv2d, GridFeatureConv2d, QualityModulation, RowConv2d
 from mambaic.nn.functions import Energy, Grid
+from mambaic.nn.products import product
+from mambaic_kernels import grids
 
 BANDS = 3  # of a plane at each level
 # (plane, band) of what is coded at each level: colour planes are 1 and 2
@@ -76,8 +78,12 @@ class Shares(nn.Module):
 
 
 def _around(maps: Tensor) -> Tensor:
-    """Sums over the neighbourhood of every position."""
-    return F.avg_pool2d(maps, AROUND, 1, AROUND // 2, divisor_override=1)
+    """Sums over the neighbourhood of every position: of its columns, then of its rows."""
+    reach = AROUND // 2
+    height, width = maps.shape[-2:]
+    padded = F.pad(maps, (reach,) * 4)
+    columns = sum((padded[..., at : at + width] for at in range(1, AROUND)), padded[..., :width])
+    return sum((columns[..., at : at + height, :] for at in range(1, AROUND)), columns[..., :height, :])
 
 
 class ColourStep(nn.Module):
@@ -88,7 +94,7 @@ class ColourStep(nn.Module):
         super().__init__()
         self.channels, self.lattice = channels, lattice
         count = channels.stop - channels.start
-        self.spatial = FeatureConv2d(before, width) if before else None
+        self.spatial = GridFeatureConv2d(before, width) if before else None
         self.mix = RowConv2d(width, width)
         self.out = RowConv2d(width, 3 * count)
         self.act, self.grid = nn.LeakyReLU(0.1), Grid()
@@ -98,12 +104,21 @@ class ColourStep(nn.Module):
 
     def prior(self, support: Tensor, offered: Tensor, coded: Tensor) -> Prior:
         """``offered`` means of all of the level and bands ``coded`` before, maps (B, C, H, W)."""
-        if self.spatial is not None:
-            support = support + self.spatial(coded)
-        hidden = self.mix(self.act(self.lattice.take(support)))
-        mean, log_scale, share = self.out(self.act(hidden)).chunk(3, dim=-1)
+        # one grid after the other: half as large maps stay in the cache
+        out = [self._out(support, coded, grid) for grid in self.lattice.value]
+        mean, log_scale, share = grids.join(out).chunk(3, dim=-1)
         offered = self.grid(share * self.lattice.take(offered[:, self.channels]))
         return Prior(mean + offered, log_scale)
+
+    def _out(self, support: Tensor, coded: Tensor, grid: grids.Grid) -> Tensor:
+        """A map of what the networks say at a grid."""
+        own = support[(..., *grid.slices)]
+        rows = own.permute(0, 2, 3, 1).flatten(1, 2)
+        if self.spatial is not None:
+            rows = product(self.spatial, coded, (grid,), plus=rows)
+        hidden = product(self.mix, self.act(rows), act=self.act)
+        found: Tensor = self.out(hidden)
+        return found.unflatten(1, own.shape[-2:]).permute(0, 3, 1, 2)
 
 
 class ColourLevel(nn.Module):
@@ -138,8 +153,8 @@ class ColourLevel(nn.Module):
             [shares[:, plane - 1] * known.bands[:, 0, band] for plane, band in coded], dim=1
         )
         offered = self.grid(offered)
-        support = self.support(torch.cat([known.edges, kept, offered, *more], dim=1))
-        support = self.modulate(support, q)
+        seen = torch.cat([known.edges, kept, offered, *more], dim=1)
+        support = product(self.support, seen, affine=self.modulate.affine(q))
         size = (offered.shape[-2], offered.shape[-1])
         found = offered[:, :0]
         for step in self.steps:

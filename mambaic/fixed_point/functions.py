@@ -14,6 +14,7 @@ from mambaic.nn.grid import EXACT, PER_UNIT, few_bits, tabulate, to_grid
 from mambaic_kernels.fixed_point import (
     activation,
     feature_levels,
+    leaky,
     look_up,
     look_up_octaves,
     silu,
@@ -101,7 +102,7 @@ class FixedLeakyReLU(nn.Module):
         return Activation(activation.LEAKY, self.slope)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.maximum(x, to_grid(x * self.slope))
+        return leaky(x, self.slope)
 
 
 class FixedGrid(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mambaic.fixed_point.byte_products import LARGEST_BYTE, ByteProduct
 from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus
-from mambaic.nn.blocks import FeatureConv2d, RowConv2d
+from mambaic.nn.blocks import OF_FEATURES, RowConv2d
 from mambaic.nn.chunking import channels_at_once
 from mambaic.nn.grid import EXACT, PER_UNIT, UNIT, few_bits, to_grid
 from mambaic.nn.products import Affine, FusedLayer
@@ -91,7 +91,7 @@ class FixedProduct(FusedLayer):
         self.register_buffer("multiplier", multiplier, persistent=False)
         self.register_buffer("bias", to_grid(bias.float()), persistent=False)
         self.into = into
-        self.features = FixedLogFeatures() if isinstance(layer, FeatureConv2d) else None
+        self.features = FixedLogFeatures() if isinstance(layer, OF_FEATURES) else None
         self.layer, self.places = layer, _places(layer)
         self._in_bytes: ByteProduct | None = None
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mambaic.fixed_point import curves, functions, layers
 from mambaic.nn.attention import AttentionCore, WindowCore
-from mambaic.nn.blocks import FeatureConv2d, QualityModulation
+from mambaic.nn.blocks import OF_FEATURES, QualityModulation
 from mambaic.nn.functions import Energy, Exp, Grid, LogFeatures, Move, Normalise
 from mambaic.nn.gains import QualityCurve, TypicalScale
 from mambaic.nn.vss import SS2D, LowRank
@@ -74,7 +74,7 @@ def measuring(network: nn.Module, reaches: Tensor) -> Iterator[None]:
 
         def look(leaf: nn.Module, inputs: tuple[Tensor, ...], own: Tensor = own) -> None:
             seen = torch.stack([x.detach().abs().amax().float() for x in inputs[: len(own)]])
-            if isinstance(leaf, FeatureConv2d):
+            if isinstance(leaf, OF_FEATURES):
                 seen = torch.asinh(seen)
             own.copy_(torch.maximum(own, seen.to(own)))
 

@@ -127,3 +127,17 @@ class GridConv2d(nn.Conv2d):
                 for x, grid in zip(padded, grids, strict=True)
             ]
         )
+
+
+class GridFeatureConv2d(GridConv2d):
+    """``FeatureConv2d`` computed only at the positions of ``grids``: maps -> rows (B, n, out)."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(2 * channels, out, 3)
+        self.features: nn.Module = LogFeatures()
+
+    def forward(self, input: Tensor, grids: Grids) -> Tensor:  # type: ignore[override]
+        return super().forward(self.features(input), grids)
+
+
+OF_FEATURES = (FeatureConv2d, GridFeatureConv2d)

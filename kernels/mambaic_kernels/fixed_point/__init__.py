@@ -22,6 +22,13 @@ def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
     return _backend(x).to_levels(x, per_step, most)
 
 
+def leaky(x: Tensor, slope: float) -> Tensor:
+    """The larger of x and multiples of UNIT of slope * x."""
+    if _backend(x) is cpu:
+        return cpu.leaky(x, slope)
+    return x.maximum(to_grid(x * slope))
+
+
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
     """``values`` at x in steps of 1 / per_unit from ``low``; beyond, those at the ends."""
     return _backend(x).look_up(x, values, low, per_unit)

@@ -34,6 +34,12 @@ def _to_levels(x, out, per_step, most):  # type: ignore[no-untyped-def]
 
 
 @exact_jit(nogil=True)
+def _leaky(x, out, slope):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        out[i] = max(x[i], np.rint(x[i] * slope * _PER_UNIT) * _UNIT)
+
+
+@exact_jit(nogil=True)
 def _look_up(x, out, values, low, per_unit):  # type: ignore[no-untyped-def]
     end = f32(len(values) - 1)
     place = np.empty(AT_ONCE, np.int32)
@@ -89,18 +95,26 @@ def _look_up_octaves(bits, out, values, shift, start):  # type: ignore[no-untype
 
 
 @exact_jit(nogil=True)
-def _feature_levels(y, out, values, shift, start, levels, first, last):  # type: ignore[no-untyped-def]
+def _feature_levels(y, out, values, shift, start, levels, channels, first, last):  # type: ignore[no-untyped-def]
     per_step, most = levels
     end = np.int32(len(values) - 1)
-    channels = y.shape[1]
-    for row in range(first, last):
-        for c in range(channels):
-            own = y[row, c]
-            cell = (float_bits(abs(own) + f32(1)) >> shift) - start
-            found = values[np.uint32(min(max(cell, np.int32(0)), end))]
-            level = min(max(np.rint(found * per_step), -most), most)
-            out[row, c] = -level if own < f32(0) else level
-            out[row, channels + c] = level
+    at_once = max(1, AT_ONCE // channels)  # rows: those of few channels are short
+    place, found = np.empty(at_once * channels, np.int32), np.empty(at_once * channels, np.float32)
+    for row in range(first, last, at_once):
+        own = y[row * channels : min(row + at_once, last) * channels]
+        for i in range(len(own)):
+            cell = (float_bits(abs(own[i]) + f32(1)) >> shift) - start
+            place[i] = min(max(cell, np.int32(0)), end)
+        for i in range(len(own)):
+            found[i] = values[np.uint32(place[i])]
+        for i in range(len(own)):
+            found[i] = min(max(np.rint(found[i] * per_step), -most), most)
+        for i in range(len(own) // channels):
+            to = out[row + i]
+            for c in range(channels):
+                level = found[i * channels + c]
+                to[c] = -level if own[i * channels + c] < f32(0) else level
+                to[channels + c] = level
 
 
 @exact_jit(nogil=True)
@@ -160,6 +174,11 @@ def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
     return _elementwise(_to_levels, x, f32(per_step), f32(most))
 
 
+def leaky(x: Tensor, slope: float) -> Tensor:
+    """See ``mambaic_kernels.fixed_point.leaky``."""
+    return _elementwise(_leaky, x, f32(slope))
+
+
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:
     """As ``reference.look_up``."""
     return _elementwise(_look_up, x, values.numpy(), f32(low), f32(per_unit))
@@ -195,10 +214,11 @@ def feature_levels(
     """As ``reference.feature_levels``."""
     batch, channels, height, width = y.shape
     out = y.new_empty(batch, height, width, 2 * channels)
-    source = y.permute(0, 2, 3, 1).reshape(-1, channels).numpy()
+    source = y.permute(0, 2, 3, 1).reshape(-1).numpy()
     target = out.view(-1, 2 * channels).numpy()
     constants = values.numpy(), np.int32(shift), np.int32(first), (f32(per_step), f32(most))
-    spread(lambda a, b: _feature_levels(source, target, *constants, a, b), len(source), channels)
+    operands = source, target, *constants, channels
+    spread(lambda a, b: _feature_levels(*operands, a, b), len(target), channels)
     return out.permute(0, 3, 1, 2)
 
 
