@@ -10,6 +10,7 @@ Importing also lets Pillow open and save ``.mbic`` files. torch is imported when
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from mambaic.errors import (
@@ -56,6 +57,11 @@ __all__ = [
     "load",
     "load_for",
 ]
+
+# OpenMP's threads, which torch starts, wait for one that lost its core in a loop that takes
+# milliseconds by default: beside another busy process, coding on two cores took 15 times as long
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _pillow.register()
 

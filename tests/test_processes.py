@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -39,6 +42,24 @@ def codec():
 @pytest.fixture(scope="module")
 def data(codec):
     return codec.encode(picture(), 70)
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")],
+)
+def test_waiting_threads_do_not_spin_unless_told_to(given, spins):
+    """Beside another busy process nothing would go on. torch reads it when it is imported."""
+    code = (
+        "import os, sys, mambaic;"
+        "print(os.environ.get('GOMP_SPINCOUNT', ''), 'torch' in sys.modules)"
+    )
+    known = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+    rest = {name: value for name, value in os.environ.items() if name not in known}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=rest | given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"{spins} False".strip()
 
 
 # -- pickling --------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import os
 import signal
 import sys
 import warnings
@@ -61,9 +60,6 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code of design: 0 ok, 1 bug, 2 usage, 3 image or
     file, 4 bitstream, 5 checkpoint or config, 6 device."""
-    # OpenMP threads that wait for one that lost its core spin for milliseconds by default; beside
-    # another busy process, decoding took ten times as long
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # of damaged metadata and the like, which people are told by notes; of how many workers Ray finds
     # room for
     warnings.filterwarnings("ignore", module=r"(PIL|pillow_jxl|pillow_heif|ray)\b")

@@ -11,6 +11,7 @@ share, as it is a level coarser, makes of a band of the brightness is offered to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -79,11 +80,11 @@ class Shares(nn.Module):
 
 def _around(maps: Tensor) -> Tensor:
     """Sums over the neighbourhood of every position: of its columns, then of its rows."""
-    reach = AROUND // 2
-    height, width = maps.shape[-2:]
-    padded = F.pad(maps, (reach,) * 4)
-    columns = sum((padded[..., at : at + width] for at in range(1, AROUND)), padded[..., :width])
-    return sum((columns[..., at : at + height, :] for at in range(1, AROUND)), columns[..., :height, :])
+    sums = F.pad(maps, (AROUND // 2,) * 4)
+    for dim in (-1, -2):
+        size = sums.shape[dim] - AROUND + 1
+        sums = reduce(torch.add, (sums.narrow(dim, at, size) for at in range(AROUND)))
+    return sums
 
 
 class ColourStep(nn.Module):
