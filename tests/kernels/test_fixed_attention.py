@@ -47,6 +47,11 @@ def test_what_is_beyond_the_map_takes_no_share():
     assert torch.equal(found, expected.transpose(0, 1))
 
 
+def test_nan_ends_nothing():
+    qkv, *rest = operands(1, 5, 7)
+    assert cpu.attention(torch.full_like(qkv, torch.nan), *rest).shape == (1, 5, 7, 10)
+
+
 TRITON_CHECK = """
 import torch
 from test_fixed_attention import SIZES, operands, reference

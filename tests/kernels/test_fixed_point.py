@@ -64,6 +64,19 @@ def test_beyond_a_table_is_its_end(beyond):
     assert float(found) == (9.0 if beyond > 0 else 0.0)
 
 
+def test_nan_reads_an_end_of_a_table():
+    """And nothing beyond it, which would end the process."""
+    nan, table = torch.full((2, 3, 40), torch.nan), torch.arange(1.0, 11.0)
+    assert torch.equal(cpu.look_up(nan, table, 0.0, 1.0), torch.ones_like(nan))
+    assert cpu.silu(nan, table, 0.0, 1.0).isnan().all()
+    assert torch.equal(cpu.softplus(nan, table, 1.0).nan_to_num(10.0), torch.full_like(nan, 10.0))
+
+
+def test_leaky(layout):
+    x = layout(some((2, 7, 5, 6)))
+    assert torch.equal(fixed_point.leaky(x, 0.1), x.maximum(reference.to_grid(x * 0.1)))
+
+
 @pytest.mark.parametrize("rows", [0, 1, 33, 5000])
 def test_norm(rows):
     x = reference.to_grid(some((rows, 160), 3.0) + 1)

@@ -97,6 +97,14 @@ def test_digits_give_the_same(name, more):
         assert torch.equal(found, definition.product(*operands_of_one))
 
 
+@pytest.mark.parametrize("act", ACTIVATIONS[2:])
+def test_nan_reads_an_end_of_a_table(act):
+    """And nothing beyond it, which would end the process."""
+    nan, one = torch.full((1, 5, 19), torch.nan), torch.ones(23)
+    found = cpu.product(nan, integers(23, 19), one, one, (1.0, 9.0), Places(), act=act)
+    assert found.shape == (1, 5, 23)
+
+
 def test_what_is_not_rounded():
     sums, plus = integers(2, 6, 3, 5), some(2, 6, 3, 5)
     multiplier, bias = torch.rand(6), torch.rand(6)

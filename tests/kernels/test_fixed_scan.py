@@ -105,6 +105,12 @@ def test_no_positions():
     assert cpu.fixed_scan(u, dt, rates, B, C, (0, 4), reset=True).shape == u.shape
 
 
+def test_nan_ends_nothing():
+    u, dt, rates, B, C = operands(1, 3, 4, 8, 2)
+    nan = torch.full_like(dt, torch.nan)
+    assert cpu.fixed_scan(u, nan, rates, B, C, (3, 4), reset=True).shape == u.shape
+
+
 TRITON_CHECK = """
 import torch
 from test_fixed_scan import fixed_scan, operands, reference

@@ -36,6 +36,13 @@ def test_cpu_matches_reference(shape):
     assert torch.equal(moved(mean, log_scale, by, TABLES), expected)
 
 
+def test_nan_reads_an_end_of_a_table():
+    """And nothing beyond it, which would end the process."""
+    nan = torch.full((1, 7, 5), torch.nan)
+    assert cpu.normalised(nan, nan, nan, TABLES)[1].shape == (1, 7, 15)
+    assert cpu.moved(nan, nan, nan, TABLES).isnan().all()
+
+
 TRITON_CHECK = """
 import torch
 from test_sub_groups_kernels import SHAPES, TABLES, operands, reference

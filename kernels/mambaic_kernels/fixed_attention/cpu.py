@@ -28,7 +28,7 @@ def _share_out(logits, place, powers, per_step, parts):  # type: ignore[no-untyp
     for key in range(len(logits)):
         most = max(most, logits[key])
     for key in range(len(logits)):
-        place[key] = np.int32(min(np.rint((most - logits[key]) * per_step), end))
+        place[key] = np.int32(min(end, np.rint((most - logits[key]) * per_step)))
     for key in range(len(logits)):
         logits[key] = powers[np.uint32(place[key])]
     for key in range(len(logits)):

@@ -19,6 +19,8 @@ _PER_UNIT, _UNIT = f32(PER_UNIT), f32(UNIT)
 
 # Elementwise kernels are given what they work on whole: LLVM makes vectors of loops from 0 to the
 # length of an array, and none of those from one index to another, which numba lets be negative.
+# Bounds are the first arguments of min and max: NaN, which only a broken mathematics library makes,
+# then reads an end of a table, and nothing beyond it.
 
 
 @exact_jit(nogil=True)
@@ -48,7 +50,7 @@ def _look_up(x, out, values, low, per_unit):  # type: ignore[no-untyped-def]
         # look-ups in a loop of their own: LLVM makes no vectors of one that has them
         for i in range(len(own)):
             at = np.rint((own[i] - low) * per_unit)
-            place[i] = np.int32(min(max(at, f32(0)), end))
+            place[i] = np.int32(min(max(f32(0), at), end))
         for i in range(len(own)):
             to[i] = values[np.uint32(place[i])]
 
@@ -61,7 +63,7 @@ def _silu(x, out, values, low, per_unit, first, last):  # type: ignore[no-untype
     for row in range(first, last):
         own, to = memory[row * step : row * step + channels], out[row]
         for c in range(channels):
-            place[c] = np.int32(min(max(np.rint((own[c] - low) * per_unit), f32(0)), end))
+            place[c] = np.int32(min(max(f32(0), np.rint((own[c] - low) * per_unit)), end))
         for c in range(channels):
             to[c] = values[np.uint32(place[c])]
         for c in range(channels):
@@ -75,7 +77,7 @@ def _softplus(x, out, values, per_unit):  # type: ignore[no-untyped-def]
     for start in range(0, len(x), AT_ONCE):
         own, to = x[start : start + AT_ONCE], out[start : start + AT_ONCE]
         for i in range(len(own)):
-            place[i] = np.int32(min(np.rint(abs(own[i]) * per_unit), end))
+            place[i] = np.int32(min(end, np.rint(abs(own[i]) * per_unit)))
         for i in range(len(own)):
             to[i] = values[np.uint32(place[i])]
         for i in range(len(own)):

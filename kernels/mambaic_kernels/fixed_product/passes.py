@@ -68,7 +68,7 @@ def _activated(own, place, kind, low, per_unit, table):  # type: ignore[no-untyp
     channels, end = len(own), f32(len(table) - 1)
     for c in range(channels):
         at = abs(own[c]) if kind == _SOFTPLUS else own[c] - low
-        place[c] = np.int32(min(max(np.rint(at * per_unit), f32(0)), end))
+        place[c] = np.int32(min(max(f32(0), np.rint(at * per_unit)), end))
     # look-ups in a loop of their own: LLVM makes no vectors of one that has them
     if kind == _SOFTPLUS:
         for c in range(channels):

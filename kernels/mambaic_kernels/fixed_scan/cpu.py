@@ -41,7 +41,7 @@ def _advance(x, t, B, C, rates, decays, h, total, flow, decay, place, out):  # t
         B_n, C_n, rate, h_n = B[n], C[n], rates[n], h[n]
         # look-ups in a loop of their own, of which LLVM makes no vectors
         for d in range(channels):
-            place[d] = np.int32(min(np.rint(t[d] * rate[d] * _STEPS), _LAST))
+            place[d] = np.int32(min(_LAST, np.rint(t[d] * rate[d] * _STEPS)))
         for d in range(channels):
             decay[d] = decays[np.uint32(place[d])]
         for d in range(channels):
@@ -108,7 +108,7 @@ def _projected(u, operands, weight, multiplier, bias, table, levels, rates, deca
                             t[d] += level * w[d]
                     for d in range(channels):
                         t[d] = np.rint(t[d] * scale[d]) * _UNIT + shift[d]
-                        place[d] = np.int32(min(np.rint(abs(t[d]) * per_unit), end))
+                        place[d] = np.int32(min(end, np.rint(abs(t[d]) * per_unit)))
                     for d in range(channels):
                         decay[d] = table[np.uint32(place[d])]
                     for d in range(channels):

@@ -22,7 +22,7 @@ _PER_UNIT, _UNIT, _MOST, _LEAST = f32(PER_UNIT), f32(UNIT), f32(DEVIATIONS_MAX),
 @exact_jit()
 def _at(x, values, low, per_unit):  # type: ignore[no-untyped-def]
     """The value of a table."""
-    place = min(max(np.rint((x - low) * per_unit), f32(0)), f32(len(values) - 1))
+    place = min(max(f32(0), np.rint((x - low) * per_unit)), f32(len(values) - 1))
     return values[np.uint32(np.int32(place))]
 
 
