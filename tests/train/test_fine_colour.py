@@ -35,6 +35,9 @@ def test_only_what_is_trained_changes_and_files_name_the_same_weights(tmp_path):
     assert any("scales" in name for name in changed)
     assert any("colour" in name for name in changed)
     assert before.fine_id != after.fine_id
+    trained = [name for name in changed if "colour" in name and name.endswith("weight")]
+    moved = max(float((old[name] - new[name]).abs().max()) for name in trained)
+    assert moved <= 3 * 2 * settings.lr  # they went on from their own weights
 
 
 def test_scales_that_are_wrong_are_corrected_by_as_much():

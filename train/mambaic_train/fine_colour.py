@@ -229,10 +229,11 @@ def _batch(parts: Sequence[Sample]) -> tuple[Tensor, dict[int, Level], dict[str,
 
 
 def train_fine(
-    init: str, data: Sequence[Path], out: Path, config: TrainConfig, crops: int = 500
+    init: str, data: Sequence[Path], out: Path, config: TrainConfig, crops: int
 ) -> None:
     """Write to ``out`` the checkpoint ``init`` with networks for the finest colours and small
-    scales, trained on so many ``crops`` of the photographs ``data``. Nothing else of it changes.
+    scales, trained on from its own, if it has some, on so many ``crops`` of the photographs
+    ``data``. Nothing else of it changes.
 
     Raises ConfigError for an ``out`` that exists and for presets without such networks.
     """
@@ -242,16 +243,16 @@ def train_fine(
     preset = PRESETS.get(model.config.name)
     if preset is None or not preset.fine_width:
         raise ConfigError(f"preset {model.config.name} has no networks for the finest colours")
+    torch.manual_seed(config.seed)
     if not model.config.fine_width:
         model = grow(model, preset).eval()
-    torch.manual_seed(config.seed)
-    model.entropy_model.fine = FineNetworks(model.config)  # from nothing, whatever there was
     model.requires_grad_(False)
     photos = PhotoSet(tuple(data), min_side=CROP)
     rotate_as_encoded(photos, model)
     counts = ScaleCount(model.config.M)
     samples = list(_samples(model, photos, counts, crops, config.seed))
     fine = model.entropy_model.fine
+    assert fine is not None
     fine.scales.offsets.copy_(counts.offsets())
     fit(fine.colour.requires_grad_(True), samples, model, config)
     measure(fine, samples, model)
