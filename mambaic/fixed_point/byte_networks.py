@@ -17,6 +17,7 @@ from mambaic.fixed_point.layers import MOST_LEVELS, M, Weights, shallow_copy
 from mambaic.nn.grid import UNIT
 from mambaic.nn.products import Affine, FusedLayer, product
 from mambaic_kernels.fixed_point.activation import LEAKY, Activation
+from mambaic_kernels.fixed_product.passes import digits
 
 
 class ByteConv2d(FusedLayer):
@@ -45,7 +46,7 @@ class ByteConv2d(FusedLayer):
         plus: Tensor | None = None,
     ) -> Tensor:
         plain = times is None and affine is None and isinstance(act, nn.LeakyReLU | None)
-        if not plain or not ByteProduct.pays(self._conv, x, self._conv.stride[0]):
+        if not plain or not ByteProduct.pays(self._conv, x, 1, self._conv.stride[0]):
             return product(self._conv, x, *where, times=times, affine=affine, act=act, plus=plus)
         x = x.contiguous(memory_format=torch.channels_last)
         # of a dense vector: of maps with their channels last torch takes twenty times as long
@@ -54,7 +55,7 @@ class ByteConv2d(FusedLayer):
         leaky = Activation(LEAKY, act.negative_slope) if isinstance(act, nn.LeakyReLU) else None
         return self._product.fused(
             x,
-            (MOST_LEVELS / reach, float(MOST_LEVELS)),
+            lambda part, _: digits(part, MOST_LEVELS / reach, float(MOST_LEVELS), 1),
             1,
             multiplier=self._scale * (reach / MOST_LEVELS),
             bias=self._bias,

@@ -8,6 +8,7 @@ float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +24,8 @@ from mambaic_kernels.grids import Grids, join
 LARGEST_BYTE = 255
 CACHED = 1 << 21  # sums that are made at once, four bytes each
 LEAST = 1 << 22  # multiplications under which float32 takes less time
+# of a tensor and, if they are not None, its factors: bytes as ``passes.digits`` makes them
+Digits = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class ByteProduct:
@@ -58,9 +61,9 @@ class ByteProduct:
         return bool((isinstance(layer, nn.Linear) or layer.groups == 1) and exact_bytes())
 
     @staticmethod
-    def pays(layer: nn.Linear | nn.Conv2d, x: Tensor, stride: int) -> bool:
+    def pays(layer: nn.Linear | nn.Conv2d, x: Tensor, channel: int, stride: int) -> bool:
         """Whether a product of x takes less time than in float32. Both give the same sums."""
-        positions = x.numel() // (layer.weight.shape[1] * stride**2)
+        positions = x.numel() // (x.shape[channel] * stride**2)
         return positions * layer.weight.numel() >= LEAST
 
     def __call__(self, digits: Tensor, grids: Grids = ()) -> Tensor:
@@ -76,7 +79,7 @@ class ByteProduct:
     def fused(
         self,
         x: Tensor,
-        levels: tuple[float, float],
+        digits_of: Digits,
         channel: int,
         grids: Grids = (),
         *,
@@ -84,28 +87,28 @@ class ByteProduct:
         plus: Tensor | None = None,
         **finish: Any,
     ) -> Tensor:
-        """``passes.digits`` of x, their product, and ``passes.finish``; of a large x part by part,
-        so that what lies between them stays in the cache."""
+        """Digits of x and ``times``, their product, and ``passes.finish``; of a large x part by
+        part, so that what lies between them stays in the cache."""
         finish |= {"channel": -1 if grids else channel, "zero": self.zero}
         size = self._at_once(x, channel, grids, times)
         if size is None:
-            sums = self(passes.digits(x, *levels, channel, times), grids)
+            sums = self(digits_of(x, times), grids)
             return passes.finish(sums, plus=plus, **finish)
         if not self._matrix:
-            return self._by_rows(x, levels, size, plus, finish)
+            return self._by_rows(x, digits_of, size, plus, finish)
         rows, factors, others = (_rows(of) for of in (x, times, plus))
         assert rows is not None
         out = torch.empty(len(rows), len(self.zero), dtype=torch.float32)
         for first in range(0, len(rows), size):
             own = slice(first, first + size)
-            digits = passes.digits(rows[own], *levels, -1, _part(factors, own))
+            digits = digits_of(rows[own], _part(factors, own))
             passes.finish(self._multiplied(digits), plus=_part(others, own), out=out[own], **finish)
         return out.view(*x.shape[:-1], -1)
 
     def _by_rows(
         self,
         x: Tensor,
-        levels: tuple[float, float],
+        digits_of: Digits,
         size: int,
         plus: Tensor | None,
         finish: dict[str, Any],
@@ -118,7 +121,7 @@ class ByteProduct:
             last = min(first + size, height)
             above, below = min(reach, first), min(reach, height - last)
             own = slice(None), slice(None), slice(first, last)
-            digits = passes.digits(x[:, :, first - above : last + below], *levels, 1)
+            digits = digits_of(x[:, :, first - above : last + below], None)
             sums = self._convolved_rows(digits, reach - above, reach - below)
             passes.finish(sums, plus=_part(plus, own), out=out[own], **finish)
         return out

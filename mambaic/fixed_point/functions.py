@@ -21,6 +21,7 @@ from mambaic_kernels.fixed_point import (
     softplus,
 )
 from mambaic_kernels.fixed_point.activation import Activation
+from mambaic_kernels.fixed_point.cpu import feature_digits
 from mambaic_kernels.sub_groups import Tables, moved, normalised
 
 
@@ -174,6 +175,10 @@ class FixedLogFeatures(OctaveTable):
     def levels(self, y: Tensor, per_step: float, most: float) -> Tensor:
         """In steps of 1 / per_step."""
         return feature_levels(y, self.values, self.SHIFT, self.FIRST, per_step, most)
+
+    def digits(self, y: Tensor, per_step: float, most: float) -> Tensor:
+        """The digits of ``levels``, on a CPU."""
+        return feature_digits(y, self.values, self.SHIFT, self.FIRST, per_step, most)
 
 
 class FixedNormalise(nn.Module):

@@ -25,6 +25,7 @@ from mambaic_kernels.fixed_attention import Scales, attention
 from mambaic_kernels.fixed_point import norm as fixed_norm
 from mambaic_kernels.fixed_point import to_levels
 from mambaic_kernels.fixed_product import Places, directed, product
+from mambaic_kernels.fixed_product.passes import digits
 from mambaic_kernels.fixed_scan import Steps, fixed_scan, projected_scan, suits
 from mambaic_kernels.grids import Grids, take
 
@@ -108,8 +109,6 @@ class FixedProduct(FusedLayer):
         plus: Tensor | None = None,
     ) -> Tensor:
         levels, places = (self.into.per_step, self.into.levels), self.places
-        if self.features is not None:
-            x, levels = self.features.levels(x, *levels), (1.0, self.into.levels)
         if where:
             places = places._replace(grids=where[0])
         if affine is not None:
@@ -119,6 +118,8 @@ class FixedProduct(FusedLayer):
         }  # fmt: skip
         if self._suits_bytes(x, places):
             return self._by_bytes(x, levels, places, times, **around)
+        if self.features is not None:
+            x, levels = self.features.levels(x, *levels), (1.0, self.into.levels)
         weights = self.layer.weight, self.multiplier, self.bias
         return product(x, *weights, levels, places, times, **around)
 
@@ -137,13 +138,21 @@ class FixedProduct(FusedLayer):
             x, times = take(x, grids), None if times is None else take(times, grids)
             grids, channel = (), -1
         around |= {"multiplier": self.multiplier, "bias": self.bias, "times": times}
-        return self._in_bytes.fused(x, levels, channel, grids, **around)
+        features = self.features
+
+        def digits_of(part: Tensor, factors: Tensor | None) -> Tensor:
+            if features is not None:
+                return features.digits(part, *levels)
+            return digits(part, *levels, channel, factors)
+
+        return self._in_bytes.fused(x, digits_of, channel, grids, **around)
 
     def _suits_bytes(self, x: Tensor, places: Places) -> bool:
         if x.device.type != "cpu" or x.requires_grad or self.into.levels < LARGEST_BYTE:
             return False  # the last: float32 would not hold all sums of bytes
         stride = places.grids[0].stride if places.grids else 1
-        return ByteProduct.pays(self.layer, x, stride) and ByteProduct.suits(self.layer)
+        pays = ByteProduct.pays(self.layer, x, places.channel, stride)
+        return pays and ByteProduct.suits(self.layer)
 
 
 def _places(layer: nn.Linear | nn.Conv2d) -> Places:

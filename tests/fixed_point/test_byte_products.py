@@ -9,7 +9,7 @@ from torch import nn
 from mambaic.fixed_point import byte_products
 from mambaic.fixed_point.functions import FixedLeakyReLU
 from mambaic.fixed_point.layers import FixedProduct
-from mambaic.nn.blocks import FeatureConv2d, GridConv2d, RowConv2d
+from mambaic.nn.blocks import FeatureConv2d, GridConv2d, GridFeatureConv2d, RowConv2d
 from mambaic_kernels.grids import Grid
 
 GRIDS = Grid(0, 1, 2), Grid(1, 0, 2)
@@ -24,6 +24,7 @@ LAYERS = {
     "1x1": (lambda: nn.Conv2d(300, 9, 1, bias=False), (1, 300, 3, 2), ()),
     "rows": (lambda: RowConv2d(30, 12), (2, 17, 30), ()),
     "features": (lambda: FeatureConv2d(12, 9, 2), (1, 12, 7, 6), ()),
+    "features at grids": (lambda: GridFeatureConv2d(6, 9), (1, 6, 12, 14), (GRIDS,)),
     "grid": (lambda: GridConv2d(16, 24, 5), (1, 16, 12, 14), (GRIDS,)),
     "grid of rows": (lambda: GridConv2d(16, 24, 1), (1, 16, 12, 16), (GRIDS,)),
 }

@@ -15,6 +15,7 @@ from mambaic.nn.attention import WindowAttention
 from mambaic.nn.blocks import (
     FeatureConv2d,
     GridConv2d,
+    GridFeatureConv2d,
     QualityModulation,
     ResidualBlock,
     RowConv2d,
@@ -48,6 +49,7 @@ CASES = [
     pytest.param(nn.Linear(12, 5), (maps(3, 4, 12),), id="linear"),
     pytest.param(RowConv2d(12, 5), (maps(3, 4, 12),), id="rows"),
     pytest.param(GridConv2d(6, 5, 3), (maps(1, 6, 8, 8), GRIDS), id="grid"),
+    pytest.param(GridFeatureConv2d(6, 5), (maps(1, 6, 8, 8, scale=9.0), GRIDS), id="both"),
     pytest.param(FeatureConv2d(6, 5, 2), (maps(1, 6, 8, 8, scale=9.0),), id="features"),
     pytest.param(nn.LayerNorm(24), (maps(2, 5, 24, scale=3.0) + 1.0,), id="norm"),
     pytest.param(ResidualBlock(8), (maps(1, 8, 9, 7),), id="residual block"),

@@ -96,6 +96,16 @@ def test_shares(bias_shape):
     assert (expected.sum(dim=-1) - 4095).abs().max() <= 8
 
 
+@pytest.mark.parametrize("shape", [(2, 7, 5, 3), (1, 1, 9, 40), (1, 1100, 2, 2), (1, 5, 0, 4)])
+def test_features(shape, layout):
+    y = layout(some(shape, 90.0))
+    octaves, levels = (some((1000,), 9.0, seed=2).abs(), 23 - 6, 127 << 6), (17.3, 500.0)
+    expected = reference.feature_levels(y, *octaves, *levels)
+    assert torch.equal(cpu.feature_levels(y, *octaves, *levels), expected)
+    digits = reference.to_digits(expected, 1.0, levels[1])
+    assert torch.equal(cpu.feature_digits(y, *octaves, *levels), digits)
+
+
 TRITON_CHECK = """
 import torch
 from test_fixed_point import reference, some

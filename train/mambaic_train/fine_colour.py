@@ -228,9 +228,7 @@ def _batch(parts: Sequence[Sample]) -> tuple[Tensor, dict[int, Level], dict[str,
     return q, known, missed
 
 
-def train_fine(
-    init: str, data: Sequence[Path], out: Path, config: TrainConfig, crops: int
-) -> None:
+def train_fine(init: str, data: Sequence[Path], out: Path, config: TrainConfig, crops: int) -> None:
     """Write to ``out`` the checkpoint ``init`` with networks for the finest colours and small
     scales, trained on from its own, if it has some, on so many ``crops`` of the photographs
     ``data``. Nothing else of it changes.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.fixed_point.reference import PER_UNIT, UNIT
+from mambaic_kernels.fixed_point.reference import DIGIT_ZERO, PER_UNIT, UNIT
 from mambaic_kernels.fixed_point.rows import SERIAL, rows_of, spread
 from mambaic_kernels.simd import exact_jit, f32, float_bits
 
@@ -96,27 +96,55 @@ def _look_up_octaves(bits, out, values, shift, start):  # type: ignore[no-untype
             to[i] = values[np.uint32(place[i])]
 
 
+@exact_jit(inline="always")
+def _magnitude_levels(own, place, found, values, shift, start, per_step, most):  # type: ignore[no-untyped-def]
+    end = np.int32(len(values) - 1)
+    for i in range(len(own)):
+        cell = (float_bits(abs(own[i]) + f32(1)) >> shift) - start
+        place[i] = min(max(cell, np.int32(0)), end)
+    for i in range(len(own)):
+        found[i] = values[np.uint32(place[i])]
+    for i in range(len(own)):
+        found[i] = min(max(np.rint(found[i] * per_step), -most), most)
+
+
 @exact_jit(nogil=True)
 def _feature_levels(y, out, values, shift, start, levels, channels, first, last):  # type: ignore[no-untyped-def]
     per_step, most = levels
-    end = np.int32(len(values) - 1)
     at_once = max(1, AT_ONCE // channels)  # rows: those of few channels are short
     place, found = np.empty(at_once * channels, np.int32), np.empty(at_once * channels, np.float32)
     for row in range(first, last, at_once):
         own = y[row * channels : min(row + at_once, last) * channels]
-        for i in range(len(own)):
-            cell = (float_bits(abs(own[i]) + f32(1)) >> shift) - start
-            place[i] = min(max(cell, np.int32(0)), end)
-        for i in range(len(own)):
-            found[i] = values[np.uint32(place[i])]
-        for i in range(len(own)):
-            found[i] = min(max(np.rint(found[i] * per_step), -most), most)
+        _magnitude_levels(own, place, found, values, shift, start, per_step, most)
         for i in range(len(own) // channels):
             to = out[row + i]
             for c in range(channels):
                 level = found[i * channels + c]
                 to[c] = -level if own[i * channels + c] < f32(0) else level
                 to[channels + c] = level
+
+
+@exact_jit(nogil=True)
+def _feature_digits(y, high, low, values, shift, start, levels, channels, first, last):  # type: ignore[no-untyped-def]
+    per_step, most = levels
+    at_once = max(1, AT_ONCE // channels)
+    place, found = np.empty(at_once * channels, np.int32), np.empty(at_once * channels, np.float32)
+    digit = np.empty((4, at_once * channels), np.uint8)
+    for row in range(first, last, at_once):
+        own = y[row * channels : min(row + at_once, last) * channels]
+        _magnitude_levels(own, place, found, values, shift, start, per_step, most)
+        for i in range(len(own)):
+            level = np.int32(found[i])
+            signed = -level if own[i] < f32(0) else level
+            digit[0, i] = np.uint8((signed >> 4) + DIGIT_ZERO)
+            digit[1, i] = np.uint8((signed & 15) + DIGIT_ZERO)
+            digit[2, i] = np.uint8((level >> 4) + DIGIT_ZERO)
+            digit[3, i] = np.uint8((level & 15) + DIGIT_ZERO)
+        for i in range(len(own) // channels):
+            to_high, to_low, at = high[row + i], low[row + i], i * channels
+            for c in range(channels):
+                to_high[c], to_low[c] = digit[0, at + c], digit[1, at + c]
+                to_high[channels + c], to_low[channels + c] = digit[2, at + c], digit[3, at + c]
 
 
 @exact_jit(nogil=True)
@@ -221,6 +249,20 @@ def feature_levels(
     constants = values.numpy(), np.int32(shift), np.int32(first), (f32(per_step), f32(most))
     operands = source, target, *constants, channels
     spread(lambda a, b: _feature_levels(*operands, a, b), len(target), channels)
+    return out.permute(0, 3, 1, 2)
+
+
+def feature_digits(
+    y: Tensor, values: Tensor, shift: int, first: int, per_step: float, most: float
+) -> Tensor:
+    """``reference.to_digits`` of ``feature_levels``, channels last in memory."""
+    batch, channels, height, width = y.shape
+    out = torch.empty(2 * batch, height, width, 2 * channels, dtype=torch.uint8)
+    source = y.permute(0, 2, 3, 1).reshape(-1).numpy()
+    high, low = out.view(2, -1, 2 * channels).numpy()
+    constants = values.numpy(), np.int32(shift), np.int32(first), (f32(per_step), f32(most))
+    operands = source, high, low, *constants, channels
+    spread(lambda a, b: _feature_digits(*operands, a, b), len(high), channels)
     return out.permute(0, 3, 1, 2)
 
 
