@@ -70,7 +70,7 @@ class Extension(NamedTuple):
 
 TUNE = "tune"
 EXTENSIONS = {
-    "fine": Extension("entropy_model.fine.", ("fine_width", "highest")),
+    "fine": Extension("entropy_model.fine.", ("fine_width", "fine_levels", "highest")),
     TUNE: Extension("tune.", ()),  # parameters at tune 1: ``mambaic.models.tuning``
 }
 

@@ -19,6 +19,7 @@ T = TypeVar("T", float, "Tensor")
 
 TRAINED = 100.0  # the quality up to which the networks have been trained
 STRETCHED_FROM = 85.0
+MOST_LEVELS = 2047  # of either sign, of what a layer takes in, in fixed point: two digits of a byte
 BLOCK_FIELDS = ("analysis8", "analysis16", "synthesis16", "synthesis8", "context_blocks")
 
 
@@ -70,6 +71,7 @@ class ModelConfig:
     rate_anchors: int = 9
     # finest colours, and qualities beyond what the networks know
     fine_width: int = 0  # hidden width of their networks; 0: no such networks
+    fine_levels: int = MOST_LEVELS  # steps of either sign of what their layers take in
     highest: float = TRAINED  # what a quality of 100 is stretched to
     halo: int = 16  # latents of overlap for tiled running
 
@@ -84,6 +86,8 @@ class ModelConfig:
             raise ConfigError(f"rate_anchors = {self.rate_anchors} must be at least 2")
         if self.highest < TRAINED or (self.highest > TRAINED and not self.fine_width):
             raise ConfigError(f"highest = {self.highest} needs fine_width and at least {TRAINED}")
+        if not 0 < self.fine_levels <= MOST_LEVELS:
+            raise ConfigError(f"fine_levels = {self.fine_levels} must be in 1..{MOST_LEVELS}")
         for field in BLOCK_FIELDS:
             if set(getattr(self, field)) - set("rva"):
                 raise ConfigError(f"{field} = {getattr(self, field)!r} may use only r, v and a")
@@ -139,6 +143,7 @@ _S = ModelConfig(
     slices=4,
     slice_gates=24,
     fine_width=32,
+    fine_levels=127,
     highest=130.0,
 )
 
@@ -164,6 +169,7 @@ PRESETS: dict[str, ModelConfig] = {
         slice_gates=4,
         rate_anchors=3,
         fine_width=8,
+        fine_levels=127,
         highest=130.0,
         halo=8,
     ),

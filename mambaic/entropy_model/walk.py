@@ -296,5 +296,6 @@ def _fixed_point(model: EntropyModel) -> EntropyModel:
     for name, network in twin(model.walked(), model.get_buffer("reaches")).items():
         found.add_module(name, network)
     if model.fine is not None:
-        found.add_module("fine", twin(model.fine, model.fine.get_buffer("reaches")))
+        reaches, levels = model.fine.get_buffer("reaches"), model.config.fine_levels
+        found.add_module("fine", twin(model.fine, reaches, levels))
     return found

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mambaic.config import MOST_LEVELS
 from mambaic.fixed_point.byte_products import ByteProduct
-from mambaic.fixed_point.layers import MOST_LEVELS, M, Weights, shallow_copy
+from mambaic.fixed_point.layers import M, Weights, shallow_copy
 from mambaic.nn.grid import UNIT
 from mambaic.nn.products import Affine, FusedLayer, product
 from mambaic_kernels.fixed_point.activation import LEAKY, Activation

@@ -1,9 +1,9 @@
 """Products of integers by the 8-bit instructions of CPUs (VNNI, AMX): the same sums, sooner.
 
-An input of at most 12 bits is two digits of a byte each, 16 * high + low; products of both with
-weights of a byte are summed in 32 bits by oneDNN. CPUs without such instructions, whose oneDNN
-bounds sums of pairs to 16 bits, are found by a probe; there, as on other devices, sums are made in
-float32.
+An input of at most 12 bits is two digits of a byte each, 16 * high + low, one of at most 8 bits a
+single one; products of digits with weights of a byte are summed in 32 bits by oneDNN. CPUs without
+such instructions, whose oneDNN bounds sums of pairs to 16 bits, are found by a probe; there, as on
+other devices, sums are made in float32.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ Digits = Callable[[Tensor, Tensor | None], Tensor]
 
 class ByteProduct:
     """The product with a layer's integer weights, of digits as ``to_digits`` makes them, those
-    of a ``GridConv2d`` of side 1 at its grids: sums (2 B, ...) float32 over bytes, first those of
-    high digits, then of low ones. ``zero`` (out,) is what the sums of digits that are 0 are.
+    of a ``GridConv2d`` of side 1 at its grids: sums (digits B, ...) float32 over bytes, first those
+    of high digits, then of low ones. ``zero`` (out,) is what the sums of digits that are 0 are.
 
     Bytes are multiplied as they are and borders made by padding: oneDNN's own zero points write
     beyond their memory in dilated convolutions of large maps (oneDNN 3, AMX).
     """
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
-        self._layer = layer
+    def __init__(self, layer: nn.Linear | nn.Conv2d, digits: int = 2) -> None:
+        self._layer, self._digits = layer, digits
         alone = isinstance(layer, GridConv2d) and layer.kernel_size == (1, 1)
         self._matrix = alone or isinstance(layer, nn.Linear | RowConv2d)
         self._same_size = self._matrix or (not isinstance(layer, GridConv2d) and _keeps_size(layer))
@@ -89,7 +89,7 @@ class ByteProduct:
     ) -> Tensor:
         """Digits of x and ``times``, their product, and ``passes.finish``; of a large x part by
         part, so that what lies between them stays in the cache."""
-        finish |= {"channel": -1 if grids else channel, "zero": self.zero}
+        finish |= {"channel": -1 if grids else channel, "digits": self._digits, "zero": self.zero}
         size = self._at_once(x, channel, grids, times)
         if size is None:
             sums = self(digits_of(x, times), grids)
@@ -133,7 +133,7 @@ class ByteProduct:
             return None
         columns = x.shape[-1] if channel == 1 else 1
         count = x.shape[2] if channel == 1 else x.numel() // x.shape[-1]
-        size = max(1, CACHED // (2 * len(self.zero) * columns))
+        size = max(1, CACHED // (self._digits * len(self.zero) * columns))
         return size if count > size else None
 
     def _convolved_rows(self, digits: Tensor, above: int, below: int) -> Tensor:

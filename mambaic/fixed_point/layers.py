@@ -2,7 +2,7 @@
 
 A product takes inputs in ``levels`` steps of either sign over the ``reach`` that photographs
 showed, and weights in WEIGHT_LEVELS steps of either sign of every output channel's largest. There
-are as many levels as keep every sum under EXACT, at most MOST_LEVELS.
+are as many levels as keep every sum under EXACT, at most MOST_LEVELS or what a network asks for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mambaic.config import MOST_LEVELS
 from mambaic.fixed_point.byte_products import LARGEST_BYTE, ByteProduct
 from mambaic.fixed_point.functions import FixedLogFeatures, FixedSoftplus
 from mambaic.nn.blocks import OF_FEATURES, RowConv2d
@@ -25,14 +26,13 @@ from mambaic_kernels.fixed_attention import Scales, attention
 from mambaic_kernels.fixed_point import norm as fixed_norm
 from mambaic_kernels.fixed_point import to_levels
 from mambaic_kernels.fixed_product import Places, directed, product
-from mambaic_kernels.fixed_product.passes import digits
+from mambaic_kernels.fixed_product.passes import digit_count, digits
 from mambaic_kernels.fixed_scan import Steps, fixed_scan, projected_scan, suits
 from mambaic_kernels.grids import Grids, take
 
 M = TypeVar("M", bound=nn.Module)
 
 WEIGHT_LEVELS = 127
-MOST_LEVELS = 2047
 
 
 class Levels(nn.Module):
@@ -53,14 +53,14 @@ class Weights:
     """Integers of a weight (out, ...), the size of one in every row, and how many ``levels`` their
     inputs may have."""
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, most: int = MOST_LEVELS) -> None:
         rows = weight.detach().cpu().float().flatten(1)
         self.scale = rows.abs().amax(dim=1) / WEIGHT_LEVELS
         self.scale[self.scale == 0] = 1.0
         ints = (rows / self.scale[:, None]).round_()
         self.integers = ints.view_as(weight)
-        largest = int(ints.abs().double().sum(dim=1).max())
-        self.levels = min(MOST_LEVELS, EXACT // max(1, largest))
+        self.largest = int(ints.abs().double().sum(dim=1).max())  # sum of a row's magnitudes
+        self.levels = min(most, EXACT // max(1, self.largest))
 
 
 def shallow_copy(module: M) -> M:
@@ -76,9 +76,11 @@ class FixedProduct(FusedLayer):
     multiplier: Tensor
     bias: Tensor
 
-    def __init__(self, float_layer: nn.Linear | nn.Conv2d, reach: float) -> None:
+    def __init__(
+        self, float_layer: nn.Linear | nn.Conv2d, reach: float, most: int = MOST_LEVELS
+    ) -> None:
         super().__init__()
-        weights = Weights(float_layer.weight)
+        weights = Weights(float_layer.weight, most)
         into = Levels(reach, weights.levels)
         layer = shallow_copy(float_layer)
         layer.weight = nn.Parameter(weights.integers, requires_grad=False)
@@ -94,6 +96,8 @@ class FixedProduct(FusedLayer):
         self.into = into
         self.features = FixedLogFeatures() if isinstance(layer, OF_FEATURES) else None
         self.layer, self.places = layer, _places(layer)
+        # else float32 would not hold all sums of bytes
+        self._fits_bytes = weights.largest * LARGEST_BYTE <= EXACT
         self._in_bytes: ByteProduct | None = None
 
     def forward(self, x: Tensor, *where: Grids) -> Tensor:
@@ -132,7 +136,7 @@ class FixedProduct(FusedLayer):
         **around: Any,
     ) -> Tensor:
         if self._in_bytes is None:
-            self._in_bytes = ByteProduct(self.layer)
+            self._in_bytes = ByteProduct(self.layer, digit_count(self.into.levels))
         grids, channel = places.grids, places.channel
         if grids and places.side == 1:
             x, times = take(x, grids), None if times is None else take(times, grids)
@@ -140,16 +144,16 @@ class FixedProduct(FusedLayer):
         around |= {"multiplier": self.multiplier, "bias": self.bias, "times": times}
         features = self.features
 
-        def digits_of(part: Tensor, factors: Tensor | None) -> Tensor:
+        def of_part(part: Tensor, factors: Tensor | None) -> Tensor:
             if features is not None:
                 return features.digits(part, *levels)
             return digits(part, *levels, channel, factors)
 
-        return self._in_bytes.fused(x, digits_of, channel, grids, **around)
+        return self._in_bytes.fused(x, of_part, channel, grids, **around)
 
     def _suits_bytes(self, x: Tensor, places: Places) -> bool:
-        if x.device.type != "cpu" or x.requires_grad or self.into.levels < LARGEST_BYTE:
-            return False  # the last: float32 would not hold all sums of bytes
+        if x.device.type != "cpu" or x.requires_grad or not self._fits_bytes:
+            return False
         stride = places.grids[0].stride if places.grids else 1
         pays = ByteProduct.pays(self.layer, x, places.channel, stride)
         return pays and ByteProduct.suits(self.layer)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mambaic.config import MOST_LEVELS
 from mambaic.fixed_point import curves, functions, layers
 from mambaic.nn.attention import AttentionCore, WindowCore
 from mambaic.nn.blocks import OF_FEATURES, QualityModulation
@@ -86,34 +87,35 @@ def measuring(network: nn.Module, reaches: Tensor) -> Iterator[None]:
             handle.remove()
 
 
-def twin(network: M, reaches: Tensor) -> M:
-    """The fixed-point twin of a network; ``reaches`` as ``measuring`` found them."""
+def twin(network: M, reaches: Tensor, most: int = MOST_LEVELS) -> M:
+    """The fixed-point twin of a network; ``reaches`` as ``measuring`` found them. Inputs of its
+    products have at most ``most`` levels of either sign."""
     found = copy.deepcopy(network)
     values = iter(reaches.tolist())
     of_leaf = {id(leaf): [next(values) for _ in range(_inputs(leaf))] for leaf in _measured(found)}
-    _replace_leaves(found, of_leaf)
+    _replace_leaves(found, of_leaf, most)
     device = next(network.parameters()).device
     found = found.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     curves.share_uploads(found)
     return found
 
 
-def _replace_leaves(network: nn.Module, reaches: dict[int, list[float]]) -> None:
+def _replace_leaves(network: nn.Module, reaches: dict[int, list[float]], most: int) -> None:
     for name, child in list(network.named_children()):
-        other = _twin_of(child, reaches)
+        other = _twin_of(child, reaches, most)
         if other is None:
-            _replace_leaves(child, reaches)
+            _replace_leaves(child, reaches, most)
         else:
             network.add_module(name, other)
 
 
-def _twin_of(module: nn.Module, reaches: dict[int, list[float]]) -> nn.Module | None:
+def _twin_of(module: nn.Module, reaches: dict[int, list[float]], most: int) -> nn.Module | None:
     own = reaches.get(id(module), [])
     if isinstance(module, SS2D):
-        in_proj = layers.FixedProduct(module.in_proj, *reaches[id(module.in_proj)])
+        in_proj = layers.FixedProduct(module.in_proj, reaches[id(module.in_proj)][0], most)
         return layers.FixedSS2D(module, in_proj, *reaches[id(module.low_rank)])
     if isinstance(module, nn.Linear | nn.Conv2d):
-        return layers.FixedProduct(module, *own)
+        return layers.FixedProduct(module, own[0], most)
     if isinstance(module, nn.LayerNorm):
         return layers.FixedNorm(module, *own)
     if isinstance(module, WindowCore):

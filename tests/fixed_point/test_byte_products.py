@@ -42,10 +42,11 @@ def both_ways(monkeypatch, layer, x, where=()):
 @needs_bytes
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_the_same_sums(monkeypatch, name, layout):
+@pytest.mark.parametrize("most", [127, 2047])
+def test_the_same_sums(monkeypatch, name, layout, most):
     make, shape, where = LAYERS[name]
     torch.manual_seed(len(name))
-    layer = FixedProduct(make(), reach=3.0)
+    layer = FixedProduct(make(), 3.0, most)
     x = 4 * torch.randn(shape)  # a part of it beyond the reach
     if len(shape) == 4:
         x = x.contiguous(memory_format=layout)
@@ -74,11 +75,12 @@ LARGE = {
 
 @needs_bytes
 @pytest.mark.parametrize("cached", [1, 500])
+@pytest.mark.parametrize("most", [127, 2047])
 @pytest.mark.parametrize("name", LARGE)
-def test_part_by_part_is_the_same(monkeypatch, name, cached):
+def test_part_by_part_is_the_same(monkeypatch, name, cached, most):
     make, shape, with_factors = LARGE[name]
     torch.manual_seed(len(name))
-    layer, act = FixedProduct(make(), reach=3.0), FixedLeakyReLU(0.1)
+    layer, act = FixedProduct(make(), 3.0, most), FixedLeakyReLU(0.1)
     x = torch.randn(shape)
     if len(shape) == 4 and not isinstance(layer.layer, nn.Linear):
         x = x.contiguous(memory_format=torch.channels_last)

@@ -44,6 +44,7 @@ CASES = {
     "one by one": ((2, 40, 3, 5), (9, 40, 1, 1), Places(1)),
     "depthwise": ((2, 35, 7, 5), (35, 1, 3, 3), Places(1, 3, 1, depthwise=True)),
     "checkerboard": ((2, 9, 4, 8), (33, 9, 3, 3), Places(1, 3, 1, grids=TWO)),
+    "a quarter": ((1, 9, 8, 6), (7, 9, 3, 3), Places(1, 3, 1, grids=(Grid(1, 0, 2),))),
     "at some positions": ((2, 9, 8, 8), (6, 9, 1, 1), Places(1, grids=ONE)),
     "at every second": ((1, 9, 8, 8), (6, 9, 1, 1), Places(1, grids=TWO)),
     "patches": ((2, 3, 8, 13), (5, 3, 4, 4), Places(1, 4, 0, 1, 4)),
@@ -82,18 +83,23 @@ def test_cpu_matches_reference(name, more):
 
 @pytest.mark.parametrize("more", [False, True], ids=["alone", "with all"])
 @pytest.mark.parametrize("name", ["rows", "map of rows", "no rows", "one by one"])
-def test_digits_give_the_same(name, more):
+@pytest.mark.parametrize("most", [127.0, 128.0, 2047.0])
+def test_digits_give_the_same(name, more, most):
+    count = 1 if most == 127 else 2
     for act in ACTIVATIONS:
         operands_of_one = operands(name, act, more=more)
+        operands_of_one[4] = 60.0, most
         x, weight, multiplier, bias, levels, where, times, affine, act, plus = operands_of_one
         digits = passes.digits(x, *levels, where.channel, times)
         whole = x if times is None else x * times
         assert torch.equal(digits, reference.to_digits(whole, *levels))
+        assert len(digits) == count * len(x)
         sums = places.sums(digits.float(), weight, where)
         zero = weight.flatten(1).sum(dim=1) * reference.DIGIT_ZERO
         found = passes.finish(
-            sums, multiplier, bias, where.channel, zero=zero, affine=affine, act=act, plus=plus
-        )
+            sums, multiplier, bias, where.channel, digits=count, zero=zero,
+            affine=affine, act=act, plus=plus,
+        )  # fmt: skip
         assert torch.equal(found, definition.product(*operands_of_one))
 
 

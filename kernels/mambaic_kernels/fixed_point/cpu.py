@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.fixed_point.reference import DIGIT_ZERO, PER_UNIT, UNIT
+from mambaic_kernels.fixed_point.reference import DIGIT_ZERO, ONE_DIGIT, PER_UNIT, UNIT
 from mambaic_kernels.fixed_point.rows import SERIAL, rows_of, spread
 from mambaic_kernels.simd import exact_jit, f32, float_bits
 
@@ -124,6 +124,15 @@ def _feature_levels(y, out, values, shift, start, levels, channels, first, last)
                 to[channels + c] = level
 
 
+@exact_jit(inline="always")
+def _beside(signed, plain, rows, channels, first, count):  # type: ignore[no-untyped-def]
+    for i in range(count):
+        row, at = rows[first + i], i * channels
+        for c in range(channels):
+            row[c] = signed[at + c]
+            row[channels + c] = plain[at + c]
+
+
 @exact_jit(nogil=True)
 def _feature_digits(y, high, low, values, shift, start, levels, channels, first, last):  # type: ignore[no-untyped-def]
     per_step, most = levels
@@ -133,18 +142,17 @@ def _feature_digits(y, high, low, values, shift, start, levels, channels, first,
     for row in range(first, last, at_once):
         own = y[row * channels : min(row + at_once, last) * channels]
         _magnitude_levels(own, place, found, values, shift, start, per_step, most)
+        shift_of_high = np.int32(4 if len(low) else 0)
         for i in range(len(own)):
             level = np.int32(found[i])
             signed = -level if own[i] < f32(0) else level
-            digit[0, i] = np.uint8((signed >> 4) + DIGIT_ZERO)
-            digit[1, i] = np.uint8((signed & 15) + DIGIT_ZERO)
-            digit[2, i] = np.uint8((level >> 4) + DIGIT_ZERO)
+            digit[0, i] = np.uint8((signed >> shift_of_high) + DIGIT_ZERO)
+            digit[1, i] = np.uint8((level >> shift_of_high) + DIGIT_ZERO)
+            digit[2, i] = np.uint8((signed & 15) + DIGIT_ZERO)
             digit[3, i] = np.uint8((level & 15) + DIGIT_ZERO)
-        for i in range(len(own) // channels):
-            to_high, to_low, at = high[row + i], low[row + i], i * channels
-            for c in range(channels):
-                to_high[c], to_low[c] = digit[0, at + c], digit[1, at + c]
-                to_high[channels + c], to_low[channels + c] = digit[2, at + c], digit[3, at + c]
+        _beside(digit[0], digit[1], high, channels, row, len(own) // channels)
+        if len(low):
+            _beside(digit[2], digit[3], low, channels, row, len(own) // channels)
 
 
 @exact_jit(nogil=True)
@@ -257,9 +265,10 @@ def feature_digits(
 ) -> Tensor:
     """``reference.to_digits`` of ``feature_levels``, channels last in memory."""
     batch, channels, height, width = y.shape
-    out = torch.empty(2 * batch, height, width, 2 * channels, dtype=torch.uint8)
+    digits = 1 if most <= ONE_DIGIT else 2
+    out = torch.empty(digits * batch, height, width, 2 * channels, dtype=torch.uint8)
     source = y.permute(0, 2, 3, 1).reshape(-1).numpy()
-    high, low = out.view(2, -1, 2 * channels).numpy()
+    high, low = np.split(out.view(-1, 2 * channels).numpy(), [batch * height * width])
     constants = values.numpy(), np.int32(shift), np.int32(first), (f32(per_step), f32(most))
     operands = source, high, low, *constants, channels
     spread(lambda a, b: _feature_digits(*operands, a, b), len(high), channels)

@@ -8,6 +8,7 @@ from torch import Tensor
 PER_UNIT = 1024.0
 UNIT = 1.0 / PER_UNIT
 DIGIT, DIGIT_ZERO = 16.0, 128  # what a high digit counts; the byte of digits that are 0
+ONE_DIGIT = 127.0  # levels of either sign that are one digit
 
 
 def to_grid(x: Tensor) -> Tensor:
@@ -22,8 +23,11 @@ def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
 
 def to_digits(x: Tensor, per_step: float, most: float) -> Tensor:
     """``to_levels`` of x (B, ...), at most 2047 steps, as digits: (2 B, ...) uint8, first high
-    digits, then low ones, levels = DIGIT * high + low, each less DIGIT_ZERO."""
+    digits, then low ones, levels = DIGIT * high + low, each less DIGIT_ZERO. Of at most ONE_DIGIT
+    steps one digit each: (B, ...)."""
     levels = to_levels(x, per_step, most)
+    if most <= ONE_DIGIT:
+        return levels.add_(float(DIGIT_ZERO)).to(torch.uint8)
     high = (levels / DIGIT).floor_()
     low = levels.sub_(high, alpha=DIGIT)
     return torch.cat([high, low]).add_(float(DIGIT_ZERO)).to(torch.uint8)
@@ -33,18 +37,6 @@ def rescale(sums: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
     """Multiples of UNIT of integers ``sums`` times ``multiplier`` (broadcast), plus ``bias``;
     overwrites ``sums``."""
     return sums.mul_(multiplier).round_().mul_(UNIT).add_(bias)
-
-
-def rescale_digits(sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
-    """``rescale`` of sums (2 B, ...) of products with digits, those of zeros ``zero``, (B, ...)."""
-    high, low = (sums - zero).chunk(2)
-    return rescale(high * DIGIT + low, multiplier, bias)
-
-
-def weigh_digits(sums: Tensor, zero: Tensor, multiplier: Tensor, bias: Tensor) -> Tensor:
-    """As ``rescale_digits``, not rounded."""
-    high, low = (sums - zero).chunk(2)
-    return (high * DIGIT + low).mul_(multiplier).add_(bias)
 
 
 def look_up(x: Tensor, values: Tensor, low: float, per_unit: float) -> Tensor:

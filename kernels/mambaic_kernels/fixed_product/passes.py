@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from mambaic_kernels.fixed_point.activation import LEAKY, SILU, SOFTPLUS, Activation
-from mambaic_kernels.fixed_point.reference import DIGIT, DIGIT_ZERO, PER_UNIT, UNIT
+from mambaic_kernels.fixed_point.reference import (
+    DIGIT,
+    DIGIT_ZERO,
+    ONE_DIGIT,
+    PER_UNIT,
+    UNIT,
+)
 from mambaic_kernels.fixed_point.rows import NONE, Rows, rows_of, spread
 from mambaic_kernels.simd import exact_jit, f32
 
@@ -37,10 +43,15 @@ def _levels(x, times, out, per_step, most, first, last):  # type: ignore[no-unty
 
 @exact_jit(inline="always")
 def _split(own, high, low, per_step, most):  # type: ignore[no-untyped-def]
-    for i in range(len(own)):
-        level = np.int32(min(max(np.rint(own[i] * per_step), -most), most))
-        high[i] = np.uint8((level >> 4) + DIGIT_ZERO)
-        low[i] = np.uint8((level & 15) + DIGIT_ZERO)
+    if len(low):
+        for i in range(len(own)):
+            level = np.int32(min(max(np.rint(own[i] * per_step), -most), most))
+            high[i] = np.uint8((level >> 4) + DIGIT_ZERO)
+            low[i] = np.uint8((level & 15) + DIGIT_ZERO)
+    else:
+        for i in range(len(own)):
+            level = np.int32(min(max(np.rint(own[i] * per_step), -most), most))
+            high[i] = np.uint8(level + DIGIT_ZERO)
 
 
 @exact_jit(nogil=True)
@@ -82,7 +93,7 @@ def _activated(own, place, kind, low, per_unit, table):  # type: ignore[no-untyp
 
 
 @exact_jit(nogil=True)
-def _finish(sums, low_sums, out, zero, multiplier, bias, rounded, affine, act, plus, first, last):  # type: ignore[no-untyped-def] # fmt: skip
+def _finish(sums, low_sums, out, digits, zero, multiplier, bias, rounded, affine, act, plus, first, last):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """In place of ``sums``, or to ``out``; what has no elements is not there."""
     factors, shifts, rows_of_one = affine
     kind, low, per_unit, table = act
@@ -91,7 +102,10 @@ def _finish(sums, low_sums, out, zero, multiplier, bias, rounded, affine, act, p
     place = np.empty(channels, np.int32)
     for row in range(first, last):
         own = sums[row]
-        if len(low_sums):
+        if digits == 1:
+            for c in range(channels):
+                own[c] -= zero[c]
+        elif digits == 2:
             beside = low_sums[row]
             for c in range(channels):
                 own[c] = (own[c] - zero[c]) * _DIGIT + (beside[c] - zero[c])
@@ -133,13 +147,18 @@ def levels(
     return out
 
 
+def digit_count(most: float) -> int:
+    """How many digits of a byte so many levels of either sign are."""
+    return 1 if most <= ONE_DIGIT else 2
+
+
 def digits(
     x: Tensor, per_step: float, most: float, channel: int, times: Tensor | None = None
 ) -> Tensor:
     """Digits of x * times: ``fixed_point.reference.to_digits``, dense with ``channel`` last."""
-    out = empty(x, channel, torch.uint8, count=2 * len(x))
-    source, both = rows_of(x, channel), _array(out, channel).reshape(-1)
-    high, low = both[: len(both) // 2], both[len(both) // 2 :]
+    out = empty(x, channel, torch.uint8, count=digit_count(most) * len(x))
+    source, all_digits = rows_of(x, channel), _array(out, channel).reshape(-1)
+    high, low = np.split(all_digits, [x.numel()])
     by = NONE if times is None else rows_of(times, channel)
     constants = f32(per_step), f32(most)
     spread(lambda a, b: _digits(source, by, high, low, *constants, a, b), *source[2:])
@@ -152,6 +171,7 @@ def finish(
     bias: Tensor,
     channel: int,
     *,
+    digits: int = 0,
     zero: Tensor | None = None,
     rounded: bool = True,
     affine: tuple[Tensor, Tensor] | None = None,
@@ -160,14 +180,14 @@ def finish(
     out: Tensor | None = None,
 ) -> Tensor:
     """What follows sums of integers along ``channel``, which may be overwritten: see
-    ``fixed_product.product``. With ``zero`` (C,) they are of digits (2 B, ...), those of zeros
-    ``zero``. Not ``rounded``: of networks that need not be in fixed point; without ``affine``.
-    Written to ``out``, dense as the sums, if there is one."""
+    ``fixed_product.product``. Or of so many ``digits`` each (digits B, ...), those of digits that
+    are 0 being ``zero`` (C,). Not ``rounded``: of networks that need not be in fixed point; without
+    ``affine``. Written to ``out``, dense as the sums, if there is one."""
     layout = torch.channels_last if channel == 1 else torch.contiguous_format
     found = sums = sums.contiguous(memory_format=layout)
     rows = _array(sums, channel)
     low = rows[:0]
-    if zero is not None:
+    if digits == 2:
         found = sums[: len(sums) // 2]
         rows, low = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     if len(bias) < len(multiplier):
@@ -190,7 +210,7 @@ def finish(
         per_channel = [np.tile(of, side) for of in per_channel]
         by = np.tile(by[0], side), np.tile(by[1], side), by[2] // side
         more = more[0], side * more[1], more[2] // side, side * more[3]
-    operands = rows, low, target, *per_channel, rounded, by, does, more
+    operands = rows, low, target, digits, *per_channel, rounded, by, does, more
     spread(lambda a, b: _finish(*operands, a, b), *rows.shape)
     return found if out is None else out
 
