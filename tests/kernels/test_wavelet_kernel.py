@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mambaic_kernels.wavelet import cpu as wavelet_cpu
+from mambaic_kernels.wavelet import fixed
 from mambaic_kernels.wavelet import reference as wavelet
 from mambaic_kernels.wavelet.reference import (
     analyse,
@@ -48,6 +49,15 @@ def test_synthesise_and_its_gradient_match_the_definition(height, width):
     assert x.shape == (2, 3, height, 2 * width)
     assert torch.allclose(x.double(), expected, atol=1e-5)
     assert torch.allclose(gradient.double(), expected_gradient, atol=1e-4)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_in_fixed_point_every_product_is_rounded(height, width):
+    bands = torch.round(3000 * picture(4 * height, width)).view(4, 2, 3, height, width) / 1024
+    expected = fixed.synthesise_reference(bands, 1024.0)
+    assert expected.shape == (2, 3, 2 * height, 2 * width)
+    assert torch.equal(fixed.synthesise(bands, 1024.0), expected)
 
 
 def with_gradient(function, operand):

@@ -7,12 +7,14 @@ all steps work there, on LANES lines at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.simd import f32, jit
+from mambaic_kernels.simd import exact_jit, f32, jit
 from mambaic_kernels.threads import LANES, cut, run
 
 Array = np.ndarray
@@ -71,6 +73,22 @@ def _separate(x, low, high, steps, gain, to_odd, transposed, first, last):  # ty
                 high[p, i, start + j] = odd[i, j] * inverse
 
 
+@jit(inline="always")
+def _store(x, even, odd, p, start, width):  # type: ignore[no-untyped-def]
+    """A block of lines, in the order of memory: across it the pass takes twice as long."""
+    n = len(even)
+    if x.strides[1] < x.strides[2]:
+        for j in range(width):
+            for i in range(n):
+                x[p, 2 * i, start + j] = even[i, j]
+                x[p, 2 * i + 1, start + j] = odd[i, j]
+    else:
+        for i in range(n):
+            for j in range(width):
+                x[p, 2 * i, start + j] = even[i, j]
+                x[p, 2 * i + 1, start + j] = odd[i, j]
+
+
 @jit(nogil=True)
 def _join(low, high, x, steps, gain, to_odd, transposed, first, last):  # type: ignore[no-untyped-def]
     """Low, high (P, n, m) -> x (P, 2n, m), on lines first..last of the P * m."""
@@ -86,20 +104,45 @@ def _join(low, high, x, steps, gain, to_odd, transposed, first, last):  # type: 
                 even[i, j] = low[p, i, start + j] * gain
                 odd[i, j] = high[p, i, start + j] * inverse
         _lift(even, odd, steps, to_odd, transposed)
-        # stores in the order of memory: across it the pass takes twice as long
-        if x.strides[1] < x.strides[2]:
-            for j in range(width):
-                for i in range(n):
-                    x[p, 2 * i, start + j] = even[i, j]
-                    x[p, 2 * i + 1, start + j] = odd[i, j]
+        _store(x, even, odd, p, start, width)
+
+
+@exact_jit(inline="always")
+def _lift_rounded(even, odd, step, to_odd, per_unit, unit):  # type: ignore[no-untyped-def]
+    last = even.shape[0] - 1
+    for i in range(last + 1):
+        if to_odd:
+            after = min(i + 1, last)
+            for j in range(LANES):
+                odd[i, j] += np.rint((even[i, j] + even[after, j]) * step * per_unit) * unit
         else:
-            for i in range(n):
-                for j in range(width):
-                    x[p, 2 * i, start + j] = even[i, j]
-                    x[p, 2 * i + 1, start + j] = odd[i, j]
+            before = max(i - 1, 0)
+            for j in range(LANES):
+                even[i, j] += np.rint((odd[before, j] + odd[i, j]) * step * per_unit) * unit
 
 
-def _over(kernel: Callable[..., None], arrays: list[Array], lifting: Lifting) -> None:
+@exact_jit(nogil=True)
+def _join_rounded(low, high, x, steps, gain, high_gain, per_unit, first, last):  # type: ignore[no-untyped-def]
+    """As ``_join``, every product rounded to a multiple of 1 / per_unit."""
+    n, m = low.shape[1:]
+    even, odd = np.zeros((n, LANES), f32), np.zeros((n, LANES), f32)
+    unit = f32(1) / per_unit
+    blocks = -(-m // LANES)
+    for block in range(first, last):
+        p, start = block // blocks, block % blocks * LANES
+        width = min(LANES, m - start)
+        for i in range(n):
+            for j in range(width):
+                even[i, j] = np.rint(low[p, i, start + j] * gain * per_unit) * unit
+                odd[i, j] = np.rint(high[p, i, start + j] * high_gain * per_unit) * unit
+        to_odd = False
+        for step in steps:
+            _lift_rounded(even, odd, step, to_odd, per_unit, unit)
+            to_odd = not to_odd
+        _store(x, even, odd, p, start, width)
+
+
+def _over(kernel: Callable[..., None], arrays: list[Array], lifting: tuple[Any, ...]) -> None:
     """Run a kernel on all lines along axis 1 of ``arrays`` (P, n, m)."""
     planes, _, lines = arrays[0].shape
     blocks = planes * -(-lines // LANES)
@@ -139,6 +182,18 @@ def separate(x: Tensor, lifting: Lifting) -> Tensor:
 
 def join(bands: Tensor, lifting: Lifting) -> Tensor:
     """Four bands (4, P, h, w) -> x (P, 2h, 2w)."""
+    return _joined(bands, partial(_over, _join, lifting=lifting))
+
+
+def join_rounded(
+    bands: Tensor, steps: tuple[float, ...], gain: float, high_gain: float, per_unit: float
+) -> Tensor:
+    """``join``, every product rounded to a multiple of 1 / per_unit, a power of two."""
+    lifting = steps, gain, f32(high_gain), f32(per_unit)
+    return _joined(bands, partial(_over, _join_rounded, lifting=lifting))
+
+
+def _joined(bands: Tensor, over: Callable[[list[Array]], None]) -> Tensor:
     _, planes, height, width = bands.shape
     x = bands.new_empty(planes, 2 * height, 2 * width)
     source, target = bands.detach().contiguous().numpy(), x.numpy()
@@ -147,7 +202,7 @@ def join(bands: Tensor, lifting: Lifting) -> Tensor:
     for part in parts:
         low, high = halves[:, : part.stop - part.start]
         low_low, low_high, high_low, high_high = source[:, part]
-        _over(_join, [low_low, low_high, low], lifting)
-        _over(_join, [high_low, high_high, high], lifting)
-        _over(_join, _rotated(low, high, target[part]), lifting)
+        over([low_low, low_high, low])
+        over([high_low, high_high, high])
+        over(_rotated(low, high, target[part]))
     return x
