@@ -40,11 +40,11 @@ MAY_IMPORT = {
     "coding": "errors container mambaic_kernels",
     "nn": "config mambaic_kernels",
     # the walk's layers in integers
-    "fixed_point": "errors numerics nn mambaic_kernels",
+    "fixed_point": "errors config numerics nn mambaic_kernels",
     # what a decoder does after g_s; its chunks are coded, too
     "reconstruction": "errors imaging coding mambaic_kernels",
     # the walk: networks between the steps of coding
-    "entropy_model": "errors config coding nn fixed_point",
+    "entropy_model": "errors config coding nn fixed_point mambaic_kernels",
     "models": "errors config coding nn fixed_point entropy_model",
     # the id of weights is a field of files, and they are written as pictures are
     "checkpoint": "errors numerics config container imaging coding models",
