@@ -36,7 +36,8 @@ def grow(model: MambaIC, config: ModelConfig) -> MambaIC:
     for name, new in vars(config).items():
         old = getattr(small, name)
         grows = new.startswith(old) if name in BLOCK_FIELDS else new == old
-        grows |= name in ("fine_width", "fine_levels", "highest") and not small.fine_width
+        grows |= name in ("fine_width", "highest") and not small.fine_width
+        grows |= name == "fine_levels"  # of files alone
         if name != "name" and not grows:
             different.append(name)
     if different:

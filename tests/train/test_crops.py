@@ -100,9 +100,13 @@ def test_a_set_that_is_streamed_is_not_held(tmp_path, data):
 
     for index in range(4):
         Image.fromarray(photo_pixels(64, 64, index)).save(tmp_path / f"{index}.png")
-    stream = PhotoSet([tmp_path], min_side=64, memory=20_000)
-    assert stream.streamed
-    expected, found = (Batches(stream, 1, memory=memory) for memory in (0, 10**9))
+    # one each: the thread of one that makes its next batch would move the window of the other
+    streams = [PhotoSet([tmp_path], min_side=64, memory=20_000) for _ in range(2)]
+    assert streams[0].streamed
+    memories = (0, 10**9)
+    expected, found = (
+        Batches(stream, 1, memory=memory) for stream, memory in zip(streams, memories, strict=True)
+    )
     one, other = (of.get(3, 4, 64, slice(None)) for of in (expected, found))
     assert torch.equal(one.pixels, other.pixels)
 
