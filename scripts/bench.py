@@ -29,7 +29,6 @@ from mambaic.codec import Codec
 from mambaic.encoder.options import EncodeOptions
 from mambaic.evaluation.compressai_models import SEED, CompressAIContender
 from mambaic.imaging.image import Picture, read_image
-from mambaic_cli.memory import keep_freed_memory
 
 RIVAL = "mbt2018-mean"
 LARGE = 8  # CompressAI's quality of its large models, (N, M) = (192, 320)
@@ -175,7 +174,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="of torch; its own choice by default")
     parser.add_argument("--rival", choices=[RIVAL, "none"], default=RIVAL)
     options = parser.parse_args(arguments)
-    keep_freed_memory()  # as the command does
     if options.threads:
         torch.set_num_threads(options.threads)
     picture = read_image(Image.open(options.image))

@@ -12,7 +12,6 @@ from typing import NoReturn
 
 import click
 
-from mambaic_cli.memory import keep_freed_memory
 from mambaic_cli.signals import end_on_signals, exit_code
 from mambaic_cli.streams import flush_all, prepare_streams, warn
 
@@ -98,7 +97,6 @@ def run() -> NoReturn:
     look through it for most of a second."""
     prepare_streams()
     end_on_signals()
-    keep_freed_memory()
     gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
     code = main()
     gc.freeze()
