@@ -103,7 +103,8 @@ def main() -> None:
     for name in sys.argv[1:] or CASES:
         if name.startswith("s-"):  # with the shipped weights of the day
             quality = 97 if "finest" in name or "lag" in name else 50
-            write(name, load("s"), photo(160, 112), quality, {})
+            options = {"tune": 0.0} if "finest" in name else {}
+            write(name, load("s"), photo(160, 112), quality, options)
         else:
             folder = FOLDER / "unit"
             if not folder.exists():
