@@ -61,7 +61,7 @@ __all__ = [
 # OpenMP's threads, which torch starts, wait for one that lost its core in a loop that takes
 # milliseconds by default: beside another busy process, coding on two cores took 15 times as long
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 _pillow.register()
 

@@ -46,7 +46,7 @@ def data(codec):
 
 @pytest.mark.parametrize(
     ("given", "spins"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")],
+    [({}, "4000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")],
 )
 def test_waiting_threads_do_not_spin_unless_told_to(given, spins):
     """Beside another busy process nothing would go on. torch reads it when it is imported."""
