@@ -25,8 +25,9 @@ from mambaic.nn.vss import DIRECTIONS, SS2D
 from mambaic_kernels.fixed_attention import Scales, attention
 from mambaic_kernels.fixed_point import norm as fixed_norm
 from mambaic_kernels.fixed_point import to_levels
+from mambaic_kernels.fixed_point.reference import digit_count
 from mambaic_kernels.fixed_product import Places, directed, product
-from mambaic_kernels.fixed_product.passes import digit_count, digits
+from mambaic_kernels.fixed_product.passes import digits
 from mambaic_kernels.fixed_scan import Steps, fixed_scan, projected_scan, suits
 from mambaic_kernels.grids import Grids, take
 

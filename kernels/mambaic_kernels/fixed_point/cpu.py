@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaic_kernels.fixed_point.reference import DIGIT_ZERO, ONE_DIGIT, PER_UNIT, UNIT
+from mambaic_kernels.fixed_point.reference import DIGIT_ZERO, PER_UNIT, UNIT, digit_count
 from mambaic_kernels.fixed_point.rows import SERIAL, rows_of, spread
 from mambaic_kernels.simd import exact_jit, f32, float_bits
 
@@ -139,10 +139,10 @@ def _feature_digits(y, high, low, values, shift, start, levels, channels, first,
     at_once = max(1, AT_ONCE // channels)
     place, found = np.empty(at_once * channels, np.int32), np.empty(at_once * channels, np.float32)
     digit = np.empty((4, at_once * channels), np.uint8)
+    shift_of_high = np.int32(4 if len(low) else 0)
     for row in range(first, last, at_once):
         own = y[row * channels : min(row + at_once, last) * channels]
         _magnitude_levels(own, place, found, values, shift, start, per_step, most)
-        shift_of_high = np.int32(4 if len(low) else 0)
         for i in range(len(own)):
             level = np.int32(found[i])
             signed = -level if own[i] < f32(0) else level
@@ -265,8 +265,7 @@ def feature_digits(
 ) -> Tensor:
     """``reference.to_digits`` of ``feature_levels``, channels last in memory."""
     batch, channels, height, width = y.shape
-    digits = 1 if most <= ONE_DIGIT else 2
-    out = torch.empty(digits * batch, height, width, 2 * channels, dtype=torch.uint8)
+    out = torch.empty(digit_count(most) * batch, height, width, 2 * channels, dtype=torch.uint8)
     source = y.permute(0, 2, 3, 1).reshape(-1).numpy()
     high, low = np.split(out.view(-1, 2 * channels).numpy(), [batch * height * width])
     constants = values.numpy(), np.int32(shift), np.int32(first), (f32(per_step), f32(most))

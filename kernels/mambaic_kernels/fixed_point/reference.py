@@ -21,12 +21,17 @@ def to_levels(x: Tensor, per_step: float, most: float) -> Tensor:
     return (x * per_step).round_().clamp_(-most, most)
 
 
+def digit_count(most: float) -> int:
+    """How many digits of a byte so many levels of either sign are."""
+    return 1 if most <= ONE_DIGIT else 2
+
+
 def to_digits(x: Tensor, per_step: float, most: float) -> Tensor:
     """``to_levels`` of x (B, ...), at most 2047 steps, as digits: (2 B, ...) uint8, first high
     digits, then low ones, levels = DIGIT * high + low, each less DIGIT_ZERO. Of at most ONE_DIGIT
     steps one digit each: (B, ...)."""
     levels = to_levels(x, per_step, most)
-    if most <= ONE_DIGIT:
+    if digit_count(most) == 1:
         return levels.add_(float(DIGIT_ZERO)).to(torch.uint8)
     high = (levels / DIGIT).floor_()
     low = levels.sub_(high, alpha=DIGIT)

@@ -10,9 +10,9 @@ from mambaic_kernels.fixed_point.activation import LEAKY, SILU, SOFTPLUS, Activa
 from mambaic_kernels.fixed_point.reference import (
     DIGIT,
     DIGIT_ZERO,
-    ONE_DIGIT,
     PER_UNIT,
     UNIT,
+    digit_count,
 )
 from mambaic_kernels.fixed_point.rows import NONE, Rows, rows_of, spread
 from mambaic_kernels.simd import exact_jit, f32
@@ -145,11 +145,6 @@ def levels(
     constants = f32(per_step), f32(most)
     spread(lambda a, b: _levels(source, by, target, *constants, a, b), *source[2:])
     return out
-
-
-def digit_count(most: float) -> int:
-    """How many digits of a byte so many levels of either sign are."""
-    return 1 if most <= ONE_DIGIT else 2
 
 
 def digits(

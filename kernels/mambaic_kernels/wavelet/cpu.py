@@ -52,16 +52,22 @@ def _lift(even, odd, steps, to_odd, transposed):  # type: ignore[no-untyped-def]
         to_odd = not to_odd
 
 
+@jit(inline="always")
+def _lines(block, m):  # type: ignore[no-untyped-def]
+    """Of a block of lines: its plane, the first line there, and how many."""
+    blocks = -(-m // LANES)
+    start = block % blocks * LANES
+    return block // blocks, start, min(LANES, m - start)
+
+
 @jit(nogil=True)
 def _separate(x, low, high, steps, gain, to_odd, transposed, first, last):  # type: ignore[no-untyped-def]
     """x (P, 2n, m) -> low, high (P, n, m), on lines first..last of the P * m."""
     n, m = low.shape[1:]
     even, odd = np.zeros((n, LANES), f32), np.zeros((n, LANES), f32)
     inverse = f32(1) / gain
-    blocks = -(-m // LANES)
     for block in range(first, last):
-        p, start = block // blocks, block % blocks * LANES
-        width = min(LANES, m - start)
+        p, start, width = _lines(block, m)
         for i in range(n):
             for j in range(width):
                 even[i, j] = x[p, 2 * i, start + j]
@@ -95,10 +101,8 @@ def _join(low, high, x, steps, gain, to_odd, transposed, first, last):  # type: 
     n, m = low.shape[1:]
     even, odd = np.zeros((n, LANES), f32), np.zeros((n, LANES), f32)
     inverse = f32(1) / gain
-    blocks = -(-m // LANES)
     for block in range(first, last):
-        p, start = block // blocks, block % blocks * LANES
-        width = min(LANES, m - start)
+        p, start, width = _lines(block, m)
         for i in range(n):
             for j in range(width):
                 even[i, j] = low[p, i, start + j] * gain
@@ -127,10 +131,8 @@ def _join_rounded(low, high, x, steps, gain, high_gain, per_unit, first, last): 
     n, m = low.shape[1:]
     even, odd = np.zeros((n, LANES), f32), np.zeros((n, LANES), f32)
     unit = f32(1) / per_unit
-    blocks = -(-m // LANES)
     for block in range(first, last):
-        p, start = block // blocks, block % blocks * LANES
-        width = min(LANES, m - start)
+        p, start, width = _lines(block, m)
         for i in range(n):
             for j in range(width):
                 even[i, j] = np.rint(low[p, i, start + j] * gain * per_unit) * unit
